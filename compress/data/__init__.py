@@ -1,0 +1,1 @@
+"""Formats, the synthetic generator, augmentation and loaders."""

@@ -1,0 +1,1 @@
+"""Protocols that score detections against ground truth."""

@@ -1,0 +1,1 @@
+"""NNCF in one place: fold, calibrate, restore."""

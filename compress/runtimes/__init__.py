@@ -1,0 +1,1 @@
+"""Every runtime behind one face: open a file, run an array, measure latency."""

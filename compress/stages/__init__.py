@@ -1,0 +1,1 @@
+"""The five kinds of stage, one file each."""

@@ -1,0 +1,1 @@
+"""The training loop, schedules and averages: nothing of any architecture."""

@@ -1,0 +1,1 @@
+"""Architectures: networks, training targets, losses and decoding. Knows no recipe, no stage and no file on disk."""

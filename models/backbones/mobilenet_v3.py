@@ -1,0 +1,168 @@
+"""MobileNetV3-Small (Howard et al., "Searching for MobileNetV3", 2019, table 2), in two variants.
+
+`mobilenet_v3_small` is the one of the published compression table: squeeze-and-excite, with batch norm, sits on the block's
+output, and the first block keeps the resolution, so that the taps have 24, 40, 48 and 96 channels.
+`mobilenet_v3_small_torchvision` is the paper's, with torchvision's parameter names, so that its ImageNet weights load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import conv_bn, initialise
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the paper's table 2: a bottleneck with its kernel, expansion, output, squeeze-excite, nonlinearity and stride."""
+
+    kernel: int
+    expansion: int
+    outputs: int
+    squeeze: bool
+    activation: type[nn.Module]
+    stride: int
+
+
+TABLE_2 = (
+    Row(3, 16, 16, True, nn.ReLU, 2),
+    Row(3, 72, 24, False, nn.ReLU, 2),
+    Row(3, 88, 24, False, nn.ReLU, 1),
+    Row(5, 96, 40, True, nn.Hardswish, 2),
+    Row(5, 240, 40, True, nn.Hardswish, 1),
+    Row(5, 240, 40, True, nn.Hardswish, 1),
+    Row(5, 120, 48, True, nn.Hardswish, 1),
+    Row(5, 144, 48, True, nn.Hardswish, 1),
+    Row(5, 288, 96, True, nn.Hardswish, 2),
+    Row(5, 576, 96, True, nn.Hardswish, 1),
+    Row(5, 576, 96, True, nn.Hardswish, 1),
+)
+
+
+class OutputSqueeze(nn.Module):
+    """Squeeze-and-excite on a block's output, with batch norm, reduction 4, as in the published variant."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            conv_bn(channels, channels // 4), conv_bn(channels // 4, channels, activation=None), nn.Hardsigmoid(inplace=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.mean((2, 3), keepdim=True))
+
+
+class OutputSqueezeBlock(nn.Module):
+    """Expansion, depthwise convolution, projection, then squeeze-and-excite; a residual where the original widths agree."""
+
+    def __init__(self, inputs: int, row: Row, stride: int) -> None:
+        super().__init__()
+        self.expand = conv_bn(inputs, row.expansion, activation=row.activation)
+        self.depthwise = conv_bn(
+            row.expansion, row.expansion, row.kernel, stride=stride, groups=row.expansion, activation=row.activation
+        )
+        self.project = conv_bn(row.expansion, row.outputs, activation=None)
+        self.squeeze = OutputSqueeze(row.outputs) if row.squeeze else nn.Identity()
+        self.residual = stride == 1 and inputs == row.outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.squeeze(self.project(self.depthwise(self.expand(x))))
+        return x + y if self.residual else y
+
+
+class MobileNetV3Small(nn.Module):
+    """The published variant: taps after blocks 2, 5, 7 and 10, strides 4, 8, 16 and 32."""
+
+    channels = (24, 40, 48, 96)
+    strides = (1, 2, 1, 2, 1, 1, 2, 1, 2, 1, 1)
+    taps = (2, 5, 7, 10)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv_bn(3, 16, 3, stride=2, activation=nn.Hardswish)
+        inputs = (16, *(row.outputs for row in TABLE_2))
+        self.blocks = nn.ModuleList(
+            OutputSqueezeBlock(inputs[i], row, stride) for i, (row, stride) in enumerate(zip(TABLE_2, self.strides, strict=True))
+        )
+        initialise(self)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return tapped(self.stem(x), self.blocks, self.taps)
+
+
+class InnerSqueeze(nn.Module):
+    """The paper's squeeze-and-excite on the expanded features; names as in torchvision's `SqueezeExcitation`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = round_to_8(channels / 4)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.fc2(torch.relu(self.fc1(self.avgpool(x))))
+        return x * nn.functional.hardsigmoid(gate)
+
+
+class InnerSqueezeBlock(nn.Module):
+    """The paper's bottleneck; parameter names as in torchvision's `InvertedResidual`."""
+
+    def __init__(self, inputs: int, row: Row) -> None:
+        super().__init__()
+        depthwise = conv_bn(
+            row.expansion, row.expansion, row.kernel, stride=row.stride, groups=row.expansion, activation=row.activation
+        )
+        layers = [] if row.expansion == inputs else [conv_bn(inputs, row.expansion, activation=row.activation)]
+        layers += [depthwise, *([InnerSqueeze(row.expansion)] if row.squeeze else [])]
+        self.block = nn.Sequential(*layers, conv_bn(row.expansion, row.outputs, activation=None))
+        self.residual = row.stride == 1 and inputs == row.outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x) if self.residual else self.block(x)
+
+
+class MobileNetV3SmallTorchvision(nn.Module):
+    """The paper's network without its last convolution; taps after blocks 0, 2, 7 and 10, strides 4, 8, 16 and 32."""
+
+    channels = (16, 24, 48, 96)
+    taps = (1, 3, 8, 11)
+
+    def __init__(self) -> None:
+        super().__init__()
+        inputs = (16, *(row.outputs for row in TABLE_2))
+        blocks = [InnerSqueezeBlock(inputs[i], row) for i, row in enumerate(TABLE_2)]
+        self.features = nn.Sequential(conv_bn(3, 16, 3, stride=2, activation=nn.Hardswish), *blocks)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return tapped(x, self.features, self.taps)
+
+
+def tapped(x: Tensor, blocks: nn.Module, taps: tuple[int, ...]) -> list[Tensor]:
+    """Run `blocks` in order and keep the outputs of those whose index is in `taps`."""
+    kept = []
+    for index, block in enumerate(blocks):
+        x = block(x)
+        if index in taps:
+            kept.append(x)
+    return kept
+
+
+def round_to_8(channels: float) -> int:
+    """The nearest multiple of 8, at least 8, never more than 10 % below (torchvision's `_make_divisible`)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
+
+
+def mobilenet_v3_small() -> MobileNetV3Small:
+    """The variant of the published table, squeeze-and-excite on the block's output."""
+    return MobileNetV3Small()
+
+
+def mobilenet_v3_small_torchvision() -> MobileNetV3SmallTorchvision:
+    """The paper's placement, with torchvision's parameter names."""
+    return MobileNetV3SmallTorchvision()

@@ -1,0 +1,35 @@
+"""Feature pyramid with concatenated levels, the neck of DB (Liao et al. 2020, figure 3; Lin et al. 2017 for the pyramid)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from models.layers import conv_bn, initialise
+
+
+class FPN(nn.Module):
+    """1x1 laterals, nearest upsampling and addition, a 3x3 smoothing to a quarter of the width each, all joined at stride 4."""
+
+    def __init__(self, inputs: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.laterals = nn.ModuleList(conv_bn(width, channels) for width in inputs)
+        self.smooths = nn.ModuleList(conv_bn(channels, channels // 4, 3) for _ in inputs)
+        initialise(self)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        levels = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
+        for finer in reversed(range(len(levels) - 1)):
+            levels[finer] = levels[finer] + interpolate(levels[finer + 1], scale_factor=2.0, mode="nearest")
+        smoothed = [smooth(level) for smooth, level in zip(self.smooths, levels, strict=True)]
+        enlarged = [interpolate(level, scale_factor=2.0**i, mode="nearest") if i else level for i, level in enumerate(smoothed)]
+        return torch.cat(enlarged[::-1], 1)
+
+
+def fpn(inputs: Sequence[int], channels: int = 96) -> FPN:
+    """`channels`: inner and output width, a multiple of 4. 96 in the published table, 256 in the DB paper."""
+    return FPN(inputs, channels)
