@@ -1,0 +1,158 @@
+"""Random views of a training picture: one affine matrix, one warp straight to the crop's size, one colour matrix."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.contract import Sample
+
+SLACK = 1.0  # pixels a word may stick out of the crop and still count as whole
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
+
+
+class Augment(BaseModel):
+    """What may happen to a training picture. The defaults are those of the published DB runs: crops of 640, ICDAR2015.
+
+    scales: factors on the picture's size, one of which is drawn.
+    cover: the factor is raised until the picture's short side is this many times the crop's; below 1 a black border can show.
+    min_side: the factor is lowered until the crop covers this share of the picture's short side.
+    rotate: largest angle, in degrees, either way.
+    flip: probability of mirroring left to right.
+    tries: places tried for the crop. The first that holds a whole word and cuts none is taken, else the one that cuts fewest.
+    brightness: largest relative change of brightness. saturation: largest relative change of saturation.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scales: tuple[Annotated[float, Field(ge=0.05, le=20)], ...] = Field(default=(0.5, 1.0, 2.0, 3.0), min_length=1)
+    cover: float = Field(default=650 / 640, ge=0.1, le=4)
+    min_side: float = Field(default=0.1, gt=0, le=1)
+    rotate: float = Field(default=10.0, ge=0, le=180)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    tries: int = Field(default=10, ge=1, le=1000)
+    brightness: float = Field(default=32 / 255, ge=0, lt=1)
+    saturation: float = Field(default=0.5, ge=0, le=1)
+
+
+def augment(sample: Sample, config: Augment, crop: int, rng: np.random.Generator) -> Sample:
+    """A random view of `sample`, exactly (crop, crop, 3) uint8.
+
+    Polygons go through the same matrix as the pixels. Words outside of the crop are dropped; what is left of a word that the
+    crop's border cuts becomes do-not-care, clipped to the crop.
+    """
+    height, width = sample.image.shape[:2]
+    scale = choose_scale(config, min(height, width), crop, rng)
+    matrix = turn(width, height, scale, math.radians(rng.uniform(-config.rotate, config.rotate)), rng.random() < config.flip)
+    polygons = transformed(sample.polygons, matrix)
+    corner = choose_corner(polygons, sample.ignore, (width * scale, height * scale), crop, config.tries, rng)
+    matrix[:, 2] -= corner
+    image = jitter(warp(sample.image, matrix, scale, crop), config, rng)
+    offset = corner.astype(np.float32)
+    return keep_visible(sample, image, [polygon - offset for polygon in polygons], crop)
+
+
+def choose_scale(config: Augment, short: int, crop: int, rng: np.random.Generator) -> float:
+    scale = config.scales[rng.integers(len(config.scales))]
+    scale = min(scale, crop / (config.min_side * short))
+    return max(scale, config.cover * crop / short)
+
+
+def turn(width: int, height: int, scale: float, angle: float, flip: bool) -> np.ndarray:
+    """(2, 3) matrix that scales the picture to (width * scale, height * scale), turns it about its centre and mirrors it there."""
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    linear = np.array([[cosine, -sine], [sine, cosine]])
+    if flip:
+        linear[0] *= -1
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    target = np.array([(width * scale - 1) / 2, (height * scale - 1) / 2])
+    return np.column_stack([linear, target - linear @ centre])
+
+
+def transformed(polygons: list[np.ndarray], matrix: np.ndarray) -> list[np.ndarray]:
+    if not polygons:
+        return []
+    points = np.concatenate(polygons) @ matrix[:, :2].T + matrix[:, 2]
+    return np.split(points.astype(np.float32), np.cumsum([len(polygon) for polygon in polygons])[:-1])
+
+
+def choose_corner(
+    polygons: list[np.ndarray], ignore: np.ndarray, size: tuple[float, float], crop: int, tries: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(x, y) of the crop's top left corner in the turned picture.
+
+    Every try is drawn around one of the words that count; a picture without such words gets any place within its frame.
+    """
+    room = np.array(size) - crop
+    least, most = np.minimum(room, 0), np.maximum(room, 0)
+    wanted = [polygon for polygon, skip in zip(polygons, ignore, strict=True) if not skip]
+    if not wanted:
+        return rng.uniform(least, most)
+    low = np.array([polygon.min(axis=0) for polygon in wanted], np.float64)
+    high = np.array([polygon.max(axis=0) for polygon in wanted], np.float64)
+
+    chosen = rng.integers(len(wanted), size=tries)
+    first, last = high[chosen] - crop + 1, low[chosen]
+    first, last = np.minimum(first, last), np.maximum(first, last)
+    first, last = np.clip(first, least, most), np.clip(last, least, most)
+    corners = first + (last - first) * rng.random((tries, 2))
+
+    near, far = corners[:, None], corners[:, None] + (crop - 1)
+    touched = ((high > near) & (low < far)).all(axis=2)
+    whole = ((low >= near - SLACK) & (high <= far + SLACK)).all(axis=2)
+    cuts = (touched & ~whole).sum(axis=1) + len(wanted) * ~whole.any(axis=1)
+    return corners[cuts.argmin()]
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, scale: float, crop: int) -> np.ndarray:
+    """The crop at the origin of the matrix's target, black where there is no picture."""
+    if scale < 0.5:  # bilinear sampling would skip pixels: average whole blocks of them first
+        block = int(1 / scale)
+        height, width = image.shape[0] // block * block, image.shape[1] // block * block
+        image = cv2.resize(image[:height, :width], (width // block, height // block), interpolation=cv2.INTER_AREA)
+        matrix = np.column_stack([matrix[:, :2] * block, matrix[:, 2] + matrix[:, :2].sum(axis=1) * (block - 1) / 2])
+    return cv2.warpAffine(image, matrix, (crop, crop), flags=cv2.INTER_LINEAR)
+
+
+def jitter(image: np.ndarray, config: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Brightness and saturation are linear in the colours of a pixel, so both together are one 3x3 matrix."""
+    brightness = 1 + rng.uniform(-config.brightness, config.brightness)
+    saturation = 1 + rng.uniform(-config.saturation, config.saturation)
+    return cv2.transform(image, brightness * (saturation * np.eye(3) + (1 - saturation) * GREY))
+
+
+def keep_visible(sample: Sample, image: np.ndarray, polygons: list[np.ndarray], crop: int) -> Sample:
+    """The sample with `image` and those of its words, now at `polygons`, that are on it."""
+    last = crop - 1
+    kept, ignore, texts = [], [], []
+    for polygon, skip, text in zip(polygons, sample.ignore, sample.texts or [""] * len(polygons), strict=True):
+        (left, top), (right, bottom) = polygon.min(axis=0), polygon.max(axis=0)
+        if right <= 0 or bottom <= 0 or left >= last or top >= last:
+            continue
+        whole = left >= -SLACK and top >= -SLACK and right <= last + SLACK and bottom <= last + SLACK
+        polygon = polygon.clip(0, last) if whole else clip(polygon, last)
+        if len(polygon) >= 3:
+            kept.append(polygon)
+            ignore.append(bool(skip) or not whole)
+            texts.append(text)
+    return Sample(sample.name, image, kept, np.array(ignore, bool), texts)
+
+
+def clip(polygon: np.ndarray, last: float) -> np.ndarray:
+    """The part of the polygon inside the square 0..last (Sutherland and Hodgman 1974); (0, 2) where there is none."""
+    points = polygon.astype(float).tolist()
+    for axis, limit, sign in ((0, 0.0, 1), (1, 0.0, 1), (0, last, -1), (1, last, -1)):
+        inside = []
+        for start, end in zip(points[-1:] + points[:-1], points, strict=True):
+            before, after = sign * (start[axis] - limit), sign * (end[axis] - limit)
+            if (before >= 0) != (after >= 0):
+                share = before / (before - after)
+                inside.append([start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])])
+            if after >= 0:
+                inside.append(end)
+        points = inside
+    return np.array(points, np.float32).reshape(-1, 2)

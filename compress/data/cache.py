@@ -1,0 +1,137 @@
+"""Decoded or drawn pictures kept on disk as plain uint8, so that reading one costs a page fault and no decoding.
+
+An entry is a folder: `pixels.bin`, the pictures one after another, and `index.json` with their shapes and annotations.
+It is written under a temporary name and renamed when complete; anything that does not add up is built again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.data.split import Annotation
+from compress.errors import CompressError
+
+LAYOUT = 1
+
+
+def cache_folder() -> Path:
+    """`$COMPRESS_CACHE`, or `~/.cache/compress`."""
+    return Path(os.environ.get("COMPRESS_CACHE") or Path.home() / ".cache" / "compress").expanduser()
+
+
+class Pixels:
+    """`pixels(index)`: the (H, W, 3) uint8 picture, a read-only view of the memory-mapped file."""
+
+    def __init__(self, path: Path, shapes: list[tuple[int, int]]) -> None:
+        self.path = path
+        self.shapes = shapes
+        self.starts = np.cumsum([0, *(3 * height * width for height, width in shapes)])
+        self.bytes: np.ndarray | None = None
+
+    def __call__(self, index: int) -> np.ndarray:
+        if self.bytes is None:
+            self.bytes = np.asarray(np.memmap(self.path, np.uint8, mode="r"))
+        height, width = self.shapes[index]
+        return self.bytes[self.starts[index] : self.starts[index + 1]].reshape(height, width, 3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would be pickled as a copy of the whole file.
+        return self.__dict__ | {"bytes": None}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What `read_entry` found: the annotations, where their pictures are, and the problems met when it was written."""
+
+    annotations: list[Annotation]
+    pixels: Pixels
+    problems: tuple[str, ...]
+
+
+def read_entry(key: str) -> Entry | None:
+    """The entry written under `key`, or None if there is none or it is damaged."""
+    folder = cache_folder() / key
+    try:
+        index = json.loads((folder / "index.json").read_bytes())
+        if index["layout"] != LAYOUT or index["key"] != key:
+            return None
+        pixels = Pixels(folder / "pixels.bin", [(int(height), int(width)) for height, width in index["shapes"]])
+        if pixels.path.stat().st_size != pixels.starts[-1]:
+            return None
+        annotations = [annotation_from(item) for item in index["annotations"]]
+        return Entry(annotations, pixels, tuple(index["problems"])) if len(annotations) == len(pixels.shapes) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_entry(key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
+    """Write all `pictures` under `key`; `problems` is read after the last of them.
+
+    Raises CompressError where the folder cannot be written. Whatever the iterator raises leaves nothing behind.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f"{key[:16]}.", suffix=".partial", dir=folder))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        fill(partial, key, pictures, problems)
+        publish(partial, folder / key, key)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def cannot_write(folder: Path, error: OSError) -> CompressError:
+    return CompressError(
+        f"The picture cache {folder} cannot be written ({error}); free some space there or set COMPRESS_CACHE to another folder."
+    )
+
+
+def fill(folder: Path, key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
+    annotations, shapes = [], []
+    with (folder / "pixels.bin").open("wb") as file:
+        for annotation, image in pictures:
+            file.write(np.ascontiguousarray(image).data)
+            annotations.append(annotation_to(annotation))
+            shapes.append(image.shape[:2])
+    index = {"layout": LAYOUT, "key": key, "shapes": shapes, "annotations": annotations, "problems": problems}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def publish(partial: Path, final: Path, key: str) -> None:
+    """Rename into place. Another process may have been faster: a whole entry of its is as good as ours."""
+    if read_entry(key) is None:
+        shutil.rmtree(final, ignore_errors=True)
+        with contextlib.suppress(FileExistsError):
+            partial.rename(final)
+
+
+def annotation_to(annotation: Annotation) -> dict[str, Any]:
+    return {
+        "name": annotation.name,
+        "polygons": [polygon.tolist() for polygon in annotation.polygons],
+        "ignore": annotation.ignore.tolist(),
+        "texts": annotation.texts,
+    }
+
+
+def annotation_from(item: dict[str, Any]) -> Annotation:
+    return Annotation(
+        name=item["name"],
+        polygons=[np.array(polygon, np.float32).reshape(-1, 2) for polygon in item["polygons"]],
+        ignore=np.array(item["ignore"], bool),
+        texts=list(item["texts"]),
+    )

@@ -1,0 +1,335 @@
+"""Pictures of words, drawn: every one of them a pure function of (seed, split, index), so nothing has to be downloaded.
+
+A picture is a background, clutter that is not text, and a few words in perspective, then blur and noise over all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from compress.data.augment import Augment
+from compress.data.cache import read_entry, write_entry
+from compress.data.split import SPLITS, Annotation, Split
+from compress.errors import CompressError, suggestion
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
+
+GENERATOR = 1  # raised whenever the same configuration comes to be drawn differently
+
+FONTS = (
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
+    *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
+    *("DejaVuSansMono", "DejaVuSansMono-Bold", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
+    *("cmr10", "cmss10", "cmtt10", "cmb10"),
+)
+VOWELS, CONSONANTS = "aeiouaeiouey", "bcdfghjklmnprstvwbcdnrstlpz"
+LENGTHS = (2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10)
+HEIGHTS = (12.0, 60.0)  # pixels from the descent to the ascent of the font, for words that count
+TINY = (5.0, 8.0)
+DO_NOT_CARE = 0.08  # share of the lines that are too small, too faint or too blurred to be asked for
+TRIES = 25  # places tried for a line before it is given up
+
+
+class Synthetic(BaseModel):
+    """Drawn pictures, `size` pixels square; `train`, `val` and `test` are how many there are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["synthetic"]
+    train: int = Field(default=800, ge=1, le=1_000_000)
+    val: int = Field(default=150, ge=1, le=1_000_000)
+    test: int = Field(default=150, ge=1, le=1_000_000)
+    size: int = Field(default=320, ge=64, le=2048)
+
+    def default_augment(self) -> Augment:
+        # Words are drawn at the size they are tested at, and never mirrored.
+        return Augment(scales=(0.75, 1.0, 1.25), cover=0.75, flip=0.0)
+
+    def splits(self) -> tuple[str, ...]:
+        return SPLITS
+
+    def open(self, split: str, seed: int, progress: Callable[[int, int], None] | None = None) -> Split:
+        """Draw the pictures of `split` into the cache, unless they are there; `progress` gets (pictures done, in all)."""
+        if split not in SPLITS:
+            raise CompressError(f"data: synthetic words have no split '{split}'{suggestion(split, SPLITS)}")
+        count = getattr(self, split)
+        key = hashlib.sha256(f"synthetic {GENERATOR} {library_versions()} {split} {count} {self.size} {seed}".encode()).hexdigest()
+
+        def drawn() -> Iterator[tuple[Annotation, np.ndarray]]:
+            for index in range(count):
+                yield draw(seed, split, index, self.size)
+                if progress:
+                    progress(index + 1, count)
+
+        entry = read_entry(key)
+        if entry is None:
+            write_entry(key, drawn(), [])
+            entry = read_entry(key)
+        return Split(split, entry.annotations, entry.pixels, key)
+
+
+def library_versions() -> str:
+    """Those that draw: another version may set a pixel otherwise."""
+    import matplotlib
+
+    return f"opencv {cv2.__version__} matplotlib {matplotlib.__version__}"
+
+
+def draw(seed: int, split: str, index: int, size: int) -> tuple[Annotation, np.ndarray]:
+    """One picture, (size, size, 3) uint8 RGB, and its words."""
+    rng = np.random.default_rng((seed, SPLITS.index(split), index))
+    image = background(size, rng)
+    clutter(image, rng)
+    polygons, ignore, texts = [], [], []
+    taken = np.zeros((size, size), np.uint8)
+    for _ in range(rng.integers(3, 9)):
+        line = place(compose(size, rng), taken, rng)
+        if line is None:
+            continue
+        blend(image, line, rng)
+        polygons += line.quads
+        ignore += [line.style != "plain"] * len(line.quads)
+        texts += line.texts
+        if sum(not skip for skip in ignore) >= 10:
+            break
+    return Annotation(f"{split}_{index:05d}", polygons, np.array(ignore, bool), texts), degrade(image, rng)
+
+
+def background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """One colour, a gradient or clouds, perhaps with stripes."""
+    base = rng.integers(20, 236, 3)
+    spread = rng.uniform(0, 55)
+    cells = int(rng.choice([1, 2, 2, 3, 5, 9, 17]))
+    colours = base + spread * (rng.random((cells, cells, 1)) - 0.5) + 0.4 * spread * (rng.random((cells, cells, 3)) - 0.5)
+    image = cv2.resize(colours.clip(0, 255).astype(np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+    if rng.random() < 0.25:
+        period, angle, depth = rng.uniform(6, 50), rng.uniform(0, math.pi), rng.uniform(4, 22)
+        across = np.arange(size, dtype=np.float32) * (2 * math.pi / period)
+        wave = np.sin(across[None] * math.cos(angle) + across[:, None] * math.sin(angle))
+        tone = cv2.cvtColor((depth * (1 + wave)).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+        image = cv2.subtract(image, tone)
+    return np.ascontiguousarray(image)
+
+
+def clutter(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Things that are not text: lines, boxes, ellipses, stripes, grids, blobs and strokes as thin as a letter's."""
+    shapes = (straight, box, oval, stripes, grid, blob, scribble)
+    for _ in range(rng.integers(2, 11)):
+        colour = tuple(int(value) for value in rng.integers(0, 256, 3))
+        shapes[rng.integers(len(shapes))](image, rng.uniform(0, len(image), 2), colour, rng)
+
+
+def straight(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
+    cv2.line(image, point(at), point(rng.uniform(0, len(image), 2)), colour, int(rng.integers(1, 5)), cv2.LINE_AA)
+
+
+def box(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
+    sides = rng.uniform(8, 0.45 * len(image), 2)
+    corners = cv2.boxPoints((at.tolist(), sides.tolist(), rng.normal(0, 12))).round().astype(np.int32)
+    if rng.random() < 0.6:
+        cv2.fillConvexPoly(image, corners, colour, cv2.LINE_AA)
+    else:
+        cv2.polylines(image, [corners], True, colour, int(rng.integers(1, 4)), cv2.LINE_AA)
+
+
+def oval(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
+    axes = point(rng.uniform(4, 0.2 * len(image), 2))
+    cv2.ellipse(image, point(at), axes, rng.uniform(0, 180), 0, 360, colour, int(rng.choice([-1, 1, 2, 3])), cv2.LINE_AA)
+
+
+def stripes(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
+    """Parallel bars: the rhythm of a word without its letters."""
+    angle, step, length = rng.uniform(0, math.pi), rng.uniform(4, 14), rng.uniform(8, 60)
+    along, across = np.array([math.cos(angle), math.sin(angle)]), np.array([-math.sin(angle), math.cos(angle)])
+    thickness = int(rng.integers(1, max(2, int(step / 2))))
+    for count in range(rng.integers(3, 12)):
+        start = at + count * step * across
+        cv2.line(image, point(start), point(start + length * along), colour, thickness, cv2.LINE_AA)
+
+
+def grid(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
+    step, cells, thickness = rng.uniform(6, 24), rng.integers(2, 7, 2), int(rng.integers(1, 3))
+    end = at + step * cells
+    for column in range(cells[0] + 1):
+        x = at[0] + step * column
+        cv2.line(image, point((x, at[1])), point((x, end[1])), colour, thickness)
+    for row in range(cells[1] + 1):
+        y = at[1] + step * row
+        cv2.line(image, point((at[0], y)), point((end[0], y)), colour, thickness)
+
+
+def blob(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
+    angles = np.linspace(0, 2 * math.pi, 9)[:-1]
+    radii = rng.uniform(0.4, 1, 8) * rng.uniform(5, 0.15 * len(image))
+    outline = at + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    cv2.fillPoly(image, [outline.round().astype(np.int32)], colour, cv2.LINE_AA)
+
+
+def scribble(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
+    """A few bent strokes apart from each other, as of leaves or cracks."""
+    reach, thickness = rng.uniform(6, 30), int(rng.integers(1, 4))
+    for _ in range(rng.integers(1, 5)):
+        steps = rng.normal(0, reach / 2, (rng.integers(2, 5), 2))
+        curve = at + rng.normal(0, 2 * reach, 2) + np.cumsum(steps, axis=0)
+        cv2.polylines(image, [curve.round().astype(np.int32)], False, colour, thickness, cv2.LINE_AA)
+
+
+def point(xy: np.ndarray | tuple[float, float]) -> tuple[int, int]:
+    return round(float(xy[0])), round(float(xy[1]))
+
+
+@dataclass
+class Line:
+    """Words side by side. Once placed: `ink`, 0..1, covers the picture from `corner` (x, y) on, `quads` are in picture pixels."""
+
+    texts: list[str]
+    ink: np.ndarray
+    quads: list[np.ndarray]
+    style: str  # plain, or why it is do-not-care: tiny, faint, blurred
+    corner: tuple[int, int] = (0, 0)
+
+
+def compose(size: int, rng: np.random.Generator) -> Line:
+    """A line of one to three words, upright: `ink` is (h, w) uint8, `quads` the (4, 2) rectangle around the ink of each word."""
+    style = str(rng.choice(["tiny", "faint", "blurred"])) if rng.random() < DO_NOT_CARE else "plain"
+    low, high = TINY if style == "tiny" else HEIGHTS
+    height = low * (min(high, 0.3 * size) / low) ** (rng.random() ** 1.3)
+    face = font(FONTS[rng.integers(len(FONTS))])
+    texts = [word(rng) for _ in range(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))]
+    glyphs = [rendered(face, height, text) for text in texts]
+
+    gap = round(height * rng.uniform(0.45, 0.9))
+    above = max(base for _, base in glyphs)
+    below = max(len(ink) - base for ink, base in glyphs)
+    width = sum(ink.shape[1] for ink, _ in glyphs) + gap * (len(glyphs) - 1)
+    canvas = np.zeros((above + below, width), np.uint8)
+    quads, x = [], 0
+    for ink, base in glyphs:
+        h, w = ink.shape
+        y = above - base
+        canvas[y : y + h, x : x + w] = ink
+        # A pixel is a square around its centre: ink in the pixels x .. x+w-1 reaches from x - 0.5 to x + w - 0.5.
+        quads.append(np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], np.float64) - 0.5)
+        x += w + gap
+    return Line(texts, canvas, quads, style)
+
+
+def word(rng: np.random.Generator) -> str:
+    """Letters that alternate like a word's, or a number."""
+    length = int(rng.choice(LENGTHS))
+    kind = rng.random()
+    if kind < 0.15:
+        return "".join(rng.choice(list("0123456789"), min(length, 6)))
+    turn = int(rng.integers(2))
+    letters = "".join((VOWELS, CONSONANTS)[(turn + place) % 2][rng.integers(12)] for place in range(length))
+    if kind < 0.45:
+        return letters.upper()
+    return letters.capitalize() if kind < 0.7 else letters
+
+
+@cache
+def font(name: str) -> FT2Font:
+    import matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"))
+
+
+def rendered(face: FT2Font, height: float, text: str) -> tuple[np.ndarray, int]:
+    """(h, w) uint8 ink cut tightly, and how many of its rows are above the baseline."""
+    face.set_size(height, 72)
+    face.set_text(text, 0.0)
+    face.draw_glyphs_to_bitmap(antialiased=True)
+    ink = np.asarray(face.get_image())
+    descent = round(face.get_descent() / 64)
+    dark = ink >= 64
+    rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    top, bottom = rows[0], rows[-1] + 1
+    return ink[top:bottom, columns[0] : columns[-1] + 1], int(len(ink) - descent - top)
+
+
+def place(line: Line, taken: np.ndarray, rng: np.random.Generator) -> Line | None:
+    """Put the line somewhere free, turned and in mild perspective, and mark the place in `taken`; None if there is none."""
+    size = len(taken)
+    h, w = line.ink.shape
+    corners = np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float64) - 0.5
+    angle = math.radians(float(np.clip(rng.normal(0, 10), -45, 45)) if rng.random() < 0.8 else rng.uniform(-60, 60))
+    rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    shape = corners @ rotation + rng.uniform(-0.12, 0.12, (4, 2)) * min(h, w)
+    shape -= shape.min(axis=0)
+    extent = shape.max(axis=0)
+    room = size - 4 - extent
+    if (room < 0).any():
+        return None
+    for at in 2 + room * rng.random((TRIES, 2)):
+        quad = shape + at
+        x, y = np.floor(quad.min(axis=0)).astype(int)
+        right, bottom = np.ceil(quad.max(axis=0)).astype(int) + 1
+        print_ = np.zeros((bottom - y, right - x), np.uint8)
+        cv2.fillConvexPoly(print_, (quad - (x, y)).round().astype(np.int32), 1)
+        if (print_ & taken[y:bottom, x:right]).any():
+            continue
+        # What is taken is wider than the words, so that two lines never touch.
+        cv2.fillConvexPoly(taken, quad.round().astype(np.int32), 1)
+        cv2.polylines(taken, [quad.round().astype(np.int32)], True, 1, 7)
+        matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), (quad - (x, y)).astype(np.float32))
+        ink = cv2.warpPerspective(line.ink, matrix, (int(right - x), int(bottom - y)), flags=cv2.INTER_LINEAR)
+        quads = [cv2.perspectiveTransform(word[None], matrix)[0] + (x, y) for word in line.quads]
+        return Line(line.texts, ink, [word.astype(np.float32) for word in quads], line.style, (int(x), int(y)))
+    return None
+
+
+def blend(image: np.ndarray, line: Line, rng: np.random.Generator) -> None:
+    """Paint the line, in a colour that stands out from what is behind it unless it is a faint one."""
+    (x, y), (h, w) = line.corner, line.ink.shape
+    behind = image[y : y + h, x : x + w]
+    ground = behind.reshape(-1, 3).mean(axis=0)
+    if line.style == "plain" and rng.random() < 0.25:  # a sign: a plate under the words
+        ground = rng.integers(0, 256, 3).astype(float)
+        outline = cv2.convexHull(np.concatenate(line.quads))
+        centre = outline.mean(axis=0)
+        grown = centre + (outline - centre) * 1.08 + np.sign(outline - centre) * 3
+        cv2.fillConvexPoly(image, grown.round().astype(np.int32), ground.tolist(), cv2.LINE_AA)
+    colour = ink_colour(ground, rng.uniform(6, 14) if line.style == "faint" else rng.uniform(55, 190), rng)
+    ink = line.ink.astype(np.float32) / 255
+    if line.style == "blurred":
+        spread = np.zeros(image.shape[:2], np.float32)
+        spread[y : y + h, x : x + w] = ink
+        letter = min(np.linalg.norm(line.quads[0][3] - line.quads[0][0]), np.linalg.norm(line.quads[0][1] - line.quads[0][0]))
+        ink, behind = cv2.GaussianBlur(spread, (0, 0), max(1.5, 0.14 * letter)), image
+    behind[:] = (behind + ink[..., None] * (colour - behind)).round().clip(0, 255).astype(np.uint8)
+
+
+def ink_colour(ground: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
+    """(3,) RGB whose mean differs by `contrast` from the ground's, or by as much as the range 0..255 allows."""
+    mean = ground.mean()
+    up = 255 - mean > mean if max(mean, 255 - mean) < contrast + 20 else rng.random() < (255 - mean) / 255
+    target = float(np.clip(mean + contrast if up else mean - contrast, 0, 255))
+    tint = rng.uniform(-1, 1, 3)
+    tint -= tint.mean()
+    return (target + tint * min(60, 2 * contrast) * min(target, 255 - target) / 127.5).clip(0, 255).astype(np.float32)
+
+
+def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur, noise and block artefacts, each on some of the pictures."""
+    if rng.random() < 0.4:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9))
+    if rng.random() < 0.6:
+        noise = rng.integers(0, 256, image.shape, np.uint8)
+        strength = rng.uniform(0.02, 0.12)
+        image = cv2.addWeighted(image, 1, noise, strength, -127.5 * strength)
+    if rng.random() < 0.25:
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 85))])
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return image
