@@ -1,1 +1,1 @@
-"""The training loop, schedules and averages: nothing of any architecture."""
+"""The training loop, its schedules and averages: nothing of any architecture."""

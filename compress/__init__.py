@@ -1,0 +1,28 @@
+"""A model compression workbench for OCR models.
+
+>>> rows = compress.run("recipes/db_mv3_prune0.6_distill.yml", ["seed=1"])
+>>> words = compress.load("experiments/db_mv3_prune0.6_distill/distilled").predict(image)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compress.evaluation.detector import open_detector as load
+    from compress.experiment import run
+
+__all__ = ["load", "run"]
+
+
+def __getattr__(name: str):
+    """Import what a name needs when it is first used, so that `import compress` costs nothing."""
+    if name == "run":
+        from compress.experiment import run
+
+        return run
+    if name == "load":
+        from compress.evaluation.detector import open_detector
+
+        return open_detector
+    raise AttributeError(f"module 'compress' has no attribute '{name}'")

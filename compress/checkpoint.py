@@ -1,0 +1,183 @@
+"""A model on disk: `model.yml` says how to build the unpruned architecture, `model.safetensors` holds the weights.
+
+The weights' shapes say which channels are left, their names which batch norms were folded; `quantization.json`, where there is one,
+says where NNCF's quantizers sit. One loader serves evaluation, pruning, distillation, quantization and export.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from compress.errors import CompressError
+from compress.evaluation.settings import Evaluate
+from compress.files import read_tensors, write_tensors, write_text
+from compress.quantization.folding import fold_like
+from models.contract import Algorithm
+from models.registry import build
+
+FORMAT = 1
+DESCRIPTION, WEIGHTS, QUANTIZATION = "model.yml", "model.safetensors", "quantization.json"
+
+
+@dataclass
+class Model:
+    """A network, pruned or not, quantized or not, with the algorithm that it belongs to.
+
+    config: the `model` section that builds the unpruned architecture. evaluate: how it is meant to be shown pictures.
+    tuned: thresholds chosen on a validation split by `compress eval --tune`, if any, and the figures reached there.
+    quantization: NNCF's configuration as a JSON string, or None for a float network.
+    """
+
+    config: dict[str, Any]
+    network: nn.Module
+    algorithm: Algorithm
+    evaluate: Evaluate
+    tuned: dict[str, Any] = field(default_factory=dict)
+    quantization: str | None = None
+
+    def with_network(self, network: nn.Module, quantization: str | None = None) -> Model:
+        """The same model with another network in it."""
+        return Model(self.config, network, self.algorithm, self.evaluate, quantization=quantization)
+
+    def description(self) -> dict[str, Any]:
+        """What an exported file must carry to be evaluated alone."""
+        return {"format": FORMAT, "model": self.config, "evaluate": self.evaluate.model_dump(mode="json"), "tuned": self.tuned}
+
+
+def fresh(config: dict[str, Any], evaluate: Evaluate) -> Model:
+    """The unpruned architecture with new weights from torch's current seed."""
+    algorithm = build(config)
+    return Model(config, channels_last(algorithm.network()), algorithm, evaluate)
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The memory layout in which convolutions are fastest, on CPU and GPU alike."""
+    return network.to(memory_format=torch.channels_last)
+
+
+def save(model: Model, folder: Path) -> None:
+    """Write `model` into `folder`. Each file appears whole or not at all; the description comes last."""
+    from compress.quantization.nncf_torch import plain_state
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = plain_state(model.network) if model.quantization else model.network.state_dict()
+    write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
+    if model.quantization:
+        write_text(folder / QUANTIZATION, model.quantization)
+    write_text(folder / DESCRIPTION, yaml.safe_dump(model.description(), sort_keys=False))
+
+
+def load(folder: str | Path) -> Model:
+    """The model in `folder`, bit for bit as it was saved.
+
+    Raises CompressError where something is missing, cut off, or belongs to another architecture.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    weights = read_tensors(folder / WEIGHTS)
+    try:
+        model = fresh(description["model"], Evaluate(**description["evaluate"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CompressError(f"{folder / DESCRIPTION} does not describe a model that this version can build: {error}") from None
+    model.tuned = description.get("tuned") or {}
+    quantization = folder / QUANTIZATION
+    fold_like(model.network, set(weights))
+    if quantization.exists():
+        from compress.quantization.nncf_torch import restore
+
+        resize(model.network, weights, folder)
+        model.quantization = quantization.read_text()
+        model.network = restore(model.network, model.quantization, example_input(model))
+    load_weights(model.network, weights, folder)
+    return model
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """`model.yml` of a checkpoint folder."""
+    path = folder / DESCRIPTION
+    if not path.exists():
+        raise CompressError(f"{folder} is not a checkpoint: it has no {DESCRIPTION}.")
+    try:
+        description = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise CompressError(f"{path} is damaged: not valid YAML; restore it, or run the stage again.") from None
+    if not isinstance(description, dict) or not {"model", "evaluate"} <= description.keys():
+        raise CompressError(f"{path} is damaged: it lacks `model` or `evaluate`; restore it, or run the stage again.")
+    if description.get("format") != FORMAT:
+        raise CompressError(f"{path} has format {description.get('format')!r}; this version reads format {FORMAT}.")
+    return description
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
+    """Narrow `network` to the channels that `weights` have, then load them strictly.
+
+    Raises CompressError where names differ (another architecture) or shapes cannot be reached by removing channels.
+    """
+    expected = network.state_dict()
+    missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or unknown:
+        what = f"it lacks {missing[0]}" if missing else f"it has {unknown[0]}, which the architecture has not"
+        raise CompressError(
+            f"The weights in {origin} belong to another architecture: {what} ({len(missing)} missing, {len(unknown)} unknown in all)."
+        )
+    resize(network, weights, origin)
+    network.load_state_dict(weights, strict=True)
+
+
+def resize(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
+    """Give every convolution, transposed convolution, linear layer and norm the width that its saved weight has."""
+    for name, module in network.named_modules():
+        saved = weights.get(f"{name}.weight")
+        weight = getattr(module, "weight", None)
+        if saved is None or not isinstance(weight, nn.Parameter) or weight.shape == saved.shape:
+            continue
+        narrower = weight.dim() == saved.dim() and all(new <= old for new, old in zip(saved.shape, weight.shape, strict=True))
+        if not narrower or weight.shape[2:] != saved.shape[2:]:
+            raise CompressError(
+                f"The weights in {origin} belong to another architecture: {name}.weight is {tuple(saved.shape)} there "
+                f"and {tuple(weight.shape)} in the unpruned model."
+            )
+        resize_layer(module, saved)
+
+
+def resize_layer(module: nn.Module, saved: Tensor) -> None:
+    """Resize one layer in place to the shape of its saved weight; values are left to the loading that follows."""
+    module.weight = resized(module.weight, saved.shape)
+    if isinstance(module, nn.ConvTranspose2d):
+        module.in_channels, module.out_channels = saved.shape[0], saved.shape[1] * module.groups
+        outputs = module.out_channels
+    elif isinstance(module, nn.Conv2d):
+        if module.groups > 1:  # depthwise: a group per channel, however many are left
+            module.groups = saved.shape[0]
+        module.in_channels, module.out_channels = saved.shape[1] * module.groups, saved.shape[0]
+        outputs = module.out_channels
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = saved.shape
+        outputs = module.out_features
+    else:
+        outputs = module.num_features = saved.shape[0]
+    for name in ("bias", "running_mean", "running_var"):
+        tensor = getattr(module, name, None)
+        if isinstance(tensor, nn.Parameter):
+            setattr(module, name, resized(tensor, (outputs,)))
+        elif tensor is not None:
+            setattr(module, name, tensor.new_empty(outputs))
+
+
+def resized(parameter: nn.Parameter, shape: tuple[int, ...] | torch.Size) -> nn.Parameter:
+    """An empty parameter of another shape in the same memory layout."""
+    empty = parameter.new_empty(tuple(shape))
+    return nn.Parameter(empty.to(memory_format=torch.channels_last) if empty.dim() == 4 else empty, parameter.requires_grad)
+
+
+def example_input(model: Model, side: int | None = None) -> Tensor:
+    """A normalised picture of noise, (1, 3, side, side), to trace the network with."""
+    side = side or 4 * model.algorithm.multiple
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, 3, side, side, generator=generator)

@@ -1,0 +1,127 @@
+"""A detector ready for use, whatever it is stored in: a checkpoint folder or an exported file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.data.prepare import network_input, resize_for
+from compress.errors import CompressError
+from compress.evaluation.settings import Evaluate
+from models.contract import Algorithm, Detections, Sample
+from models.registry import build
+
+PIXELS_PER_BATCH = 1 << 20
+Maps = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Finds words on pictures.
+
+    run: (B, 3, H, W) normalised float32 -> the exported maps. evaluate: input size and fixed thresholds. tuned: thresholds chosen on
+    validation, which `predict` prefers. precision: as the runtime names it.
+    """
+
+    run: Callable[[np.ndarray], Maps]
+    algorithm: Algorithm
+    evaluate: Evaluate
+    tuned: dict[str, Any]
+    runtime: str
+    precision: str
+
+    def predict(self, image: np.ndarray) -> Detections:
+        """Words on one (H, W, 3) uint8 RGB picture, in its own pixels."""
+        (maps,) = self.maps([image])
+        settings = self.evaluate.with_thresholds(**self.tuned.get("thresholds", {}))
+        return self.decode(maps, image.shape[:2], settings)
+
+    def maps(self, images: Iterable[np.ndarray]) -> Iterator[Maps]:
+        """The exported maps of each picture, (1, C, H, W) arrays; pictures of equal size that follow each other share a batch."""
+        for group in equal_sizes(resize_for(image, self.evaluate.short_side, self.algorithm.multiple) for image in images):
+            outputs = self.run(network_input(group, (self.algorithm.mean, self.algorithm.std)))
+            for index in range(len(group)):
+                yield {name: array[index : index + 1] for name, array in outputs.items()}
+
+    def decode(self, maps: Maps, size: tuple[int, int], settings: Evaluate) -> Detections:
+        """Polygons from one picture's maps; `size` is its original (height, width)."""
+        return self.algorithm.decode(maps, [size], settings.thresholds(self.algorithm))[0]
+
+
+def equal_sizes(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Runs of pictures of one size, at most about a megapixel together."""
+    group: list[np.ndarray] = []
+    for image in images:
+        full = group and (image.shape != group[0].shape or (len(group) + 1) * image.shape[0] * image.shape[1] > PIXELS_PER_BATCH)
+        if full:
+            yield group
+            group = []
+        group.append(image)
+    if group:
+        yield group
+
+
+def open_detector(path: str | Path, *, threads: int | None = None, device: str = "cpu") -> Detector:
+    """The detector in a checkpoint folder, an .onnx file or an OpenVINO .xml.
+
+    threads: for the runtimes of exported files; None leaves it to them. Raises CompressError for anything else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from compress.checkpoint import load
+
+        model = load(path)
+        model.network.to(device)
+        return of_model(model)
+    if not path.exists():
+        raise CompressError(f"There is nothing at {path}; give a checkpoint folder, an .onnx file or an OpenVINO .xml file.")
+    from compress.runtimes import open_file
+
+    runtime = open_file(path, threads=threads)
+    description = runtime.description
+    try:
+        algorithm, evaluate = build(description["model"]), Evaluate(**description["evaluate"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CompressError(f"{path} does not describe a model that this version knows: {error}") from None
+    return Detector(runtime.run, algorithm, evaluate, description.get("tuned") or {}, runtime.name, runtime.precision)
+
+
+def of_model(model: Any) -> Detector:
+    """The detector around a network in memory; the network is put in evaluation mode at each run."""
+    precision = "fake-quantized int8" if model.quantization else "fp32"
+    return Detector(torch_runner(model.network), model.algorithm, model.evaluate, model.tuned, "torch", precision)
+
+
+def torch_runner(network: Any) -> Callable[[np.ndarray], Maps]:
+    """Run a torch network on its own device."""
+    import torch
+
+    @torch.inference_mode()
+    def run(images: np.ndarray) -> Maps:
+        network.eval()
+        device = next(network.parameters()).device
+        batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
+        return {name: tensor.float().cpu().numpy() for name, tensor in network(batch).items()}
+
+    return run
+
+
+def detect(
+    detector: Detector, samples: Sequence[Sample] | Any, done: Callable[[int], None] = lambda _: None
+) -> Iterator[tuple[Sample, Maps]]:
+    """Every sample of a split with its maps, in order; pictures are decoded a batch at a time."""
+    order = iter(range(len(samples)))
+    while chunk := [samples[index] for index in islice(order, 16)]:
+        for sample, maps in zip(chunk, detector.maps(sample.image for sample in chunk), strict=True):
+            yield sample, maps
+            done(1)
+
+
+def with_settings(detector: Detector, **values: Any) -> Detector:
+    """The same detector with some of its evaluate settings replaced."""
+    return replace(detector, evaluate=detector.evaluate.with_thresholds(**values))

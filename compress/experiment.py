@@ -1,0 +1,443 @@
+"""Runs a recipe: skips what is done, resumes what was cut off, measures what was made, and keeps the ledger.
+
+A stage is worked on in `<name>.partial`, which is renamed when it is complete, so a folder without that ending is whole. A complete
+stage whose key no longer fits is set aside in `.cache` and taken from there should its key come back: nothing is trained twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress import ledger
+from compress.errors import CompressError, suggestion
+from compress.files import read_json, write_json, write_text
+from compress.ledger import Row
+from compress.progress import console
+from compress.recipe import Recipe, fingerprint, load
+
+if TYPE_CHECKING:
+    from compress.checkpoint import Model
+    from compress.lab import Lab
+    from compress.stages import Stage
+
+MANIFEST, ROWS = "manifest.json", "rows.json"
+NOT_IN_KEY = {"name", "from_", "expect", "workers"}
+
+
+@dataclass
+class Experiment:
+    """One recipe being run in one folder.
+
+    keys: stage -> cache key, of the stages reached so far. rows: the ledger so far. splits: data opened so far. teachers: as a recipe
+    names them -> checkpoint folder and row, of those that are ready.
+    """
+
+    recipe: Recipe
+    folder: Path
+    overrides: tuple[str, ...]
+    device: str
+    quiet: bool
+    keys: dict[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    splits: dict[str, Any] = field(default_factory=dict)
+    teachers: dict[str, tuple[Path, Row | None]] = field(default_factory=dict)
+
+
+def run(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    redo_from: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> list[Row]:
+    """Run the recipe at a path, with `key=value` overrides, and return the rows of its ledger.
+
+    out: the experiment's folder; `experiments/<recipe>` unless said. redo_from: a stage to do again, with all that start from it.
+    device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
+    """
+    loaded = load(recipe, overrides)
+    folder = Path(out) if out else Path("experiments") / loaded.name
+    experiment = Experiment(loaded, folder, tuple(overrides), device, quiet)
+    if redo_from:
+        check_stage(loaded, redo_from)
+    check_before_work(experiment)
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_run_in(folder):
+        if main_process():
+            write_text(folder / "recipe.yml", loaded.dump())
+        redone: set[str] = set()
+        for stage in loaded.stages:
+            again = stage.name == redo_from or loaded.parent(stage) in redone
+            if again:
+                redone.add(stage.name)
+            do_stage(experiment, stage, again=again)
+    return experiment.rows
+
+
+def check_stage(recipe: Recipe, name: str) -> None:
+    """Refuse the name of a stage that is not there."""
+    names = [stage.name for stage in recipe.stages]
+    if name not in names:
+        raise CompressError(f"--from {name}: the recipe has no such stage{suggestion(name, names)}")
+
+
+def check_before_work(experiment: Experiment) -> None:
+    """Everything that would stop the run later and can be seen now: data, patterns, teachers."""
+    from compress.checkpoint import fresh
+
+    recipe = experiment.recipe
+    for name in ("train", "val"):
+        open_split(experiment, name)
+    model = fresh(recipe.model, recipe.evaluate)
+    for stage in recipe.stages:
+        try:
+            stage.check(model)
+        except CompressError as error:
+            raise CompressError(f"stage '{stage.name}': {error}") from None
+        if hasattr(stage, "teacher"):
+            check_teacher(experiment, stage.teacher)
+
+
+def check_teacher(experiment: Experiment, teacher: str) -> None:
+    """A teacher is a recipe that can be read or a checkpoint folder."""
+    path = Path(teacher)
+    if path.suffix in (".yml", ".yaml"):
+        load(path, data_overrides(experiment))
+    elif not (path / "model.yml").exists():
+        raise CompressError(f"teacher: {teacher} is neither a recipe (.yml) nor a checkpoint folder with a model.yml.")
+
+
+def data_overrides(experiment: Experiment) -> tuple[str, ...]:
+    """Overrides of the data: they hold for the teacher too, which learns from the student's data."""
+    return tuple(override for override in experiment.overrides if override.startswith("data."))
+
+
+def open_split(experiment: Experiment, name: str) -> Any:
+    """A split of the recipe's data, opened once."""
+    if name not in experiment.splits:
+        experiment.splits[name] = experiment.recipe.data.open(name, experiment.recipe.seed)
+        if not len(experiment.splits[name]):
+            raise CompressError(f"The {name} split of the data is empty; give it pictures or another share.")
+    return experiment.splits[name]
+
+
+def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
+    """Bring one stage to completion, measure it, add its rows to the ledger, and hold it to what is expected of it."""
+    teacher_rows = teacher_row(experiment, stage)
+    key = stage_key(experiment, stage)
+    experiment.keys[stage.name] = key
+    folder = experiment.folder / stage.name
+    if not agreed(lambda: not again and find_cached(experiment.folder, stage.name, key)):
+        work(experiment, stage, key)
+    elif not experiment.quiet:
+        console.print(f"  {stage.name}: in the cache", markup=False)
+    if main_process():
+        rows = stage_rows(experiment, stage, folder)
+        experiment.rows += [*teacher_rows, *rows]
+        ledger.write(experiment.folder, experiment.rows)
+        hold_to(stage, rows, experiment.rows[0])
+    wait_for_everyone()
+
+
+def stage_key(experiment: Experiment, stage: Stage) -> str:
+    """sha256 over all that decides a stage's outcome."""
+    recipe, parent = experiment.recipe, experiment.recipe.parent(stage)
+    return fingerprint(
+        {
+            "parent": experiment.keys.get(parent) if parent else None,
+            "kind": stage.kind,
+            "config": stage.model_dump(mode="json", exclude=NOT_IN_KEY | {"teacher"}),
+            "teacher": teacher_key(experiment, stage),
+            "recipe": recipe.model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
+            "data": [open_split(experiment, name).fingerprint() for name in ("train", "val")],
+            "versions": versions(),
+        }
+    )
+
+
+def versions() -> dict[str, str]:
+    """Packages whose version may change what a stage gives."""
+    return {name: version(name) for name in ("compress", "torch", "torch-pruning", "nncf")}
+
+
+def find_cached(folder: Path, name: str, key: str) -> bool:
+    """Whether the stage is complete under this key; one that was set aside is put back first."""
+    if (read_json(folder / name / MANIFEST) or {}).get("key") == key:
+        return True
+    aside = set_aside_folder(folder, name, key)
+    if not (aside / MANIFEST).exists():
+        return False
+    set_aside(folder, name)
+    aside.rename(folder / name)
+    return True
+
+
+def set_aside_folder(folder: Path, name: str, key: str) -> Path:
+    """Where a complete stage goes whose key no longer fits."""
+    return folder / ".cache" / f"{name}-{key[:16]}"
+
+
+def set_aside(folder: Path, name: str) -> None:
+    """Move the stage's folder, if there is one, out of the way."""
+    if not (folder / name).exists():
+        return
+    key = (read_json(folder / name / MANIFEST) or {}).get("key", "unknown")
+    aside = set_aside_folder(folder, name, key)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.parent.mkdir(exist_ok=True)
+    (folder / name).rename(aside)
+
+
+def work(experiment: Experiment, stage: Stage, key: str) -> None:
+    """Apply the stage in its partial folder, resuming one of the same key, and rename it when it is complete."""
+    from compress.checkpoint import load as load_checkpoint
+
+    partial = experiment.folder / f"{stage.name}.partial"
+    if main_process():
+        prepare_partial(partial, key)
+    wait_for_everyone()
+    parent = experiment.recipe.parent(stage)
+    model = load_checkpoint(experiment.folder / parent) if parent else None
+    lab = make_lab(experiment, partial)
+    if not experiment.quiet:
+        console.print(f"  {stage.name}: {stage.kind}{' from ' + parent if parent else ''}", markup=False)
+    if stage.every_process or main_process():
+        stage.apply(model, lab)
+    if main_process():
+        finish(experiment, stage, key, partial, lab)
+    wait_for_everyone()
+
+
+def prepare_partial(partial: Path, key: str) -> None:
+    """Keep an unfinished folder of the same key to resume in, empty any other."""
+    if partial.exists() and read_json(partial / "key.json") != key:
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / "key.json", key)
+
+
+def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: Lab) -> None:
+    """Write the manifest and rename the folder: from here on the stage is complete."""
+    from compress.lab import ELAPSED
+    from compress.measure import processor
+
+    write_json(
+        partial / MANIFEST,
+        {
+            "stage": stage.name,
+            "kind": stage.kind,
+            "parent": experiment.recipe.parent(stage),
+            "key": key,
+            "config": stage.model_dump(mode="json", by_alias=True, exclude={"teacher"} if hasattr(stage, "teacher") else set()),
+            "data": {name: open_split(experiment, name).fingerprint() for name in ("train", "val")},
+            "versions": versions(),
+            "seed": experiment.recipe.seed,
+            "seconds": round(lab.elapsed(), 2),
+            "cpu": processor(),
+            "threads": os.cpu_count(),
+            "device": str(lab.device),
+            "artefacts": lab.artefacts,
+        },
+    )
+    for leftover in ("key.json", ELAPSED):
+        (partial / leftover).unlink(missing_ok=True)
+    set_aside(experiment.folder, stage.name)
+    partial.rename(experiment.folder / stage.name)
+
+
+def stage_rows(experiment: Experiment, stage: Stage, folder: Path) -> list[Row]:
+    """The rows of a complete stage: those it has, if they were measured as the recipe asks, else new ones."""
+    manifest = read_json(folder / MANIFEST)
+    lab = make_lab(experiment, folder)
+    key = fingerprint(
+        {
+            "stage": manifest["key"],
+            "data": open_split(experiment, lab.report_split).fingerprint(),
+            "latency": experiment.recipe.latency.model_dump(mode="json"),
+        }
+    )
+    known = read_json(folder / ROWS) or {}
+    if known.get("key") != key:
+        measured = [measure_artefact(experiment, stage, folder, manifest, artefact, lab) for artefact in manifest["artefacts"]]
+        known = {"key": key, "rows": measured}
+        write_json(folder / ROWS, known)
+    base = (
+        experiment.rows[0].hmean
+        if experiment.rows
+        else known["rows"][-1]["hmean"]
+        if len(known["rows"]) == 1
+        else main_row(stage, known["rows"])["hmean"]
+    )
+    identity = {"experiment": experiment.recipe.name}
+    return [Row.model_validate({**row, **identity, "hmean_delta": row["hmean"] - base}) for row in known["rows"]]
+
+
+def main_row(stage: Stage, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the stage's own model, or the first of its files."""
+    return next((row for row in rows if row["stage"] == stage.name), rows[0])
+
+
+def measure_artefact(
+    experiment: Experiment, stage: Stage, folder: Path, manifest: dict[str, Any], artefact: dict[str, Any], lab: Lab
+) -> dict[str, Any]:
+    """One row without what depends on the other rows."""
+    from compress.checkpoint import load as load_checkpoint
+    from compress.measure import measure
+
+    parent = manifest["parent"]
+    suffix = artefact["suffix"]
+    name = f"{stage.name}/{suffix}" if suffix else stage.name
+    if not experiment.quiet:
+        console.print(f"  {name}: measuring", markup=False)
+    runtimes = experiment.recipe.latency.runtimes if not suffix else ()
+    path = folder / artefact["path"]
+    source = load_checkpoint(experiment.folder / parent) if path.is_file() else None
+    facts = {key: value for key, value in artefact.items() if key not in ("suffix", "path")}
+    return {
+        "stage": name,
+        "kind": stage.kind,
+        "parent": parent,
+        "key": manifest["key"],
+        "seed": manifest["seed"],
+        **facts,
+        **measure(path, lab, runtimes=runtimes, network=source),
+        "artefact": os.path.normpath(f"{stage.name}/{artefact['path']}"),
+        "seconds": manifest["seconds"],
+    }
+
+
+def hold_to(stage: Stage, rows: Sequence[Row], first: Row) -> None:
+    """Stop the run where a stage's own row, or one of its files', is not what the recipe expects."""
+    expect = stage.expect
+    if expect is None:
+        return
+    for row in [row for row in rows if row.stage == stage.name] or rows:
+        slowest = max((values["median"] for values in row.latency_ms.values()), default=0.0)
+        limits = [
+            ("max_hmean_drop", first.hmean - row.hmean, expect.max_hmean_drop, 1),
+            ("min_hmean", row.hmean, expect.min_hmean, -1),
+            ("max_latency_ms", slowest, expect.max_latency_ms, 1),
+            ("max_bytes", row.bytes, expect.max_bytes, 1),
+        ]
+        for name, value, limit, sign in limits:
+            if limit is not None and sign * (value - limit) > 0:
+                raise CompressError(f"'{row.stage}' was expected to keep {name} {limit}, but has {value:.4g}; its row is in the ledger.")
+
+
+def make_lab(experiment: Experiment, folder: Path) -> Lab:
+    """The surroundings of one stage."""
+    import torch
+
+    from compress.lab import Lab
+
+    return Lab(
+        experiment.recipe,
+        folder,
+        torch.device(device_name(experiment.device)),
+        lambda teacher: open_teacher(experiment, teacher),
+        experiment.quiet or not main_process(),
+        experiment.splits,
+    )
+
+
+def device_name(wanted: str) -> str:
+    """`cuda` or `cpu`."""
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise CompressError("--device cuda: torch sees no GPU here; use --device cpu.")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def ready_teacher(experiment: Experiment, teacher: str) -> tuple[Path, Row | None]:
+    """The checkpoint folder of a teacher, and its row where it is a recipe, which is run first if it has not been."""
+    if teacher not in experiment.teachers:
+        path = Path(teacher)
+        is_recipe = path.suffix in (".yml", ".yaml")
+        experiment.teachers[teacher] = run_teacher(experiment, path) if is_recipe else (path, None)
+    return experiment.teachers[teacher]
+
+
+def run_teacher(experiment: Experiment, path: Path) -> tuple[Path, Row | None]:
+    """Run a teacher's recipe in a folder beside this experiment's; the last stage that gives a model is the teacher."""
+    if not experiment.quiet:
+        console.print(f"  teacher: {path.name}", markup=False)
+    recipe = load(path, data_overrides(experiment))
+    folder = experiment.folder.parent / Path(recipe.name).name
+    rows = run(path, data_overrides(experiment), out=folder, device=experiment.device, quiet=experiment.quiet)
+    last = [stage for stage in recipe.stages if stage.gives_model][-1]
+    return folder / last.name, next((row for row in rows if row.stage == last.name), None)
+
+
+def open_teacher(experiment: Experiment, teacher: str) -> Model:
+    """A teacher's model."""
+    from compress.checkpoint import load as load_checkpoint
+
+    return load_checkpoint(ready_teacher(experiment, teacher)[0])
+
+
+def teacher_key(experiment: Experiment, stage: Stage) -> str | None:
+    """What identifies a teacher: its stage's key, or the bytes of a checkpoint that no run of this workbench left."""
+    if not hasattr(stage, "teacher"):
+        return None
+    folder, _ = ready_teacher(experiment, stage.teacher)
+    manifest = read_json(folder / MANIFEST)
+    return manifest["key"] if manifest else fingerprint([(folder / name).read_bytes().hex() for name in ("model.yml", "model.safetensors")])
+
+
+def teacher_row(experiment: Experiment, stage: Stage) -> list[Row]:
+    """The teacher's own row, measured in its own experiment, for the table of the student."""
+    if not hasattr(stage, "teacher"):
+        return []
+    folder, row = ready_teacher(experiment, stage.teacher)
+    artefact = os.path.relpath(folder, experiment.folder)
+    if row is None or any(known.artefact == artefact for known in experiment.rows):
+        return []
+    delta = row.hmean - experiment.rows[0].hmean if experiment.rows else 0.0
+    return [row.model_copy(update={"stage": "teacher", "kind": "teacher", "hmean_delta": delta, "artefact": artefact})]
+
+
+def agreed(decide: Callable[[], bool]) -> bool:
+    """What the main process decides, in every process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return decide()
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([decide() if main_process() else None])[0]
+
+
+def main_process() -> bool:
+    """Whether this process writes; the others of an `accelerate launch` only train."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_everyone() -> None:
+    """A barrier where several processes run."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Refuse a second run in the same folder while one is at work."""
+    if not main_process():
+        yield
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CompressError(f"Another run is at work in {folder}; wait for it, or give this one another folder with --out.") from None
+        yield

@@ -1,0 +1,46 @@
+"""From a model to files that other runtimes read, each checked against torch before it counts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compress.exporters.openvino import export_openvino
+from compress.exporters.verify import verify
+
+from compress.checkpoint import Model, example_input
+from compress.data.prepare import network_input, resize_for
+from compress.evaluation.cost import inference_parameters
+from compress.exporters.onnx import export_onnx
+from compress.quantization.folding import fold_batch_norms
+from compress.runtimes import open_file
+
+WRITERS = {"onnx": (export_onnx, "model.onnx"), "openvino": (export_openvino, "model.xml")}
+
+
+def write_files(
+    model: Model, formats: Sequence[str], folder: Path, images: Sequence[np.ndarray]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Write `model` in each format into `folder`; yields the format, the file's name and facts for its row.
+
+    images: (H, W, 3) uint8 RGB pictures on which the file's maps must match torch's. Raises CompressError where they do not.
+    """
+    network = copy.deepcopy(model.network).cpu().eval()
+    if not model.quantization:
+        fold_batch_norms(network, example_input(model))
+    precision = "int8" if model.quantization else "fp32"
+    description = {**model.description(), "precision": precision}
+    batches = [
+        network_input([resize_for(image, model.evaluate.short_side, model.algorithm.multiple)], (model.algorithm.mean, model.algorithm.std))
+        for image in images
+    ]
+    for name in formats:
+        write, file = WRITERS[name]
+        path = folder / name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(network, path, example_input(model), description)
+        difference = verify(open_file(path), network, batches)
+        yield name, f"{name}/{file}", {"params": inference_parameters(network, example_input(model)), "difference": difference}

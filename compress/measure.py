@@ -1,0 +1,95 @@
+"""One artefact on disk to the figures of its row. Nothing here is derived from the recipe: what is measured is what was loaded."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from compress.checkpoint import WEIGHTS, Model, load
+from compress.evaluation.cost import macs, parameters
+from compress.evaluation.detector import of_model, open_detector
+from compress.lab import Lab
+from compress.recipe import Latency
+
+
+def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) -> dict[str, Any]:
+    """Size, cost, precision, recall, Hmean and latency of the checkpoint folder or exported file at `path`.
+
+    runtimes: those to time a checkpoint in; a float one is written for each into a temporary folder first. An exported file is
+    timed in its own.
+    network: the model that an exported file was written from, for its MACs, which no runtime tells.
+    """
+    latency = lab.recipe.latency
+    if path.is_dir():
+        model = load(path)
+        model.network.to(lab.device)
+        detector = of_model(model)
+        facts = {
+            "params": parameters(model.network),
+            "macs": macs(model.network, latency.input),
+            "bytes": (path / WEIGHTS).stat().st_size,
+        }
+        times = checkpoint_latency(model, latency, runtimes)
+    else:
+        detector = open_detector(path)
+        facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path)}
+        times = file_latency([path], latency)
+    score = lab.score(detector, lab.report_split)
+    return {
+        **facts,
+        "precision": score.precision,
+        "recall": score.recall,
+        "hmean": score.hmean,
+        "split": lab.report_split,
+        "images": len(lab.split(lab.report_split)),
+        "thresholds": lab.recipe.evaluate.model_dump(mode="json"),
+        "runtime": f"{detector.runtime} {detector.precision}",
+        "latency_ms": times,
+        "cpu": processor(),
+    }
+
+
+def weight_bytes(path: Path) -> int:
+    """Bytes of the file that holds the weights: OpenVINO's .bin beside its .xml, an ONNX file itself."""
+    return (path.with_suffix(".bin") if path.suffix == ".xml" else path).stat().st_size
+
+
+def checkpoint_latency(model: Model, latency: Latency, runtimes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Latency of a checkpoint in torch, and of a float one in the other runtimes, through files written for the purpose."""
+    from compress.exporters.write import write_files
+    from compress.runtimes import from_network, interleaved
+
+    times = {}
+    if "torch" in runtimes:
+        runtime = from_network(model.network, latency.threads)
+        precision = "fake-quantized int8" if model.quantization else runtime.precision
+        times[f"torch {precision}"] = interleaved([runtime], latency.input, rounds=latency.rounds)[0]
+    formats = [{"onnxruntime": "onnx"}.get(name, name) for name in runtimes if name != "torch"]
+    if formats and not model.quantization:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder) / file for _, file, _ in write_files(model, formats, Path(folder), [])]
+            times |= file_latency(files, latency)
+    return times
+
+
+def file_latency(paths: Sequence[Path], latency: Latency) -> dict[str, dict[str, Any]]:
+    """Latency of exported files, timed in turn."""
+    from compress.runtimes import interleaved, open_file
+
+    opened = [open_file(path, threads=latency.threads) for path in paths]
+    measured = interleaved(opened, latency.input, rounds=latency.rounds)
+    return {f"{runtime.name} {runtime.precision}": values for runtime, values in zip(opened, measured, strict=True)}
+
+
+@cache
+def processor() -> str:
+    """The CPU's model name."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()

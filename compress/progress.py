@@ -1,0 +1,67 @@
+"""What a person sees while long work runs: a bar on a terminal, one line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+
+
+@dataclass
+class Bar:
+    """One piece of work: `advance` counts what is done, `say` shows where it is.
+
+    total: how many pictures in all. done: how many before this start (a resumed stage).
+    """
+
+    label: str
+    total: int
+    done: int = 0
+    progress: Progress | None = None
+    started: float = field(default_factory=time.perf_counter)
+    seen: int = 0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.progress is not None:
+            self.task = self.progress.add_task(self.label, total=self.total, completed=self.done, note="", rate="")
+
+    @property
+    def rate(self) -> float:
+        """Pictures per second since this start."""
+        return self.seen / max(1e-9, time.perf_counter() - self.started)
+
+    def advance(self, pictures: int, note: str = "") -> None:
+        """Count `pictures` more as done."""
+        self.seen += pictures
+        self.done += pictures
+        self.note = note or self.note
+        if self.progress is not None:
+            self.progress.update(self.task, advance=pictures, note=self.note, rate=f"{self.rate:.1f} img/s")
+
+    def say(self, text: str) -> None:
+        """A lasting line: on a terminal above the bar, elsewhere with rate and time left."""
+        left = (self.total - self.done) / max(self.rate, 1e-9)
+        tail = "" if self.progress is not None else f", {self.rate:.1f} img/s, {left:.0f} s left"
+        console.print(f"  {self.label}: {text}{tail}", markup=False)
+
+
+@contextmanager
+def bar(label: str, total: int, *, done: int = 0, quiet: bool = False) -> Iterator[Bar]:
+    """Show work on `total` pictures until the block ends."""
+    if quiet or not sys.stderr.isatty():
+        yield Bar(label, total, done)
+        return
+    columns = (
+        TextColumn("  {task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Bar(label, total, done, progress)

@@ -1,0 +1,41 @@
+"""Batch-norm statistics after channels are gone: without new ones a pruned detector finds next to nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from compress.checkpoint import Model
+from compress.data.prepare import normalise
+from compress.data.training import TrainingSet, batches
+from compress.lab import Lab
+
+
+@torch.no_grad()
+def reestimate(model: Model, samples: TrainingSet, batch: int, count: int, lab: Lab) -> None:
+    """Replace every running mean and variance by the plain average over `count` batches of training samples."""
+    network = model.network.to(lab.device)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+    network.train()
+    for inputs, _ in first_batches(samples, batch, count, lab):
+        network(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+
+
+def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab):
+    """`count` batches of (normalised images, float targets) on the lab's device, over as many seeded epochs as that takes."""
+    given = epoch = 0
+    while given < count:
+        for tensors in batches(samples, epoch, batch, 0):
+            moved = {name: tensor.to(lab.device) for name, tensor in tensors.items()}
+            yield normalise(moved.pop("image"), lab.model_mean_std), {name: tensor.float() for name, tensor in moved.items()}
+            given += 1
+            if given == count:
+                return
+        epoch += 1

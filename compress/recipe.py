@@ -1,0 +1,205 @@
+"""A recipe: typed YAML to objects. Unknown keys, wrong types and impossible values are refused with their line, before any work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from compress import recipe_file
+from compress.data.augment import Augment
+from compress.data.formats import DataConfig
+from compress.errors import CompressError, suggestion
+from compress.evaluation.settings import Evaluate
+from compress.recipe_file import Document, Place
+from compress.stages import KINDS, Stage
+
+RuntimeName = Literal["torch", "onnxruntime", "openvino"]
+
+
+class Latency(BaseModel):
+    """How latency is measured.
+
+    input: batch, channels, height and width, in pixels. threads: per runtime. runtimes: which ones. rounds: timed calls of each,
+    in turn, after a warm-up; the median and the 90th percentile are reported.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: tuple[int, int, int, int] = (1, 3, 736, 1280)
+    threads: int = Field(2, ge=1, le=256)
+    runtimes: tuple[RuntimeName, ...] = ("torch", "onnxruntime", "openvino")
+    rounds: int = Field(20, ge=3, le=10000)
+
+
+class Recipe(BaseModel):
+    """A resolved recipe. `stages` is in order; every stage has a name, and `from` where it does not start from the one before."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    seed: int = Field(0, ge=0, lt=2**32)
+    model: dict[str, Any]
+    data: DataConfig
+    augment: Augment
+    evaluate: Evaluate = Evaluate()
+    latency: Latency = Latency()
+    stages: tuple[SerializeAsAny[Stage], ...]
+
+    def stage(self, name: str) -> Stage:
+        """The stage called `name`."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def parent(self, stage: Stage) -> str | None:
+        """Name of the stage that `stage` starts from; None for one that starts from fresh weights."""
+        if stage.from_ is not None:
+            return stage.from_
+        before = [other.name for other in self.stages[: self.stages.index(stage)] if other.gives_model]
+        return before[-1] if before else None
+
+    def dump(self) -> str:
+        """The recipe as YAML in the shape that people write, every default filled in. Reading it back gives the same recipe."""
+        values = self.model_dump(mode="json", by_alias=True, exclude={"name", "stages"})
+        stages = [{stage.kind: stage.model_dump(mode="json", by_alias=True, exclude_none=True)} for stage in self.stages]
+        return yaml.safe_dump({**values, "stages": stages}, sort_keys=False, width=120, default_flow_style=None)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe at `path` with `key=value` overrides.
+
+    Raises CompressError, naming the line, for anything that a run would stumble over and that needs no data to see.
+    """
+    path = Path(path)
+    return resolve(recipe_file.read(path, overrides), experiment_name(path))
+
+
+def experiment_name(path: Path) -> str:
+    """`recipes/icdar2015/x.yml` -> `icdar2015/x`; outside a folder called recipes, the file's own name."""
+    parts = path.resolve().with_suffix("").parts
+    if "recipes" in parts[:-1]:
+        return "/".join(parts[len(parts) - parts[::-1].index("recipes") :])
+    return parts[-1]
+
+
+def resolve(document: Document, name: str) -> Recipe:
+    """Plain values to a checked recipe."""
+    values = dict(document.values)
+    check_keys(Recipe, dict.fromkeys(values), (), document, hidden={"name"})
+    for key in ("model", "data"):
+        if not isinstance(values.get(key), dict):
+            raise CompressError(f"{document.where((key,))}: the recipe needs a `{key}` section.")
+    data = section(data_format(document), values["data"], ("data",), document)
+    augment = {**data.default_augment().model_dump(), **(values.get("augment") or {})}
+    recipe = Recipe(
+        name=name,
+        seed=number(values.get("seed", 0), document),
+        model=check_model(values["model"], document),
+        data=data,
+        augment=section(Augment, augment, ("augment",), document),
+        evaluate=section(Evaluate, values.get("evaluate") or {}, ("evaluate",), document),
+        latency=section(Latency, values.get("latency") or {}, ("latency",), document),
+        stages=tuple(read_stage(keys, document) for keys in values["stages"].values()),
+    )
+    check_parents(recipe, document)
+    return recipe
+
+
+def data_format(document: Document) -> type[BaseModel]:
+    """The class of the data format that the recipe names."""
+    formats = {get_args(kind.model_fields["format"].annotation)[0]: kind for kind in get_args(get_args(DataConfig)[0])}
+    name = document.values["data"].get("format")
+    if name not in formats:
+        raise CompressError(f"{document.where(('data', 'format'))}: there is no data format '{name}'{suggestion(str(name), formats)}")
+    return formats[name]
+
+
+def number(value: Any, document: Document) -> int:
+    """The seed."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise CompressError(f"{document.where(('seed',))}: seed must be a whole number from 0 to 4294967295, not {value!r}.")
+    return value
+
+
+def check_model(config: dict[str, Any], document: Document) -> dict[str, Any]:
+    """Refuse a model that the registry cannot build, and thresholds that its algorithm does not have."""
+    from models.registry import build
+
+    try:
+        algorithm = build(config)
+    except ValueError as error:
+        raise CompressError(f"{document.where(('model',))}: {error}") from None
+    evaluate = section(Evaluate, document.values.get("evaluate") or {}, ("evaluate",), document)
+    try:
+        evaluate.thresholds(algorithm)
+    except CompressError as error:
+        raise CompressError(f"{document.where(('evaluate',))}: {error}") from None
+    return config
+
+
+def read_stage(keys: dict[str, Any], document: Document) -> Stage:
+    """One stage from its keys, `kind` among them."""
+    place = ("stages", keys["name"])
+    kind = keys["kind"]
+    if kind not in KINDS:
+        raise CompressError(f"{document.where((*place, 'kind'))}: there is no stage of kind '{kind}'{suggestion(kind, KINDS)}")
+    return section(KINDS[kind], {key: value for key, value in keys.items() if key != "kind"}, place, document)
+
+
+def check_parents(recipe: Recipe, document: Document) -> None:
+    """Every stage starts from an earlier one."""
+    earlier: list[str] = []
+    for stage in recipe.stages:
+        place = document.where(("stages", stage.name, "from"))
+        if stage.from_ is not None and stage.from_ not in earlier:
+            raise CompressError(
+                f"{place}: '{stage.name}' starts from '{stage.from_}', which is no earlier stage that gives a model{suggestion(stage.from_, earlier)}"
+            )
+        if stage.needs_parent and not earlier:
+            raise CompressError(f"{place}: '{stage.name}' ({stage.kind}) needs a model to start from; put a train stage before it.")
+        if stage.gives_model:
+            earlier.append(stage.name)
+
+
+def section(kind: type[BaseModel], values: Any, place: Place, document: Document) -> Any:
+    """Validate one section; the first error becomes one sentence with its line."""
+    if not isinstance(values, dict):
+        raise CompressError(f"{document.where(place)}: `{'.'.join(place)}` must be a mapping.")
+    check_keys(kind, values, place, document)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = (*place, *(str(part) for part in first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise CompressError(
+            f"{document.where(path)}: {'.'.join(path)}: {message[0].lower() + message[1:]}, not {first['input']!r}."
+        ) from None
+
+
+def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, document: Document, hidden: set[str] = frozenset()) -> None:
+    """Refuse keys that no field of `kind` has, here and in the sections below, with a suggestion."""
+    if kind.model_config.get("extra") == "allow":
+        return
+    known = {field.alias or name: field for name, field in kind.model_fields.items() if name not in hidden}
+    for key, value in values.items():
+        path = (*place, key)
+        if key not in known:
+            raise CompressError(f"{document.where(path)}: unknown key '{'.'.join(path)}'{suggestion(key, known)}")
+        below = [part for part in (known[key].annotation, *get_args(known[key].annotation)) if is_section(part)]
+        if below and isinstance(value, dict):
+            check_keys(below[0], value, path, document)
+
+
+def is_section(annotation: Any) -> bool:
+    """Whether a field's annotation is itself a mapping with known keys."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def fingerprint(value: Any) -> str:
+    """sha256, in hexadecimal, of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,202 @@
+"""Reading recipe files: YAML with line numbers, `extends`, and overrides from the command line. Knows no key's meaning but `stages`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compress.errors import CompressError, suggestion
+
+Place = tuple[str, ...]
+DISCRIMINATORS = ("format", "name")
+
+
+@dataclass
+class Document:
+    """A recipe as plain values, and where each value was written.
+
+    values: the mapping; `stages` is a mapping from name to the stage's keys, its kind under `kind`.
+    places: path of a value -> "file, line n".
+    """
+
+    values: dict[str, Any]
+    places: dict[Place, str] = field(default_factory=dict)
+
+    def where(self, path: Place) -> str:
+        """Where the value at `path`, or the nearest one that holds it, was written."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, "recipe")
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> Document:
+    """The recipe at `path` merged over those it extends, with `key=value` overrides on top.
+
+    Raises CompressError for a file that is missing, is not a YAML mapping, says a key twice, or extends itself.
+    """
+    document = read_extended(path, ())
+    for override in overrides:
+        apply_override(document, override)
+    return document
+
+
+def read_extended(path: Path, seen: tuple[Path, ...]) -> Document:
+    """One file over the one it extends, recursively."""
+    path = path.resolve()
+    if path in seen:
+        raise CompressError(f"{path} extends itself through {' -> '.join(p.name for p in seen)}; remove one `extends`.")
+    document = read_file(path)
+    base = document.values.pop("extends", None)
+    if base is None:
+        document.values["stages"] = named_stages(document, path)
+        return document
+    if not isinstance(base, str):
+        raise CompressError(f"{document.where(('extends',))}: `extends` must be the path of a recipe.")
+    below = read_extended(beside(base, path), (*seen, path))
+    if isinstance(document.values.get("stages"), list):
+        below.values["stages"] = {}
+        document.values["stages"] = named_stages(document, path)
+    check_stage_names(document, below)
+    below.values = merge(below.values, document.values)
+    below.places.update(document.places)
+    return below
+
+
+def beside(name: str, recipe: Path) -> Path:
+    """A path written in a recipe: relative to the recipe's own folder, or, where nothing is there, to the working folder."""
+    near = recipe.parent / name
+    return near if near.exists() or not Path(name).exists() else Path(name)
+
+
+def read_file(path: Path) -> Document:
+    """One YAML file, its values and the line of each; recipe paths inside it are made absolute here, where the file is known."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CompressError(f"There is no recipe at {path}; `ls recipes` shows those that come with the workbench.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompressError(f"The recipe {path} cannot be read: {error}.") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise CompressError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(node, yaml.MappingNode):
+        raise CompressError(f"{path}: a recipe is a mapping with the keys model, data, evaluate, latency and stages.")
+    document = Document({})
+    document.values = construct(node, (), document.places, path)
+    return document
+
+
+def construct(node: yaml.Node, path: Place, places: dict[Place, str], file: Path) -> Any:
+    """The plain value of a YAML node, noting the line of everything below it. Refuses a key said twice."""
+    places[path] = f"{file.name}, line {node.start_mark.line + 1}"
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in mapping:
+                raise CompressError(f"{file.name}, line {key_node.start_mark.line + 1}: the key '{key}' is said twice; keep one.")
+            mapping[key] = construct(value_node, (*path, key), places, file)
+            places[(*path, key)] = f"{file.name}, line {key_node.start_mark.line + 1}"
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [construct(item, (*path, str(i)), places, file) for i, item in enumerate(node.value)]
+    return yaml.safe_load(yaml.serialize(node))
+
+
+def named_stages(document: Document, file: Path) -> dict[str, Any]:
+    """`stages` as written, a list of one-key mappings, as a mapping from name to keys, with `kind` among them."""
+    written = document.values.get("stages")
+    if not isinstance(written, list) or not written:
+        raise CompressError(
+            f"{document.where(('stages',))}: `stages` must be a list with at least one stage, such as `- train: {{epochs: 4}}`."
+        )
+    stages: dict[str, Any] = {}
+    for index, item in enumerate(written):
+        place = document.where(("stages", str(index)))
+        if not isinstance(item, dict) or len(item) != 1:
+            raise CompressError(f"{place}: a stage is one key, its kind, with its settings below: `- train: {{epochs: 4}}`.")
+        (kind, keys), *_ = item.items()
+        keys = {} if keys is None else keys
+        if not isinstance(keys, dict):
+            raise CompressError(f"{place}: the settings of `{kind}` must be a mapping, such as `{{name: baseline, epochs: 4}}`.")
+        name = str(keys.get("name", kind))
+        if name in stages:
+            raise CompressError(f"{place}: two stages are called '{name}'; give one of them another `name`.")
+        if "teacher" in keys:
+            keys["teacher"] = str(beside(str(keys["teacher"]), file))
+        stages[name] = {"kind": kind, **keys, "name": name}
+        move_places(document.places, ("stages", str(index), kind), ("stages", name))
+        document.places[("stages", name, "kind")] = place
+    return stages
+
+
+def move_places(places: dict[Place, str], old: Place, new: Place) -> None:
+    """Note the lines known below the path `old` below `new` too."""
+    for path in [path for path in places if path[: len(old)] == old]:
+        places[(*new, *path[len(old) :])] = places[path]
+
+
+def check_stage_names(document: Document, below: Document) -> None:
+    """Stages that a recipe refines by name must exist in the one that it extends."""
+    stages = document.values.get("stages") or {}
+    if not isinstance(stages, dict):
+        raise CompressError(
+            f"{document.where(('stages',))}: `stages` must be a list of stages, or a mapping from names of the extended recipe."
+        )
+    for name in stages:
+        if below.values["stages"] and name not in below.values["stages"] and "kind" not in (stages[name] or {}):
+            raise CompressError(
+                f"{document.where(('stages', name))}: the extended recipe has no stage '{name}'{suggestion(name, below.values['stages'])}"
+            )
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, mapping by mapping. A mapping of another `format` or `name` replaces the base's whole."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        mappings = isinstance(value, dict) and isinstance(below, dict)
+        result[key] = merge(below, value) if mappings and not another_kind(below, value) else value
+    return result
+
+
+def another_kind(base: dict[str, Any], over: dict[str, Any]) -> bool:
+    """Whether two mappings describe different things: another data format, another model."""
+    return any(key in base and key in over and base[key] != over[key] for key in DISCRIMINATORS)
+
+
+def apply_override(document: Document, override: str) -> None:
+    """Set `a.b.c=value`; the value is YAML. Stages are addressed by name: `stages.baseline.epochs=2`."""
+    dotted, equals, text = override.partition("=")
+    path = tuple(part.strip() for part in dotted.split("."))
+    if not equals or not all(path):
+        raise CompressError(f"-o {override}: an override is written key=value, such as -o stages.baseline.epochs=2.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise CompressError(f"-o {override}: the value is not valid YAML.") from None
+    stages = document.values["stages"]
+    if path[0] == "stages" and len(path) < 3:
+        raise CompressError(f"-o {override}: say which setting of which stage, such as -o stages.{next(iter(stages))}.epochs=2.")
+    if path[0] == "stages" and path[1] not in stages:
+        raise CompressError(f"-o {override}: there is no stage '{path[1]}'{suggestion(path[1], stages)}")
+    if path[-1] in ("kind", "name") and path[0] == "stages" and len(path) == 3:
+        raise CompressError(f"-o {override}: a stage's {path[-1]} is fixed by the recipe; edit the file instead.")
+    if path[0] == "stages" and path[-1] == "teacher":
+        value = str(Path(str(value)).resolve())
+    target = document.values
+    for part in path[:-1]:
+        if not isinstance(target.get(part), dict):
+            target[part] = {}
+        target = target[part]
+    if path[-1] in DISCRIMINATORS and target.get(path[-1], value) != value:
+        target.clear()
+    target[path[-1]] = value
+    document.places[path] = f"-o {override}"

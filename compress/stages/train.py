@@ -1,0 +1,49 @@
+"""Stage `train`: from fresh weights, or further from the parent's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from compress.stages.stage import Stage
+from compress.training.settings import Schedule
+
+if TYPE_CHECKING:
+    from compress.checkpoint import Model
+    from compress.lab import Lab
+
+
+class Train(Schedule, Stage):
+    """Train by the algorithm's own loss. The first stage of a recipe starts from fresh weights, any other from its parent's.
+
+    weights: where the first stage starts instead: a checkpoint folder (the whole model), or a file or https URL of torchvision's
+    ImageNet weights (the backbone alone; .pth is read without unpickling objects).
+    """
+
+    kind: ClassVar[str] = "train"
+    every_process: ClassVar[bool] = True
+    needs_parent: ClassVar[bool] = False
+
+    weights: str | None = Field(None, min_length=1)
+
+    def apply(self, model: Model | None, lab: Lab) -> Model:
+        """Leaves the best epoch on validation in the folder itself and the last one in `last`."""
+        import torch
+
+        from compress.checkpoint import fresh
+        from compress.training.loop import fit
+        from compress.training.weights import start_from
+
+        if model is None:
+            torch.manual_seed(lab.recipe.seed)
+            model = fresh(lab.recipe.model, lab.recipe.evaluate)
+            if self.weights:
+                model = start_from(model, self.weights)
+
+        def objective(network, images, targets):
+            return model.algorithm.loss(network(images), targets)
+
+        model = fit(model, objective, self, lab, label=self.name, folder=lab.folder)
+        lab.add_trained()
+        return model

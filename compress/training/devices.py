@@ -1,0 +1,37 @@
+"""What the machine computes fast: precision, and memory that is kept instead of given back at every step."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+from typing import Literal
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether bf16 convolutions run natively on `device`; where they are emulated they are several times slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def mixed_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["no", "bf16"]:
+    """accelerate's name for the precision to train in."""
+    return "bf16" if wanted == "bf16" or (wanted == "auto" and native_bf16(device)) else "no"
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Ask glibc to reuse freed blocks of any size. Returns whether it agreed.
+
+    By default every activation map is mapped, zeroed page by page and unmapped at each step; reusing them made training steps on CPU
+    1.4 to 1.6 times faster.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return all(libc.mallopt(option, value) for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)))

@@ -1,0 +1,219 @@
+"""The training loop: seeded batches in, the best and the last checkpoint out; killed at any moment, it ends in the same weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from compress.checkpoint import DESCRIPTION, Model, load, save
+from compress.data.prepare import normalise
+from compress.data.training import TrainingSet, batches
+from compress.errors import CompressError
+from compress.files import read_lines, write_text
+from compress.lab import METRICS, Lab
+from compress.training.averaging import start_average, update_average
+from compress.training.devices import keep_freed_memory, mixed_precision
+from compress.training.schedules import lr_factor
+from compress.training.settings import Schedule
+
+Batch = Mapping[str, Tensor]
+Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
+STATE = "training.pt"
+
+
+@dataclass
+class Run:
+    """Everything that changes while a stage trains."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor] | None
+    epoch: int = 0
+    step: int = 0
+    best_hmean: float = -1.0
+    best_epoch: int = -1
+
+
+def fit(model: Model, objective: Objective, schedule: Schedule, lab: Lab, *, label: str, folder: Path) -> Model:
+    """Train `model` and leave the best epoch on validation in `folder`, the last in `folder/last`, and `metrics.jsonl`.
+
+    objective: `(network, images, targets) -> (loss, parts)` for one batch; images are normalised (B, 3, crop, crop).
+    Returns the best model. With an average, it is the average that is evaluated and kept.
+    """
+    if (folder / "last" / DESCRIPTION).exists() and not (folder / STATE).exists():
+        return load(folder)  # finished before the stage was cut off
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
+    accelerator = Accelerator(cpu=lab.device.type == "cpu", mixed_precision=mixed_precision(schedule.precision, lab.device))
+    training_set = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, schedule.crop, lab.recipe.seed)
+    per_epoch = steps_per_epoch(len(training_set), schedule.batch, accelerator.num_processes)
+    optimizer = make_optimizer(model.network, schedule)
+    network, optimizer = accelerator.prepare(model.network, optimizer)
+    run = Run(network, optimizer, start_average(model.network) if schedule.ema else None)
+    resume(run, accelerator, folder)
+    total = per_epoch * schedule.epochs * schedule.batch * accelerator.num_processes
+    done = run.epoch * (total // schedule.epochs)
+    with lab.bar(label, total, done=done) as bar:
+        while run.epoch < schedule.epochs:
+            losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab)
+            run.epoch += 1
+            finish_epoch(run, model, schedule, lab, accelerator, folder, losses, bar)
+    accelerator.wait_for_everyone()
+    (folder / STATE).unlink(missing_ok=True)
+    return load(folder)
+
+
+def steps_per_epoch(samples: int, batch: int, processes: int) -> int:
+    """Full batches in one pass, at least one."""
+    return max(1, samples // (batch * processes))
+
+
+def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """The optimiser over all weights; norms, biases and scalars are not decayed."""
+    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in wanted if p.dim() > 1], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in wanted if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=schedule.momentum > 0)
+    return torch.optim.AdamW(groups, lr=schedule.lr)
+
+
+def train_epoch(
+    run: Run,
+    objective: Objective,
+    schedule: Schedule,
+    training_set: TrainingSet,
+    accelerator: Accelerator,
+    per_epoch: int,
+    bar: Any,
+    lab: Lab,
+) -> dict[str, float]:
+    """One pass; returns the mean of the loss and of each of its parts."""
+    torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
+    run.network.train()
+    network = accelerator.unwrap_model(run.network)
+    steps, warmup = per_epoch * schedule.epochs, int(schedule.warmup * per_epoch)
+    sums: dict[str, Tensor] = {}
+    loader = batches(
+        training_set, run.epoch, schedule.batch, schedule.workers, rank=accelerator.process_index, world=accelerator.num_processes
+    )
+    for batch in loader:
+        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, warmup_steps=warmup, decay=schedule.decay))
+        batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+        images = normalise(batch.pop("image"), lab.model_mean_std)
+        targets = {name: tensor.float() for name, tensor in batch.items()}
+        with accelerator.autocast():
+            loss, parts = objective(run.network, images, targets)
+        accelerator.backward(loss)
+        if schedule.sparsity:
+            pull_scales_to_zero(network, schedule.sparsity)
+        if schedule.clip:
+            accelerator.clip_grad_norm_(run.network.parameters(), schedule.clip)
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+        run.step += 1
+        if run.average is not None:
+            update_average(run.average, network, decay=schedule.ema, step=run.step)
+        for name, value in {"loss": loss.detach(), **parts}.items():
+            sums[name] = sums.get(name, 0) + value
+        bar.advance(len(images) * accelerator.num_processes, f"epoch {run.epoch + 1}/{schedule.epochs}")
+    means = {name: float(value) / per_epoch for name, value in sums.items()}
+    if not torch.isfinite(torch.tensor(means["loss"])):
+        raise CompressError(
+            f"The loss of '{bar.label}' is not finite in epoch {run.epoch + 1}; lower its lr, or set clip, and run again: it resumes."
+        )
+    return means
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The same learning rate for every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def pull_scales_to_zero(network: nn.Module, weight: float) -> None:
+    """Add the subgradient of `weight * sum |gamma|` over all batch norms (Liu et al. 2017, equation 1)."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.weight.grad is not None:
+            module.weight.grad.add_(module.weight.detach().sign(), alpha=weight)
+
+
+def finish_epoch(
+    run: Run, model: Model, schedule: Schedule, lab: Lab, accelerator: Accelerator, folder: Path, losses: dict[str, float], bar: Any
+) -> None:
+    """Evaluate where it is due, keep the best and the last, write the metrics and what is needed to go on from here."""
+    last = run.epoch == schedule.epochs
+    due = last or run.epoch % schedule.evaluate_every == 0
+    if accelerator.is_main_process:
+        entry: dict[str, Any] = {"epoch": run.epoch, "lr": run.optimizer.param_groups[0]["lr"], **losses}
+        if due:
+            current = snapshot(model, accelerator.unwrap_model(run.network), run.average)
+            score = lab.evaluate(current, "val")
+            entry |= {"val_precision": score.precision, "val_recall": score.recall, "val_hmean": score.hmean}
+            if score.hmean > run.best_hmean:
+                run.best_hmean, run.best_epoch = score.hmean, run.epoch
+                save(current, folder)
+            if last:
+                save(current, folder / "last")
+            bar.say(f"epoch {run.epoch}/{schedule.epochs}, loss {losses['loss']:.3f}, validation Hmean {score.hmean:.4f}")
+        write_metrics(folder / METRICS, entry)
+        if not last:
+            save_state(run, accelerator, folder)
+            lab.note_elapsed()
+    accelerator.wait_for_everyone()
+
+
+def snapshot(model: Model, network: nn.Module, average: dict[str, Tensor] | None) -> Model:
+    """The model to evaluate and keep: the network itself, or a copy of it with the averaged weights."""
+    if average is None:
+        return model.with_network(network, model.quantization)
+    averaged = copy.deepcopy(network)
+    averaged.load_state_dict(average)
+    return model.with_network(averaged, model.quantization)
+
+
+def write_metrics(path: Path, entry: dict[str, Any]) -> None:
+    """Append one epoch; entries of epochs that are being done again after a kill are dropped first."""
+    kept = [known for known in read_lines(path) if known["epoch"] < entry["epoch"]]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in [*kept, entry]))
+
+
+def save_state(run: Run, accelerator: Accelerator, folder: Path) -> None:
+    """Everything needed to go on after this epoch, under a temporary name until it is whole."""
+    state = {
+        "network": accelerator.unwrap_model(run.network).state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "average": run.average,
+        "progress": {key: getattr(run, key) for key in ("epoch", "step", "best_hmean", "best_epoch")},
+    }
+    temporary = folder / (STATE + ".tmp")
+    try:
+        torch.save(state, temporary)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CompressError(f"{folder / STATE} cannot be written ({error}); free some disk space and run again: it resumes.") from None
+    temporary.replace(folder / STATE)
+
+
+def resume(run: Run, accelerator: Accelerator, folder: Path) -> None:
+    """Go on from the last whole epoch, if there is one."""
+    path = folder / STATE
+    if not path.exists():
+        return
+    state = torch.load(path, map_location=accelerator.device, weights_only=True)
+    accelerator.unwrap_model(run.network).load_state_dict(state["network"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.average = state["average"]
+    for key, value in state["progress"].items():
+        setattr(run, key, value)

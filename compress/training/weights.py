@@ -1,0 +1,78 @@
+"""Initial weights from outside: a checkpoint of the workbench, or torchvision's ImageNet weights for a backbone."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compress.checkpoint import Model, load
+from compress.errors import CompressError
+from compress.files import read_tensors
+
+
+def start_from(model: Model, source: str) -> Model:
+    """`model` with the weights at `source`: a checkpoint folder, a .safetensors or .pth file, or an https URL of one.
+
+    A file holds the backbone's weights under torchvision's names; what else is in it, the classifier, is left out. Raises CompressError
+    where the backbone's names or shapes are not all in the file.
+    """
+    if source.startswith("https://"):
+        return with_backbone(model, fetch(source))
+    path = Path(source)
+    if not path.is_dir():
+        return with_backbone(model, path)
+    loaded = load(path)
+    if loaded.config != model.config:
+        raise CompressError(f"{path} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
+    return model.with_network(loaded.network, loaded.quantization)
+
+
+def with_backbone(model: Model, path: Path) -> Model:
+    """Load a file into `model.network.backbone`, strictly but for layers that a backbone has not."""
+    weights = read_state_dict(path)
+    backbone = model.network.backbone
+    wanted = backbone.state_dict()
+    missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise CompressError(f"{path} is not for this backbone: it lacks {missing[0]} ({len(missing)} of {len(wanted)} names missing).")
+    kept = {name: weights.get(name, tensor) for name, tensor in wanted.items()}
+    wrong = [name for name, tensor in kept.items() if tensor.shape != wanted[name].shape]
+    if wrong:
+        raise CompressError(
+            f"{path} is not for this backbone: {wrong[0]} is {tuple(kept[wrong[0]].shape)} there, not {tuple(wanted[wrong[0]].shape)}."
+        )
+    backbone.load_state_dict(kept)
+    return model
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Named tensors from .safetensors, or from a .pth file by torch's restricted reader, which builds tensors and nothing else."""
+    if not path.exists():
+        raise CompressError(f"There are no weights at {path}; give a checkpoint folder, a .safetensors or .pth file, or an https URL.")
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CompressError(f"{path} cannot be read as weights alone: {str(error).splitlines()[0]}") from None
+    loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CompressError(f"{path} does not hold a mapping from names to tensors.")
+    return loaded
+
+
+def fetch(url: str) -> Path:
+    """Download once into the cache folder."""
+    folder = Path(os.environ.get("COMPRESS_CACHE", Path.home() / ".cache" / "compress")) / "weights"
+    path = folder / url.rsplit("/", 1)[-1]
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=True)
+        except OSError as error:
+            raise CompressError(f"{url} cannot be fetched ({error}); download it elsewhere and give its path.") from None
+    return path
