@@ -1,18 +1,27 @@
 """DB: real-time scene text detection with differentiable binarization (Liao et al., AAAI 2020), in the order of the paper.
 
-Section 3.1 network and head, 3.2 binarization, 3.5 loss.
+Section 3.1 network and head, 3.2 binarization, 3.5 loss, 3.4 labels and box formation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Annotated, Any
 
+import cv2
+import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from models.contract import Algorithm, Detections, Sample
+from models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
 from models.layers import conv_bn, initialise
+from models.registry import BACKBONES, NECKS, checked, configured
 
 
 class Branch(nn.Module):
@@ -56,27 +65,33 @@ class DBNet(nn.Module):
         return {"logits": logits, "probability": probability, "threshold": threshold, "binary": binary}
 
 
+Weight = Annotated[float, Field(ge=0)]
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the three parts of the loss. The paper (equation 7) has alpha = 1 for `binary` and beta = 10 for `threshold`."""
 
-    probability: float = 1.0
-    threshold: float = 10.0
-    binary: float = 1.0
+    probability: Weight = 1.0
+    threshold: Weight = 10.0
+    binary: Weight = 1.0
 
 
+TARGETS = ("shrink", "shrink_mask", "threshold", "threshold_mask")
 NEGATIVES_PER_POSITIVE = 3.0
 
 
 def db_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
     """Equation 7 with dice on the approximate binary map, as the authors train it. All maps are (B, 1, H, W).
 
-    outputs: the four training maps of :class:`DBNet`. targets: `shrink`, `shrink_mask`, `threshold`, `threshold_mask`.
+    outputs: the four training maps of :class:`DBNet`. targets: the batched maps of
+    :func:`db_targets`, of any number type.
     """
+    shrink, shrink_mask, threshold, threshold_mask = (targets[name].float() for name in TARGETS)
     parts = {
-        "probability": balanced_cross_entropy(outputs["logits"].float(), targets["shrink"], targets["shrink_mask"]),
-        "threshold": masked_l1(outputs["threshold"].float(), targets["threshold"], targets["threshold_mask"]),
-        "binary": masked_dice(outputs["binary"].float(), targets["shrink"], targets["shrink_mask"]),
+        "probability": balanced_cross_entropy(outputs["logits"].float(), shrink, shrink_mask),
+        "threshold": masked_l1(outputs["threshold"].float(), threshold, threshold_mask),
+        "binary": masked_dice(outputs["binary"].float(), shrink, shrink_mask),
     }
     total = sum(getattr(weights, name) * part for name, part in parts.items())
     return total, {name: part.detach() for name, part in parts.items()}
@@ -102,3 +117,190 @@ def masked_dice(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """1 - dice coefficient (Milletari et al. 2016) over the unmasked pixels of the whole batch."""
     prediction, target = prediction * mask, target * mask
     return 1 - 2 * (prediction * target).sum() / (prediction.sum() + target.sum() + 1e-6)
+
+
+def db_targets(
+    sample: Sample,
+    shrink_ratio: float = 0.4,
+    threshold_min: float = 0.3,
+    threshold_max: float = 0.7,
+    min_size: float = 8.0,
+) -> dict[str, np.ndarray]:
+    """Label maps of a picture (section 3.4), each (1, H, W).
+
+    `shrink`, `shrink_mask` and `threshold_mask` are uint8, 0 or 1; `threshold` is float32 from `threshold_min` to `threshold_max`.
+    Words that are not to be judged are left out of every map and masked: do-not-care words, words whose rectangle of least area
+    is narrower than `min_size` pixels, and words of which shrinking leaves nothing.
+    """
+    height, width = sample.image.shape[:2]
+    shrink = np.zeros((1, height, width), np.uint8)
+    shrink_mask = np.ones_like(shrink)
+    threshold = np.full((1, height, width), threshold_min, np.float32)
+    threshold_mask = np.zeros_like(shrink)
+    for polygon, ignore in zip(sample.polygons, sample.ignore, strict=True):
+        judged = not ignore and short_side(polygon) >= min_size
+        distance = area(polygon) * (1 - shrink_ratio**2) / perimeter(polygon) if judged else 0.0  # equation 10
+        kernel = offset(polygon, -distance) if judged else []
+        if kernel:
+            fill(shrink[0], kernel, 1)
+            draw_border(threshold[0], threshold_mask[0], polygon, distance, threshold_min, threshold_max)
+        else:
+            fill(shrink_mask[0], [polygon], 0)
+    return dict(zip(TARGETS, (shrink, shrink_mask, threshold, threshold_mask), strict=True))
+
+
+def draw_border(threshold: np.ndarray, mask: np.ndarray, polygon: np.ndarray, distance: float, low: float, high: float) -> None:
+    """Paint one word's border on the (H, W) maps, in place: `high` on its outline, down to `low` at `distance` pixels from it."""
+    grown = offset(polygon, distance)
+    fill(mask, grown, 1)
+    height, width = mask.shape
+    margin = int(distance) + 2  # an outline beyond the picture's edge still reaches this far in
+    corners = np.concatenate(grown)
+    left, top = np.maximum(np.floor(corners.min(0)).astype(int), -margin)
+    right, bottom = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (width + margin, height + margin))
+    if right <= max(left, 0) or bottom <= max(top, 0) or left >= width or top >= height:
+        return
+    outline = np.ones((bottom - top, right - left), np.uint8)
+    cv2.polylines(outline, [subpixels(polygon - (left, top))], True, 0, shift=FRACTION_BITS)
+    far = cv2.distanceTransform(outline, cv2.DIST_L2, cv2.DIST_MASK_5)
+    border = (high - (high - low) / distance * far)[max(-top, 0) : height - top, max(-left, 0) : width - left]
+    window = threshold[max(top, 0) : bottom, max(left, 0) : right]
+    np.maximum(window, border, out=window)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """How maps become boxes.
+
+    bin_threshold: a pixel is text above this probability; 0 to 1.
+    box_threshold: a box is kept from this mean probability inside it on; 0 to 1.
+    unclip_ratio: a region grows by area * ratio / perimeter (section 3.4, r'); 0 or more.
+    min_size: shortest side, in pixels of the map, between centres of pixels, of the rectangle of least area around a region.
+    max_candidates: of more boxes than this on a picture, those with the highest scores are kept; at least 1.
+    polygons: outlines of any length instead of four-cornered boxes.
+    """
+
+    bin_threshold: float = 0.3
+    box_threshold: float = 0.6
+    unclip_ratio: float = 1.5
+    min_size: int = 3
+    max_candidates: int = 1000
+    polygons: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("bin_threshold", "box_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability: it must be between 0 and 1, not {getattr(self, name)}.")
+        for name, least in (("unclip_ratio", 0), ("min_size", 0), ("max_candidates", 1)):
+            if not least <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a finite number of at least {least}, not {getattr(self, name)}.")
+
+
+def db_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]], thresholds: Thresholds) -> list[Detections]:
+    """Boxes from probability maps (section 3.4): regions, their scores, and growth by the unclip ratio.
+
+    outputs: `probability`, (B, 1, H, W), finite, in 0..1; each map is the whole picture, stretched to H x W.
+    sizes: (height, width) of the B original pictures, in whose pixels the polygons are given, clipped to the picture.
+    Detections come with the highest score first. Raises ValueError for a map that is not finite or of another shape.
+    """
+    maps = np.asarray(outputs["probability"])
+    if maps.ndim != 4 or maps.shape[1] != 1 or len(maps) != len(sizes):
+        raise ValueError(f"decoding {len(sizes)} pictures takes probability maps of shape ({len(sizes)}, 1, H, W), not {maps.shape}.")
+    return [decode_map(probability[0], size, thresholds) for probability, size in zip(maps, sizes, strict=True)]
+
+
+def decode_map(probability: np.ndarray, size: tuple[int, int], thresholds: Thresholds) -> Detections:
+    """:func:`db_decode` for one (H, W) map."""
+    probability = np.ascontiguousarray(probability, np.float32)
+    if not np.isfinite(probability).all():
+        raise ValueError("the probability map holds values that are not finite: the network that made it is broken.")
+    regions = find_regions(probability, thresholds.bin_threshold)
+    rects = [cv2.minAreaRect(region) for region in regions]
+    kept = [i for i, (_, sides, _) in enumerate(rects) if min(sides) >= max(thresholds.min_size, 1e-6)]
+    if not kept:
+        return Detections([], np.zeros(0, np.float32))
+    centres, sides, angles = (np.array(column, np.float64) for column in zip(*(rects[i] for i in kept), strict=True))
+    outlines = [outline(regions[i]) for i in kept] if thresholds.polygons else list(rectangles(centres, sides, angles))
+    scores = np.array([mean_inside(probability, polygon) for polygon in outlines], np.float32)
+    best = np.argsort(-scores, kind="stable")[: thresholds.max_candidates]
+    best = best[scores[best] >= thresholds.box_threshold]
+    if thresholds.polygons:
+        grown = [unclip(outlines[i], thresholds.unclip_ratio) for i in best]
+    else:
+        # Growing a rectangle by area * ratio / perimeter gives a rectangle: no clipper is needed.
+        width, height = sides[best].T
+        growth = width * height * thresholds.unclip_ratio / (2 * (width + height))
+        grown = rectangles(centres[best], sides[best] + 2 * growth[:, None], angles[best])
+    limit = np.array(size[::-1], np.float64)
+    scale = limit / probability.shape[::-1]
+    return Detections([np.clip(polygon * scale, 0, limit).astype(np.float32) for polygon in grown], scores[best])
+
+
+def find_regions(probability: np.ndarray, bin_threshold: float) -> list[np.ndarray]:
+    """Outer outlines, each (n, 1, 2) int32, of the 8-connected regions above `bin_threshold`; a region in another's hole counts."""
+    text = (probability > bin_threshold).view(np.uint8)
+    contours, hierarchy = cv2.findContours(text, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [contour for contour, (*_, parent) in zip(contours, hierarchy[0], strict=True) if parent < 0] if contours else []
+
+
+def mean_inside(probability: np.ndarray, polygon: np.ndarray) -> float:
+    """Mean probability over the pixels of `polygon`, which may reach beyond the map."""
+    height, width = probability.shape
+    left, top = np.maximum(np.floor(polygon.min(0)).astype(int), 0)
+    right, bottom = np.minimum(np.ceil(polygon.max(0)).astype(int) + 1, (width, height))
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    fill(mask, [polygon - (left, top)], 1)
+    return cv2.mean(probability[top:bottom, left:right], mask)[0]
+
+
+def outline(region: np.ndarray) -> np.ndarray:
+    """A region's contour with fewer corners: within half a percent of its length (Douglas and Peucker)."""
+    simpler = cv2.approxPolyDP(region, 0.005 * cv2.arcLength(region, True), True)
+    return (simpler if len(simpler) >= 3 else region)[:, 0].astype(np.float64)
+
+
+def unclip(polygon: np.ndarray, ratio: float) -> np.ndarray:
+    """`polygon` grown by area * ratio / perimeter; of several parts the largest."""
+    return (offset(polygon, area(polygon) * ratio / perimeter(polygon)) or [polygon])[0]
+
+
+def db(
+    backbone: str | Mapping[str, Any] = "mobilenet_v3_small",
+    neck: str | Mapping[str, Any] = MappingProxyType({"name": "fpn", "channels": 96}),
+    steepness: Annotated[float, Field(gt=0)] = 50.0,
+    loss: Mapping[str, Any] = MappingProxyType({}),
+    shrink_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.4,
+) -> Algorithm:
+    """DB as an :class:`Algorithm`.
+
+    backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. steepness: k of equation 2. loss: fields of
+    :class:`LossWeights`. shrink_ratio: r of equation 10. Raises ValueError for unknown names or keywords and for wrong values.
+    """
+    parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
+    weights = checked(LossWeights, loss, "model.loss")()
+    return Algorithm(
+        task="detection",
+        network=partial(db_network, *parts, steepness),
+        targets=partial(db_targets, shrink_ratio=shrink_ratio),
+        loss=partial(db_loss, weights=weights),
+        decode=db_decode,
+        thresholds=Thresholds,
+        tunable=TUNABLE,
+        distilled=("probability", "binary"),
+        keep_float=("*.up2",),
+    )
+
+
+TUNABLE = MappingProxyType(
+    {
+        "bin_threshold": (0.2, 0.3, 0.4, 0.5, 0.6),
+        "box_threshold": (0.4, 0.5, 0.6, 0.7),
+        "unclip_ratio": (1.2, 1.4, 1.6, 1.8, 2.0, 2.2),
+    }
+)
+
+
+def db_network(backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], steepness: float) -> DBNet:
+    """A :class:`DBNet` with fresh weights."""
+    features = backbone()
+    return DBNet(features, neck(features.channels), steepness)

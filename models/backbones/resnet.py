@@ -1,6 +1,7 @@
 """ResNet-18 and ResNet-50 (He et al., "Deep Residual Learning for Image Recognition", 2016), without the classifier.
 
-Parameter names and the place of the stride (the 3x3 convolution of a bottleneck) are torchvision's, so that its ImageNet weights load.
+Parameter names and the place of the stride (the 3x3 convolution of a bottleneck) are torchvision's, so that its ImageNet weights
+load.
 """
 
 from __future__ import annotations

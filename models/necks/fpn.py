@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -30,6 +32,6 @@ class FPN(nn.Module):
         return torch.cat(enlarged[::-1], 1)
 
 
-def fpn(inputs: Sequence[int], channels: int = 96) -> FPN:
+def fpn(inputs: Sequence[int], channels: Annotated[int, Field(gt=0, multiple_of=4)] = 96) -> FPN:
     """`channels`: inner and output width, a multiple of 4. 96 in the published table, 256 in the DB paper."""
     return FPN(inputs, channels)

@@ -1,0 +1,100 @@
+"""A name and its keywords -> an algorithm. Holds the only list of what there is.
+
+torch is imported by the modules that build, never by this one, so that a recipe can be read and listed without it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from models.contract import Algorithm
+
+# Name -> module; the factory in that module has the same name.
+MODELS = {"db": "models.db"}
+BACKBONES = {
+    "mobilenet_v3_small": "models.backbones.mobilenet_v3",
+    "mobilenet_v3_small_torchvision": "models.backbones.mobilenet_v3",
+    "resnet18": "models.backbones.resnet",
+    "resnet50": "models.backbones.resnet",
+}
+NECKS = {"fpn": "models.necks.fpn"}
+
+
+def build(config: str | Mapping[str, Any]) -> Algorithm:
+    """The algorithm that the `model` section of a recipe asks for: `{name: db, ...keywords}`, or a name alone.
+
+    A name `module:attribute` takes the factory from another package: `attribute` of `module`, called with the keywords, must give
+    an :class:`Algorithm`. Raises ValueError, naming the place, for unknown names and keywords and for wrong types and ranges.
+    """
+    algorithm = configured(MODELS, config, "model")()
+    if not isinstance(algorithm, Algorithm):
+        raise ValueError(f"model: its factory must give a models.contract.Algorithm, not a {type(algorithm).__name__}.")
+    return algorithm
+
+
+def configured(table: Mapping[str, str], config: str | Mapping[str, Any], place: str) -> Callable[..., Any]:
+    """The factory that `config` names, a key of `table` or `module:attribute`, with its keywords filled in.
+
+    place: where `config` stands in the recipe, for messages.
+    """
+    keywords = {"name": config} if isinstance(config, str) else dict(config) if isinstance(config, Mapping) else None
+    if not keywords or not isinstance(name := keywords.pop("name", None), str):
+        raise ValueError(f"{place} must be a name or a mapping with a `name`; known are {', '.join(sorted(table))}.")
+    if ":" in name:
+        return checked(elsewhere(name, place), keywords, place)
+    if name not in table:
+        raise ValueError(f"{place}: '{name}' is not known{suggestion(name, table)}")
+    return checked(getattr(import_module(table[name]), name), keywords, place)
+
+
+def elsewhere(name: str, place: str) -> Callable[..., Any]:
+    """The factory `module:attribute` of another package."""
+    module, _, attribute = name.partition(":")
+    try:
+        factory = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{place}: '{name}' cannot be imported ({error}); write it as module:function.") from error
+    if not callable(factory):
+        raise ValueError(f"{place}: '{name}' is not a function.")
+    return factory
+
+
+def checked(factory: Callable[..., Any], keywords: Mapping[str, Any], place: str) -> Callable[..., Any]:
+    """`factory` with `keywords` filled in, after they were held against its annotations. Annotated ranges count.
+
+    A keyword is a parameter that has a default: what has none is for the caller to give.
+    """
+    parameters = inspect.signature(factory).parameters.values()
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    known = [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
+    hints = get_type_hints(factory, include_extras=True)
+    for name, value in keywords.items():
+        if name not in known and not open_ended:
+            raise ValueError(f"{place}.{name} is not known{suggestion(name, known)}")
+        try:
+            adapter(hints.get(name, Any)).validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]["msg"]
+            raise ValueError(f"{place}.{name}: {first[0].lower()}{first[1:]}, not {value!r}.") from None
+    return partial(factory, **keywords)
+
+
+def adapter(hint: Any) -> TypeAdapter[Any]:
+    """The strict check of one annotation: True is no number, "3" is no number, and neither is infinity."""
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest known one, else all of them."""
+    known = sorted(known)
+    if not known:
+        return "; none are known here."
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}."
