@@ -51,7 +51,7 @@ def augment(sample: Sample, config: Augment, crop: int, rng: np.random.Generator
     polygons = transformed(sample.polygons, matrix)
     corner = choose_corner(polygons, sample.ignore, (width * scale, height * scale), crop, config.tries, rng)
     matrix[:, 2] -= corner
-    image = jitter(warp(sample.image, matrix, scale, crop), config, rng)
+    image = warp(sample.image, matrix, scale, jitter(config, rng), crop)
     offset = corner.astype(np.float32)
     return keep_visible(sample, image, [polygon - offset for polygon in polygons], crop)
 
@@ -108,21 +108,26 @@ def choose_corner(
     return corners[cuts.argmin()]
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, scale: float, crop: int) -> np.ndarray:
-    """The crop at the origin of the matrix's target, black where there is no picture."""
+def warp(image: np.ndarray, matrix: np.ndarray, scale: float, colours: np.ndarray, crop: int) -> np.ndarray:
+    """The crop at the origin of the matrix's target, its colours mixed by the (3, 3) `colours`, black where there is no picture."""
+    linear, shift = matrix[:, :2], matrix[:, 2]
     if scale < 0.5:  # bilinear sampling would skip pixels: average whole blocks of them first
         block = int(1 / scale)
         height, width = image.shape[0] // block * block, image.shape[1] // block * block
         image = cv2.resize(image[:height, :width], (width // block, height // block), interpolation=cv2.INTER_AREA)
-        matrix = np.column_stack([matrix[:, :2] * block, matrix[:, 2] + matrix[:, :2].sum(axis=1) * (block - 1) / 2])
-    return cv2.warpAffine(image, matrix, (crop, crop), flags=cv2.INTER_LINEAR)
+        matrix = np.column_stack([linear * block, shift + linear.sum(axis=1) * (block - 1) / 2])
+    elif scale >= 2:  # half the size still samples every pixel of the picture, and enlarging costs a third of warping
+        half = -(-crop // 2)
+        small = warp(image, np.column_stack([linear / 2, shift / 2 - 0.25]), scale / 2, colours, half)
+        return np.ascontiguousarray(cv2.resize(small, (2 * half, 2 * half), interpolation=cv2.INTER_LINEAR)[:crop, :crop])
+    return cv2.transform(cv2.warpAffine(image, matrix, (crop, crop), flags=cv2.INTER_LINEAR), colours)
 
 
-def jitter(image: np.ndarray, config: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Brightness and saturation are linear in the colours of a pixel, so both together are one 3x3 matrix."""
+def jitter(config: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Brightness and saturation are linear in the colours of a pixel, so both together are one (3, 3) matrix."""
     brightness = 1 + rng.uniform(-config.brightness, config.brightness)
     saturation = 1 + rng.uniform(-config.saturation, config.saturation)
-    return cv2.transform(image, brightness * (saturation * np.eye(3) + (1 - saturation) * GREY))
+    return brightness * (saturation * np.eye(3) + (1 - saturation) * GREY)
 
 
 def keep_visible(sample: Sample, image: np.ndarray, polygons: list[np.ndarray], crop: int) -> Sample:

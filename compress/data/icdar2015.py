@@ -65,9 +65,7 @@ class Icdar2015(BaseModel):
             raise CompressError(f"data.root: there is no folder {self.root}; give the folder that holds the ICDAR2015 pictures.")
         found = [split for split in ("train", "test") if folders(self.root, split)]
         if not found:
-            raise CompressError(
-                f"data.root: {self.root} holds neither {IMAGES['train'][0]} and {TRUTHS['train'][0]} nor a test part."
-            )
+            raise CompressError(f"data.root: {self.root} holds neither {IMAGES['train'][0]} and {TRUTHS['train'][0]} nor a test part.")
         return tuple(split for part in found for split in (("train", "val") if part == "train" else ("test",)))
 
     def open(self, split: str, seed: int, progress: Callable[[int, int], None] | None = None) -> Split:
@@ -79,48 +77,31 @@ class Icdar2015(BaseModel):
         if split not in self.splits():
             raise CompressError(f"data.root: {self.root} has no {split} part{suggestion(split, self.splits())}")
         part = "test" if split == "test" else "train"
-        problems: list[str] = []
-        files = paired(*folders(self.root, part), problems)
+        files, unpaired = paired(*folders(self.root, part))
         if part == "train":
             held = self.held_out([file.name for file in files], seed)
             files = [file for file in files if (file.name in held) == (split == "val")]
-        if not files:
-            raise CompressError(f"data: the {split} part of {self.root} has no pictures left; hold out fewer for validation.")
-
-        digest = hashlib.sha256(f"icdar2015 {READER} {self.damaged}".encode())
-        stamp = hashlib.sha256()
-        for file in files:
-            size, truth = file.image.stat(), file.truth.read_bytes()
-            digest.update(f"\n{file.name} {size.st_size} {len(truth)}\n".encode() + truth)
-            stamp.update(f"{file.image.resolve()} {size.st_mtime_ns}".encode())
-
-        def usable() -> Iterator[tuple[Annotation, np.ndarray]]:
-            for done, file in enumerate(files, 1):
-                words = parse(file.truth, file.name, problems)
-                image = decode(file.image)
-                if image is None:
-                    problems.append(f"{file.image}: the picture cannot be read or decoded")
-                elif words is not None:
-                    yield words, image
-                if progress:
-                    progress(done, len(files))
-            if problems and self.damaged == "refuse":
-                raise CompressError(f"{summary(problems)} Repair them, or set data.damaged to 'skip' to leave them out.")
-
+        digest, key = fingerprints(files)
         if self.cache:
-            stamp.update(digest.digest())
-            entry = read_entry(stamp.hexdigest())
+            entry = read_entry(key)
             if entry is None:
-                write_entry(stamp.hexdigest(), usable(), problems)
-                entry = read_entry(stamp.hexdigest())
-            annotations, picture, problems = entry.annotations, entry.pixels, list(entry.problems)
+                problems: list[str] = []
+                write_entry(key, usable(files, problems, progress), problems)
+                entry = read_entry(key)
+            annotations, picture, damage = entry.annotations, entry.pixels, entry.problems
         else:
-            annotations = [words for words, _ in usable()]
+            problems = []
+            annotations = [words for words, _ in usable(files, problems, progress)]
             paths = {file.name: file.image for file in files}
-            picture = Pictures([paths[words.name] for words in annotations])
-        if problems:
-            log.warning("%s They are left out.", summary(problems))
-        return Split(split, annotations, picture, digest.hexdigest(), tuple(problems))
+            picture, damage = Pictures([paths[words.name] for words in annotations]), tuple(problems)
+        damage = (*unpaired, *damage)
+        if damage and self.damaged == "refuse":
+            raise CompressError(f"{summary(damage)} Repair them, or set data.damaged to 'skip' to leave them out.")
+        if damage:
+            log.warning("%s They are left out.", summary(damage))
+        if not annotations:
+            raise CompressError(f"data: the {split} part of {self.root} has no pictures left; nothing can be done with it.")
+        return Split(split, annotations, picture, digest, damage)
 
     def held_out(self, names: list[str], seed: int) -> set[str]:
         """Names of the training pictures that are the validation split."""
@@ -169,15 +150,38 @@ def folders(root: Path, part: str) -> tuple[Path, Path] | None:
     return (images, truths) if images and truths else None
 
 
-def paired(images: Path, truths: Path, problems: list[str]) -> list[Files]:
-    """Pictures with their ground truth in the order of their numbers; those without a partner are added to `problems`."""
+def paired(images: Path, truths: Path) -> tuple[list[Files], list[str]]:
+    """Pictures with their ground truth in the order of their numbers, and a sentence for each file without its partner."""
     pictures = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in SUFFIXES}
     texts = {path.stem.removeprefix("gt_"): path for path in sorted(truths.iterdir()) if path.suffix.lower() == ".txt"}
-    problems += [
-        f"{pictures[name]}: there is no ground truth for it in {truths}" for name in sorted(pictures.keys() - texts.keys())
-    ]
-    problems += [f"{texts[name]}: there is no picture for it in {images}" for name in sorted(texts.keys() - pictures.keys())]
-    return [Files(name, pictures[name], texts[name]) for name in sorted(pictures.keys() & texts.keys(), key=by_number)]
+    alone = [f"{pictures[name]}: there is no ground truth for it in {truths}" for name in sorted(pictures.keys() - texts.keys())]
+    alone += [f"{texts[name]}: there is no picture for it in {images}" for name in sorted(texts.keys() - pictures.keys())]
+    names = sorted(pictures.keys() & texts.keys(), key=by_number)
+    return [Files(name, pictures[name], texts[name]) for name in names], alone
+
+
+def fingerprints(files: list[Files]) -> tuple[str, str]:
+    """sha256 of what decides the samples wherever the folder lies, and the cache's key: that, with paths and times of change."""
+    digest, key = hashlib.sha256(f"icdar2015 {READER}".encode()), hashlib.sha256()
+    for file in files:
+        image, truth = file.image.stat(), file.truth.read_bytes()
+        digest.update(f"\n{file.name} {image.st_size} {len(truth)}\n".encode() + truth)
+        key.update(f"{file.image.resolve()} {file.truth.resolve()} {image.st_mtime_ns}\n".encode())
+    key.update(digest.digest())
+    return digest.hexdigest(), key.hexdigest()
+
+
+def usable(files: list[Files], problems: list[str], progress: Callable[[int, int], None] | None) -> Iterator[tuple[Annotation, np.ndarray]]:
+    """Words and pixels of every picture that can be read; what cannot is added to `problems`."""
+    for done, file in enumerate(files, 1):
+        words = parse(file.truth, file.name, problems)
+        image = decode(file.image)
+        if image is None:
+            problems.append(f"{file.image}: the picture cannot be read or decoded")
+        elif words is not None:
+            yield words, image
+        if progress:
+            progress(done, len(files))
 
 
 def by_number(name: str) -> list[tuple[int, str]]:
@@ -240,6 +244,6 @@ def parse_line(line: str) -> tuple[np.ndarray, str]:
     return polygon.astype(np.float32), fields[8].strip()
 
 
-def summary(problems: list[str]) -> str:
+def summary(problems: tuple[str, ...]) -> str:
     more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
     return f"{len(problems)} problems in the data: {'; '.join(problems[:SHOWN])}{more}."

@@ -33,11 +33,12 @@ FONTS = (
     *("DejaVuSansMono", "DejaVuSansMono-Bold", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
     *("cmr10", "cmss10", "cmtt10", "cmb10"),
 )
-VOWELS, CONSONANTS = "aeiouaeiouey", "bcdfghjklmnprstvwbcdnrstlpz"
+LETTERS = ("aeiouaeiouaeiouaeioueyaeio", "bcdfghjklmnpqrstvwxzbcdrst")  # equally many of both
 LENGTHS = (2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10)
 HEIGHTS = (12.0, 60.0)  # pixels from the descent to the ascent of the font, for words that count
 TINY = (5.0, 8.0)
 DO_NOT_CARE = 0.08  # share of the lines that are too small, too faint or too blurred to be asked for
+COARSE = 4  # pixels of the picture for one of the map of what is taken
 TRIES = 25  # places tried for a line before it is given up
 
 
@@ -92,9 +93,9 @@ def draw(seed: int, split: str, index: int, size: int) -> tuple[Annotation, np.n
     image = background(size, rng)
     clutter(image, rng)
     polygons, ignore, texts = [], [], []
-    taken = np.zeros((size, size), np.uint8)
+    taken = np.zeros((size // COARSE + 1, size // COARSE + 1), np.uint8)
     for _ in range(rng.integers(3, 9)):
-        line = place(compose(size, rng), taken, rng)
+        line = place(compose(size, rng), size, taken, rng)
         if line is None:
             continue
         blend(image, line, rng)
@@ -202,11 +203,11 @@ class Line:
 
 def compose(size: int, rng: np.random.Generator) -> Line:
     """A line of one to three words, upright: `ink` is (h, w) uint8, `quads` the (4, 2) rectangle around the ink of each word."""
-    style = str(rng.choice(["tiny", "faint", "blurred"])) if rng.random() < DO_NOT_CARE else "plain"
+    style = ("tiny", "faint", "blurred")[rng.integers(3)] if rng.random() < DO_NOT_CARE else "plain"
     low, high = TINY if style == "tiny" else HEIGHTS
     height = low * (min(high, 0.3 * size) / low) ** (rng.random() ** 1.3)
     face = font(FONTS[rng.integers(len(FONTS))])
-    texts = [word(rng) for _ in range(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))]
+    texts = [word(rng) for _ in range((1, 1, 1, 1, 2, 2, 3)[rng.integers(7)])]
     glyphs = [rendered(face, height, text) for text in texts]
 
     gap = round(height * rng.uniform(0.45, 0.9))
@@ -227,12 +228,13 @@ def compose(size: int, rng: np.random.Generator) -> Line:
 
 def word(rng: np.random.Generator) -> str:
     """Letters that alternate like a word's, or a number."""
-    length = int(rng.choice(LENGTHS))
+    length = LENGTHS[rng.integers(len(LENGTHS))]
     kind = rng.random()
     if kind < 0.15:
-        return "".join(rng.choice(list("0123456789"), min(length, 6)))
+        return "".join(map(str, rng.integers(0, 10, min(length, 6))))
     turn = int(rng.integers(2))
-    letters = "".join((VOWELS, CONSONANTS)[(turn + place) % 2][rng.integers(12)] for place in range(length))
+    picks = rng.random(length)
+    letters = "".join(LETTERS[(turn + place) % 2][int(pick * len(LETTERS[0]))] for place, pick in enumerate(picks))
     if kind < 0.45:
         return letters.upper()
     return letters.capitalize() if kind < 0.7 else letters
@@ -259,9 +261,8 @@ def rendered(face: FT2Font, height: float, text: str) -> tuple[np.ndarray, int]:
     return ink[top:bottom, columns[0] : columns[-1] + 1], int(len(ink) - descent - top)
 
 
-def place(line: Line, taken: np.ndarray, rng: np.random.Generator) -> Line | None:
+def place(line: Line, size: int, taken: np.ndarray, rng: np.random.Generator) -> Line | None:
     """Put the line somewhere free, turned and in mild perspective, and mark the place in `taken`; None if there is none."""
-    size = len(taken)
     h, w = line.ink.shape
     corners = np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float64) - 0.5
     angle = math.radians(float(np.clip(rng.normal(0, 10), -45, 45)) if rng.random() < 0.8 else rng.uniform(-60, 60))
@@ -274,15 +275,15 @@ def place(line: Line, taken: np.ndarray, rng: np.random.Generator) -> Line | Non
         return None
     for at in 2 + room * rng.random((TRIES, 2)):
         quad = shape + at
-        x, y = np.floor(quad.min(axis=0)).astype(int)
-        right, bottom = np.ceil(quad.max(axis=0)).astype(int) + 1
-        print_ = np.zeros((bottom - y, right - x), np.uint8)
-        cv2.fillConvexPoly(print_, (quad - (x, y)).round().astype(np.int32), 1)
-        if (print_ & taken[y:bottom, x:right]).any():
+        coarse = (quad / COARSE).round().astype(np.int32)
+        mark = cv2.fillConvexPoly(np.zeros_like(taken), coarse, 1)
+        if cv2.countNonZero(mark & taken):
             continue
         # What is taken is wider than the words, so that two lines never touch.
-        cv2.fillConvexPoly(taken, quad.round().astype(np.int32), 1)
-        cv2.polylines(taken, [quad.round().astype(np.int32)], True, 1, 7)
+        taken |= mark
+        cv2.polylines(taken, [coarse], True, 1, 3)
+        x, y = np.floor(quad.min(axis=0)).astype(int)
+        right, bottom = np.ceil(quad.max(axis=0)).astype(int) + 1
         matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), (quad - (x, y)).astype(np.float32))
         ink = cv2.warpPerspective(line.ink, matrix, (int(right - x), int(bottom - y)), flags=cv2.INTER_LINEAR)
         quads = [cv2.perspectiveTransform(word[None], matrix)[0] + (x, y) for word in line.quads]
@@ -294,7 +295,7 @@ def blend(image: np.ndarray, line: Line, rng: np.random.Generator) -> None:
     """Paint the line, in a colour that stands out from what is behind it unless it is a faint one."""
     (x, y), (h, w) = line.corner, line.ink.shape
     behind = image[y : y + h, x : x + w]
-    ground = behind.reshape(-1, 3).mean(axis=0)
+    ground = np.array(cv2.mean(behind)[:3])
     if line.style == "plain" and rng.random() < 0.25:  # a sign: a plate under the words
         ground = rng.integers(0, 256, 3).astype(float)
         outline = cv2.convexHull(np.concatenate(line.quads))
@@ -308,7 +309,7 @@ def blend(image: np.ndarray, line: Line, rng: np.random.Generator) -> None:
         spread[y : y + h, x : x + w] = ink
         letter = min(np.linalg.norm(line.quads[0][3] - line.quads[0][0]), np.linalg.norm(line.quads[0][1] - line.quads[0][0]))
         ink, behind = cv2.GaussianBlur(spread, (0, 0), max(1.5, 0.14 * letter)), image
-    behind[:] = (behind + ink[..., None] * (colour - behind)).round().clip(0, 255).astype(np.uint8)
+    behind[:] = (behind + ink[..., None] * (colour - behind) + 0.5).astype(np.uint8)
 
 
 def ink_colour(ground: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:

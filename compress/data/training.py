@@ -23,9 +23,7 @@ class TrainingSet:
     The view is decided by (seed, epoch, index) alone.
     """
 
-    def __init__(
-        self, split: Split, targets: Callable[[Sample], dict[str, np.ndarray]], augment: Augment, crop: int, seed: int
-    ) -> None:
+    def __init__(self, split: Split, targets: Callable[[Sample], dict[str, np.ndarray]], augment: Augment, crop: int, seed: int) -> None:
         if len(split) == 0:
             raise CompressError(f"The {split.name} split holds no pictures; there is nothing to train on.")
         self.split = split
@@ -71,11 +69,6 @@ class Order:
         for batch in range(len(self)):
             start = (batch * self.world + self.rank) * size
             yield [(self.epoch, int(order[place % self.length])) for place in range(start, start + size)]
-
-
-def batches_per_epoch(training_set: TrainingSet, batch_size: int, world: int = 1) -> int:
-    """How many batches `batches` yields."""
-    return len(Order(len(training_set), 0, batch_size, 0, world))
 
 
 def batches(

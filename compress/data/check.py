@@ -1,0 +1,121 @@
+"""Look before training: what a data set holds, what is wrong with it, and what the network will be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from compress.data.icdar2015 import Icdar2015
+from compress.data.synthetic import Synthetic
+from compress.data.training import TrainingSet
+from compress.errors import CompressError
+from models.contract import Sample
+
+TILE = 560  # pixels, the longer side of a picture on a contact sheet
+COLUMNS = 4
+WORD, DO_NOT_CARE, CAPTION = (0, 230, 0), (255, 40, 40), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Counts of one split. `words` are those that count, `do_not_care` those that do not; `problems` name file and line."""
+
+    name: str
+    pictures: int
+    words: int
+    do_not_care: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    splits: tuple[SplitReport, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Those of all splits, each once."""
+        return tuple(dict.fromkeys(problem for split in self.splits for problem in split.problems))
+
+
+def check(config: Synthetic | Icdar2015, seed: int, out_png: Path | None = None) -> Report:
+    """Read every split and count. Damage is reported, not refused, whatever `config` says of it.
+
+    out_png: where to draw a few pictures of each split with their words: green, and red for do-not-care.
+    """
+    if isinstance(config, Icdar2015):
+        config = config.model_copy(update={"damaged": "skip"})
+    reports, tiles = [], []
+    for name in config.splits():
+        split = config.open(name, seed)
+        care = [~words.ignore for words in split.annotations]
+        counted = int(sum(flags.sum() for flags in care))
+        reports.append(SplitReport(name, len(split), counted, sum(map(len, care)) - counted, split.problems))
+        if out_png:
+            shown = np.unique(np.linspace(0, len(split) - 1, COLUMNS).round().astype(int))
+            tiles.append([drawn(split[index], f"{name} {split.annotations[index].name}") for index in shown])
+    if out_png:
+        save(tiles, out_png)
+    return Report(tuple(reports))
+
+
+def preview(training_set: TrainingSet, out_png: Path, count: int = 6) -> None:
+    """Draw the first `count` views of epoch 0, one a row: the picture with its words, then each target map laid over it."""
+    rows = []
+    for index in range(min(count, len(training_set))):
+        sample = training_set.view(0, index)
+        maps = {name: target.squeeze() for name, target in training_set.targets(sample).items()}
+        shown = {name: target for name, target in maps.items() if target.shape == sample.image.shape[:2]}
+        rows.append([drawn(sample, sample.name)] + [overlaid(sample, target, name) for name, target in shown.items()])
+    save(rows, out_png)
+
+
+def drawn(sample: Sample, caption: str) -> np.ndarray:
+    """The picture, its longer side `TILE` pixels, with outlines of the words."""
+    tile, scale = shrunk(sample.image)
+    for polygon, skip in zip(sample.polygons, sample.ignore, strict=True):
+        corners = (((polygon + 0.5) * scale - 0.5) * 16).round().astype(np.int32)
+        cv2.polylines(tile, [corners], True, DO_NOT_CARE if skip else WORD, 1, cv2.LINE_AA, shift=4)
+    return captioned(tile, caption)
+
+
+def overlaid(sample: Sample, target: np.ndarray, caption: str) -> np.ndarray:
+    """The picture, dimmed, under the map: blue where it is lowest, red where it is highest."""
+    tile, _ = shrunk(sample.image)
+    level, _ = shrunk((255 * target.astype(np.float32).clip(0, 1)).astype(np.uint8))
+    colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+    return captioned(cv2.addWeighted(tile, 0.4, colours, 0.6, 0), caption)
+
+
+def shrunk(image: np.ndarray) -> tuple[np.ndarray, float]:
+    height, width = image.shape[:2]
+    scale = TILE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), scale
+
+
+def captioned(tile: np.ndarray, caption: str) -> np.ndarray:
+    (width, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+    cv2.rectangle(tile, (0, 0), (width + 8, 20), (0, 0, 0), cv2.FILLED)
+    cv2.putText(tile, caption, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.5, CAPTION, 1, cv2.LINE_AA)
+    return tile
+
+
+def save(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:
+    """Write rows of (h, w, 3) uint8 tiles as one PNG, each in a cell as large as the largest needs."""
+    height = max(tile.shape[0] for row in rows for tile in row)
+    width = max(tile.shape[1] for row in rows for tile in row)
+    sheet = np.full((len(rows) * height, max(map(len, rows)) * width, 3), 32, np.uint8)
+    for down, row in enumerate(rows):
+        for across, tile in enumerate(row):
+            h, w = tile.shape[:2]
+            sheet[down * height : down * height + h, across * width : across * width + w] = tile
+    _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise CompressError(f"The picture {path} cannot be written ({error}); name another file.") from error
