@@ -25,7 +25,7 @@ from compress.errors import CompressError, suggestion
 if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
 
-GENERATOR = 1  # raised whenever the same configuration comes to be drawn differently
+GENERATOR = 2  # raised whenever the same configuration comes to be drawn differently
 
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
@@ -315,7 +315,9 @@ def blend(image: np.ndarray, line: Line, rng: np.random.Generator) -> None:
 def ink_colour(ground: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
     """(3,) RGB whose mean differs by `contrast` from the ground's, or by as much as the range 0..255 allows."""
     mean = ground.mean()
-    up = 255 - mean > mean if max(mean, 255 - mean) < contrast + 20 else rng.random() < (255 - mean) / 255
+    room_up, room_down = 255 - mean, mean
+    fits_up, fits_down = room_up >= contrast, room_down >= contrast
+    up = rng.random() < 0.5 if fits_up and fits_down else fits_up or (not fits_down and room_up > room_down)
     target = float(np.clip(mean + contrast if up else mean - contrast, 0, 255))
     tint = rng.uniform(-1, 1, 3)
     tint -= tint.mean()
