@@ -70,6 +70,11 @@ def save(model: Model, folder: Path) -> None:
     write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
     if model.quantization:
         write_text(folder / QUANTIZATION, model.quantization)
+    save_description(model, folder)
+
+
+def save_description(model: Model, folder: Path) -> None:
+    """Write `model.yml` alone."""
     write_text(folder / DESCRIPTION, yaml.safe_dump(model.description(), sort_keys=False))
 
 

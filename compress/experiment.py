@@ -21,7 +21,7 @@ from compress.errors import CompressError, suggestion
 from compress.files import read_json, write_json, write_text
 from compress.ledger import Row
 from compress.progress import console
-from compress.recipe import Recipe, fingerprint, load
+from compress.recipe import Recipe, experiment_name, fingerprint, load
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -66,7 +66,7 @@ def run(
     device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
     loaded = load(recipe, overrides)
-    folder = Path(out) if out else Path("experiments") / loaded.name
+    folder = folder_of(recipe, out)
     experiment = Experiment(loaded, folder, tuple(overrides), device, quiet)
     if redo_from:
         check_stage(loaded, redo_from)
@@ -82,6 +82,42 @@ def run(
                 redone.add(stage.name)
             do_stage(experiment, stage, again=again)
     return experiment.rows
+
+
+def folder_of(recipe: str | Path, out: str | Path | None) -> Path:
+    """The experiment's folder of a recipe."""
+    return Path(out) if out else Path("experiments") / experiment_name(Path(recipe))
+
+
+def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None, redo_from: str | None = None) -> list[str]:
+    """One line for each stage: where it starts, and whether its folder is complete, begun or to be done. Checks all that a run checks."""
+    loaded = load(recipe, overrides)
+    experiment = Experiment(loaded, folder_of(recipe, out), tuple(overrides), "cpu", True)
+    if redo_from:
+        check_stage(loaded, redo_from)
+    check_before_work(experiment)
+    lines, stale = [], set()
+    for stage in loaded.stages:
+        parent = loaded.parent(stage)
+        if stage.name == redo_from or parent in stale or hasattr(stage, "teacher"):
+            state = "depends on its teacher" if hasattr(stage, "teacher") and stage.name != redo_from else "to do"
+            stale.add(stage.name)
+        else:
+            experiment.keys[stage.name] = stage_key(experiment, stage)
+            state = stage_state(experiment, stage)
+            stale |= set() if state == "in the cache" else {stage.name}
+        lines.append(f"{stage.name}: {stage.kind}{' from ' + parent if parent else ''}: {state}")
+    return lines
+
+
+def stage_state(experiment: Experiment, stage: Stage) -> str:
+    """`in the cache`, `begun` or `to do`."""
+    key = experiment.keys[stage.name]
+    folder = experiment.folder
+    places = (folder / stage.name, set_aside_folder(folder, stage.name, key))
+    if any((read_json(place / MANIFEST) or {}).get("key") == key for place in places):
+        return "in the cache"
+    return "begun" if read_json(folder / f"{stage.name}.partial" / "key.json") == key else "to do"
 
 
 def check_stage(recipe: Recipe, name: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 from compress import recipe_file
 from compress.data.augment import Augment
-from compress.data.formats import DataConfig
+from compress.data.formats import FORMATS, DataConfig
 from compress.errors import CompressError, suggestion
 from compress.evaluation.settings import Evaluate
 from compress.recipe_file import Document, Place
@@ -111,11 +111,10 @@ def resolve(document: Document, name: str) -> Recipe:
 
 def data_format(document: Document) -> type[BaseModel]:
     """The class of the data format that the recipe names."""
-    formats = {get_args(kind.model_fields["format"].annotation)[0]: kind for kind in get_args(get_args(DataConfig)[0])}
     name = document.values["data"].get("format")
-    if name not in formats:
-        raise CompressError(f"{document.where(('data', 'format'))}: there is no data format '{name}'{suggestion(str(name), formats)}")
-    return formats[name]
+    if name not in FORMATS:
+        raise CompressError(f"{document.where(('data', 'format'))}: there is no data format '{name}'{suggestion(str(name), FORMATS)}")
+    return FORMATS[name]
 
 
 def number(value: Any, document: Document) -> int:
@@ -156,9 +155,8 @@ def check_parents(recipe: Recipe, document: Document) -> None:
     for stage in recipe.stages:
         place = document.where(("stages", stage.name, "from"))
         if stage.from_ is not None and stage.from_ not in earlier:
-            raise CompressError(
-                f"{place}: '{stage.name}' starts from '{stage.from_}', which is no earlier stage that gives a model{suggestion(stage.from_, earlier)}"
-            )
+            what = f"'{stage.name}' starts from '{stage.from_}', which is no earlier stage that gives a model"
+            raise CompressError(f"{place}: {what}{suggestion(stage.from_, earlier)}")
         if stage.needs_parent and not earlier:
             raise CompressError(f"{place}: '{stage.name}' ({stage.kind}) needs a model to start from; put a train stage before it.")
         if stage.gives_model:
@@ -176,9 +174,8 @@ def section(kind: type[BaseModel], values: Any, place: Place, document: Document
         first = error.errors(include_url=False)[0]
         path = (*place, *(str(part) for part in first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
-        raise CompressError(
-            f"{document.where(path)}: {'.'.join(path)}: {message[0].lower() + message[1:]}, not {first['input']!r}."
-        ) from None
+        told = f"{'.'.join(path)}: {message[0].lower() + message[1:]}, not {first['input']!r}."
+        raise CompressError(f"{document.where(path)}: {told}") from None
 
 
 def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, document: Document, hidden: set[str] = frozenset()) -> None:

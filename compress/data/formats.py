@@ -1,12 +1,32 @@
-"""The data formats a recipe can name. A new one is a pydantic model like those here, and its name in the union."""
+"""The data formats a recipe can name. A new one is a pydantic model like those here, and its name in the union and the table."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from compress.data.icdar2015 import Icdar2015
 from compress.data.synthetic import Synthetic
+from compress.errors import CompressError, suggestion
 
 DataConfig = Annotated[Synthetic | Icdar2015, Field(discriminator="format")]
+FORMATS = {"synthetic": Synthetic, "icdar2015": Icdar2015}
+
+
+def from_options(name: str, root: Path | None) -> DataConfig:
+    """The format called `name` with its defaults, its data in `root`.
+
+    Raises CompressError for an unknown format, and for one that needs a folder and is given none.
+    """
+    if name not in FORMATS:
+        raise CompressError(f"There is no data format '{name}'{suggestion(name, FORMATS)}")
+    if "root" not in FORMATS[name].model_fields:
+        return FORMATS[name](format=name)
+    if root is None:
+        raise CompressError(f"Data of the format {name} lie in a folder; say which with --root DIR.")
+    try:
+        return FORMATS[name](format=name, root=root)
+    except ValidationError as error:
+        raise CompressError(f"{root}: {error.errors()[0]['msg']}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,3 @@ def detect(
         for sample, maps in zip(chunk, detector.maps(sample.image for sample in chunk), strict=True):
             yield sample, maps
             done(1)
-
-
-def with_settings(detector: Detector, **values: Any) -> Detector:
-    """The same detector with some of its evaluate settings replaced."""
-    return replace(detector, evaluate=detector.evaluate.with_thresholds(**values))

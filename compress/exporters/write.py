@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compress.exporters.openvino import export_openvino
-from compress.exporters.verify import verify
 
-from compress.checkpoint import Model, example_input
+from compress.checkpoint import Model, example_input, load
 from compress.data.prepare import network_input, resize_for
+from compress.errors import CompressError, suggestion
 from compress.evaluation.cost import inference_parameters
 from compress.exporters.onnx import export_onnx
+from compress.exporters.openvino import export_openvino
+from compress.exporters.verify import verify
 from compress.quantization.folding import fold_batch_norms
 from compress.runtimes import open_file
 
@@ -44,3 +45,16 @@ def write_files(
         write(network, path, example_input(model), description)
         difference = verify(open_file(path), network, batches)
         yield name, f"{name}/{file}", {"params": inference_parameters(network, example_input(model)), "difference": difference}
+
+
+def export_checkpoint(checkpoint: Path, formats: Sequence[str], out: Path, images: Sequence[Path]) -> Iterator[str]:
+    """Write a checkpoint's files into `out`, checked on `images`, or on drawn ones where none are given; yields one line a file."""
+    from compress.data.synthetic import draw
+    from compress.predict import read_picture
+
+    for name in formats:
+        if name not in WRITERS:
+            raise CompressError(f"--format {name} is not known{suggestion(name, WRITERS)}")
+    pictures = [read_picture(path) for path in images] or [draw(0, "val", index, 320)[1] for index in range(4)]
+    for name, path, facts in write_files(load(checkpoint), formats, out, pictures):
+        yield f"{name}: {out / path}, {facts['difference']}"

@@ -1,0 +1,250 @@
+"""The command line: one function a command; parses, calls, prints. No logic lives here."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+data_app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o", "--override", metavar="KEY=VALUE", help="Replace a value of the recipe: -o stages.baseline.epochs=2", show_default=False
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+@app.callback()
+def root() -> None:
+    """Make OCR models smaller and faster, and know what it cost.
+
+    A recipe is a list of stages: train, prune, distill, quantize, export. Each takes a model and gives back a smaller or better one; the
+    table says what every stage cost and kept, measured on the files that it left.
+
+    Examples:
+
+      compress run recipes/db_mv3_prune0.6_distill.yml
+
+      compress eval experiments/db_mv3_prune0.6_distill/distilled
+
+      compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/files_int8/openvino/model.xml
+    """
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as those in recipes/.")],
+    override: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The experiment's folder.", show_default="experiments/<recipe>")] = None,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Do this stage, and all that start from it, again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Run a recipe: skip what is done, resume what was cut off, print the table.
+
+    Examples:
+
+      compress run recipes/db_mv3_prune0.6_distill.yml -o seed=1 --out experiments/seed1
+
+      compress run recipes/icdar2015/db_mv3_prune0.6_distill.yml -o data.root=data/icdar2015
+
+      accelerate launch -m compress run recipes/db_resnet50.yml
+    """
+    from compress import experiment
+
+    if dry_run:
+        for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
+            typer.echo(line)
+        return
+    rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, device=device)
+    if experiment.main_process():
+        show(rows)
+        typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {experiment.folder_of(recipe, out)}")
+
+
+@app.command("eval")
+def evaluate(
+    artefact: Annotated[Path, typer.Argument(help="A checkpoint folder, an .onnx file or an OpenVINO .xml file.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="Take the data from this recipe.", show_default="the artefact's own experiment")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="A data format instead: icdar2015 or synthetic.")] = None,
+    root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    override: Overrides = None,
+    device: Device = "auto",
+) -> None:
+    """Precision, recall and Hmean of a checkpoint or an exported file, measured on it.
+
+    Examples:
+
+      compress eval experiments/db_mv3_prune0.6_distill/baseline --json
+
+      compress eval model.onnx --data icdar2015 --root data/icdar2015 --split val
+
+      compress eval experiments/db_mv3_prune0.6_distill/distilled --tune -o evaluate.short_side=480
+    """
+    from compress.evaluation.assess import assess
+
+    found = assess(artefact, recipe=recipe, data=data, root=root_folder, split=split, tune=tune, overrides=override or (), device=device)
+    typer.echo(json.dumps(found) if as_json else found_text(found))
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="A checkpoint folder or an exported file.")],
+    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
+    device: Device = "auto",
+) -> None:
+    """Find words on pictures: draws the polygons and writes them as JSON.
+
+    Example:
+
+      compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/distilled
+    """
+    from compress.predict import predict_files
+
+    for line in predict_files(images, model, out, device):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder; a quantized one becomes int8 files.")],
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", "-f", help="onnx, openvino; may be said twice.", show_default="both")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<checkpoint>/files")] = None,
+    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to check the files on.", show_default="drawn ones")] = None,
+) -> None:
+    """Write files that other runtimes read, and check them against torch.
+
+    Example:
+
+      compress export experiments/db_mv3_prune0.6_distill/distilled --format onnx --out exported
+    """
+    from compress.exporters.write import export_checkpoint
+
+    for line in export_checkpoint(checkpoint, tuple(formats or ("onnx", "openvino")), out or checkpoint / "files", images or ()):
+        typer.echo(line)
+
+
+@app.command()
+def table(experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")]) -> None:
+    """Print the table of one or several experiments again.
+
+    Example:
+
+      compress table experiments/db_mv3_prune0.6_distill experiments/seed1
+    """
+    from compress import ledger
+
+    show([row for folder in experiments for row in ledger.read(folder)])
+
+
+@data_app.command("check")
+def data_check(
+    root_folder: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
+    data: Annotated[str, typer.Option("--format", help="icdar2015.")] = "icdar2015",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to draw some pictures with their words, as PNG.", show_default="data_check.png")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the held-out split, where no list says which it is.")] = 0,
+) -> None:
+    """Count pictures and words, name every damaged line and file, and draw a contact sheet.
+
+    Exits with status 1 where anything is damaged.
+
+    Example:
+
+      compress data check data/icdar2015 --format icdar2015
+    """
+    from compress.data.check import check
+    from compress.data.formats import from_options
+
+    sheet = out or Path("data_check.png")
+    report = check(from_options(data, root_folder), seed, sheet)
+    typer.echo(str(report))
+    typer.echo(f"Contact sheet: {sheet}")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@data_app.command("preview")
+def data_preview(
+    recipe: Annotated[Path, typer.Argument(help="The recipe whose training samples to draw.")],
+    override: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Where to draw.")] = Path("data_preview.png"),
+    count: Annotated[int, typer.Option(min=1, max=64, help="How many samples.")] = 6,
+) -> None:
+    """Draw training samples as the first training stage sees them: augmented, with their target maps.
+
+    Example:
+
+      compress data preview recipes/db_mv3_prune0.6_distill.yml
+    """
+    from compress.data.check import preview_recipe
+
+    preview_recipe(recipe, override or (), out, count)
+    typer.echo(f"{count} training samples: {out}")
+
+
+def show(rows: list) -> None:
+    """Print a ledger's table."""
+    from compress.report.table import print_table
+
+    print_table(rows)
+
+
+def found_text(found: dict) -> str:
+    """An evaluation in words."""
+    lines = [f"{found['artefact']} ({found['runtime']}), {found['images']} {found['split']} pictures"]
+    for label, score in (("fixed thresholds", found), ("tuned on validation", found["tuned"])):
+        if score:
+            thresholds = ", ".join(f"{name} {value}" for name, value in score["thresholds"].items())
+            lines.append(f"  {label}: P {score['precision']:.4f}  R {score['recall']:.4f}  Hmean {score['hmean']:.4f}  ({thresholds})")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one sentence and status 1, an interruption status 130."""
+    from compress.errors import CompressError
+
+    try:
+        app()
+    except CompressError as error:
+        sys.exit(refuse(str(error)))
+    except KeyboardInterrupt:
+        refuse("Interrupted. Nothing finished is lost: the same command carries on from here.")
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
+            raise
+        sys.exit(
+            refuse(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno)}); mend that and run again: it resumes.")
+        )
+
+
+def refuse(sentence: str) -> int:
+    """Print what is wrong to standard error."""
+    typer.secho(f"compress: {sentence}", fg="red", err=True)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

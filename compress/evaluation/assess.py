@@ -1,0 +1,118 @@
+"""`compress eval`: one artefact on one split, by its own thresholds, and by thresholds tuned on validation beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compress import progress
+from compress.checkpoint import DESCRIPTION, load, save_description
+from compress.data.formats import DataConfig, from_options
+from compress.data.split import SPLITS, Split
+from compress.errors import CompressError, suggestion
+from compress.evaluation.detector import Detector, detect, open_detector
+from compress.evaluation.icdar import Score, evaluate
+from compress.evaluation.settings import Evaluate
+from compress.evaluation.tune import tune as choose
+
+
+def assess(
+    artefact: Path,
+    *,
+    recipe: Path | None = None,
+    data: str | None = None,
+    root: Path | None = None,
+    split: str = "test",
+    tune: bool = False,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Precision, recall, hmean (0..1), thresholds, images, split, artefact and runtime; under `tuned` the same by tuned thresholds.
+
+    The data come from `data` and `root`, from a recipe, or from the experiment that the artefact lies in. `tune` chooses thresholds on
+    the validation split and stores them in a checkpoint's `model.yml`; without it, those stored before are used.
+    """
+    from compress.experiment import device_name
+
+    if split not in SPLITS:
+        raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
+    detector = open_detector(artefact, device=device_name(device))
+    config, seed, settings = find_data(artefact, recipe, data, root, overrides)
+    settings = settings or detector.evaluate
+    settings.thresholds(detector.algorithm)
+    tuned = dict(detector.tuned)
+    if tune:
+        tuned = tune_on(detector, settings, config.open("val", seed))
+        if artefact.is_dir():
+            store(artefact, tuned)
+    pictures = config.open(split, seed)
+    wanted = [settings] + ([settings.with_thresholds(**tuned["thresholds"])] if tuned else [])
+    scores = score(detector, pictures, wanted)
+    reports = [report(found, evaluated) for found, evaluated in zip(scores, wanted, strict=True)]
+    return {
+        **reports[0],
+        "images": len(pictures),
+        "split": split,
+        "artefact": str(artefact),
+        "runtime": f"{detector.runtime} {detector.precision}",
+        "tuned": {**reports[1], "val_hmean": tuned["val_hmean"]} if tuned else None,
+    }
+
+
+def find_data(
+    artefact: Path, recipe: Path | None, data: str | None, root: Path | None, overrides: Sequence[str]
+) -> tuple[DataConfig, int, Evaluate | None]:
+    """The data to evaluate on, their seed, and how to evaluate where a recipe says so."""
+    from compress.recipe import load as load_recipe
+
+    if data:
+        return from_options(data, root), 0, None
+    path = recipe or next((folder / "recipe.yml" for folder in artefact.resolve().parents if (folder / "recipe.yml").exists()), None)
+    if path is None:
+        raise CompressError(
+            f"{artefact} lies in no experiment, so say what to evaluate on: --data icdar2015 --root DIR, or --recipe RECIPE."
+        )
+    loaded = load_recipe(path, overrides)
+    return loaded.data, loaded.seed, loaded.evaluate
+
+
+def score(detector: Detector, pictures: Split, wanted: Sequence[Evaluate]) -> list[Score]:
+    """The score by each of several settings of equal input size; the network runs once."""
+    pairs: list[list] = [[] for _ in wanted]
+    detector = with_size(detector, wanted[0])
+    with progress.bar(f"evaluating on {pictures.name}", len(pictures)) as bar:
+        for sample, maps in detect(detector, pictures, bar.advance):
+            for found, settings in zip(pairs, wanted, strict=True):
+                polygons = detector.decode(maps, sample.image.shape[:2], settings).polygons
+                found.append((polygons, sample.polygons, sample.ignore))
+    return [evaluate(found) for found in pairs]
+
+
+def with_size(detector: Detector, settings: Evaluate) -> Detector:
+    """The detector shown pictures of the settings' size."""
+    return Detector(detector.run, detector.algorithm, settings, {}, detector.runtime, detector.precision)
+
+
+def tune_on(detector: Detector, settings: Evaluate, pictures: Split) -> dict[str, Any]:
+    """Thresholds that reach the best Hmean on `pictures`, and that Hmean."""
+    algorithm = detector.algorithm
+    with progress.bar("tuning on validation", len(pictures)) as bar:
+        seen = [(maps, sample) for sample, maps in detect(with_size(detector, settings), pictures, bar.advance)]
+    thresholds, reached = choose([maps for maps, _ in seen], [sample for _, sample in seen], algorithm, settings.thresholds(algorithm))
+    return {"thresholds": {name: asdict(thresholds)[name] for name in algorithm.tunable}, "val_hmean": reached.hmean}
+
+
+def store(folder: Path, tuned: dict[str, Any]) -> None:
+    """Keep tuned thresholds in a checkpoint's description."""
+    if not (folder / DESCRIPTION).exists():
+        raise CompressError(f"{folder} has no {DESCRIPTION} to store thresholds in.")
+    model = load(folder)
+    model.tuned = tuned
+    save_description(model, folder)
+
+
+def report(score: Score, settings: Evaluate) -> dict[str, Any]:
+    """One score with what it was reached by."""
+    return {"precision": score.precision, "recall": score.recall, "hmean": score.hmean, "thresholds": settings.model_dump(mode="json")}

@@ -1,0 +1,46 @@
+"""Pictures in, polygons out: drawn, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from compress.errors import CompressError
+from compress.evaluation.detector import open_detector
+from compress.files import write_json
+from compress.report.draw import draw
+
+
+def predict_files(images: Sequence[Path], model: Path, out: Path, device: str) -> Iterator[str]:
+    """For each picture write `<out>/<stem>.png` and `<out>/<stem>.json`; yields one line each. All pictures are read before any work.
+
+    Raises CompressError for a picture that is missing or does not decode.
+    """
+    from compress.experiment import device_name
+
+    pictures = [read_picture(path) for path in images]
+    detector = open_detector(model, device=device_name(device))
+    out.mkdir(parents=True, exist_ok=True)
+    for path, image in zip(images, pictures, strict=True):
+        found = detector.predict(image)
+        drawn = out / f"{path.stem}.png"
+        cv2.imwrite(str(drawn), cv2.cvtColor(draw(image, found), cv2.COLOR_RGB2BGR))
+        words = [
+            {"polygon": np.round(polygon, 2).tolist(), "score": round(float(score), 4)}
+            for polygon, score in zip(found.polygons, found.scores, strict=True)
+        ]
+        write_json(out / f"{path.stem}.json", {"image": str(path), "height": image.shape[0], "width": image.shape[1], "words": words})
+        yield f"{path}: {len(words)} words, {drawn}"
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """An image file as (H, W, 3) uint8 RGB."""
+    if not path.exists():
+        raise CompressError(f"There is no picture at {path}.")
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    if image is None:
+        raise CompressError(f"{path} does not decode as a picture; it is damaged, or of a kind that OpenCV does not read.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,24 @@
+"""The ledger as a table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from compress.ledger import Row, caption, cells
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print the rows to standard output, what they were measured on below."""
+    head, body = cells(rows)
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in head:
+        table.add_column(name, justify="left" if name in ("stage", "experiment") else "right", no_wrap=True)
+    for line in body:
+        table.add_row(*line)
+    console = Console(highlight=False, width=None if Console().is_terminal else 200)
+    console.print(table)
+    console.print(caption(rows), markup=False)
