@@ -49,7 +49,8 @@ def augment(sample: Sample, config: Augment, crop: int, rng: np.random.Generator
     scale = choose_scale(config, min(height, width), crop, rng)
     matrix = turn(width, height, scale, math.radians(rng.uniform(-config.rotate, config.rotate)), rng.random() < config.flip)
     polygons = transformed(sample.polygons, matrix)
-    corner = choose_corner(polygons, sample.ignore, (width * scale, height * scale), crop, config.tries, rng)
+    # Whole pixels, so that a crop alone does not blur.
+    corner = choose_corner(polygons, sample.ignore, (width * scale, height * scale), crop, config.tries, rng).round()
     matrix[:, 2] -= corner
     image = warp(sample.image, matrix, scale, jitter(config, rng), crop)
     offset = corner.astype(np.float32)
@@ -160,4 +161,4 @@ def clip(polygon: np.ndarray, last: float) -> np.ndarray:
             if after >= 0:
                 inside.append(end)
         points = inside
-    return np.array(points, np.float32).reshape(-1, 2)
+    return np.array(points, np.float32).reshape(-1, 2).clip(0, last)
