@@ -104,8 +104,25 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tens
     positives = positive.sum()
     wanted = torch.minimum(negative.sum(), positives * NEGATIVES_PER_POSITIVE)
     losses = binary_cross_entropy_with_logits(logits, target, reduction="none")
-    hardest = (losses * negative).flatten().topk(int(wanted), sorted=False).values
-    return ((losses * positive).sum() + hardest.sum()) / (positives + wanted + 1e-6)
+    hardest = sum_of_largest((losses * negative).flatten(), int(wanted))
+    return ((losses * positive).sum() + hardest) / (positives + wanted + 1e-6)
+
+
+def sum_of_largest(values: Tensor, count: int) -> Tensor:
+    """Sum of the `count` largest of (n,) non-negative float32 `values`, as `topk` gives it, in half the time for millions of values.
+
+    The bits of such floats are in the order of the floats: a histogram of their upper halves leaves few values to sort.
+    """
+    if count == 0:
+        return values.new_zeros(())
+    with torch.no_grad():
+        upper = values.view(torch.int32) >> 16
+        at_least = torch.bincount(upper, minlength=1 << 15).flip(0).cumsum(0).flip(0)
+        edge = int((at_least >= count).sum()) - 1
+        near = values[upper == edge]
+        smallest = near.topk(count - int(at_least[edge]) + len(near), sorted=True).values[-1]
+        chosen = values >= smallest
+    return (values * chosen).sum() - (chosen.sum() - count) * smallest
 
 
 def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -140,24 +157,23 @@ def db_targets(
     for polygon, ignore in zip(sample.polygons, sample.ignore, strict=True):
         judged = not ignore and short_side(polygon) >= min_size
         distance = area(polygon) * (1 - shrink_ratio**2) / perimeter(polygon) if judged else 0.0  # equation 10
-        kernel = offset(polygon, -distance) if judged else []
-        if kernel:
+        kernel = offset(polygon, -distance) if distance else []
+        grown = offset(polygon, distance) if kernel else []
+        if grown:
             fill(shrink[0], kernel, 1)
-            draw_border(threshold[0], threshold_mask[0], polygon, distance, threshold_min, threshold_max)
+            fill(threshold_mask[0], grown, 1)
+            draw_border(threshold[0], polygon, distance, threshold_min, threshold_max)
         else:
             fill(shrink_mask[0], [polygon], 0)
     return dict(zip(TARGETS, (shrink, shrink_mask, threshold, threshold_mask), strict=True))
 
 
-def draw_border(threshold: np.ndarray, mask: np.ndarray, polygon: np.ndarray, distance: float, low: float, high: float) -> None:
-    """Paint one word's border on the (H, W) maps, in place: `high` on its outline, down to `low` at `distance` pixels from it."""
-    grown = offset(polygon, distance)
-    fill(mask, grown, 1)
-    height, width = mask.shape
-    margin = int(distance) + 2  # an outline beyond the picture's edge still reaches this far in
-    corners = np.concatenate(grown)
-    left, top = np.maximum(np.floor(corners.min(0)).astype(int), -margin)
-    right, bottom = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (width + margin, height + margin))
+def draw_border(threshold: np.ndarray, polygon: np.ndarray, distance: float, low: float, high: float) -> None:
+    """Paint one word's border on the (H, W) map, in place: `high` on its outline, down to `low` at `distance` pixels from it."""
+    height, width = threshold.shape
+    margin = min(int(distance), height + width) + 2  # an outline beyond the picture's edge still reaches this far in
+    left, top = np.maximum(np.floor(polygon.min(0)).astype(int), 0) - margin
+    right, bottom = np.minimum(np.ceil(polygon.max(0)).astype(int) + 1, (width, height)) + margin
     if right <= max(left, 0) or bottom <= max(top, 0) or left >= width or top >= height:
         return
     outline = np.ones((bottom - top, right - left), np.uint8)
@@ -212,45 +228,63 @@ def db_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]
 def decode_map(probability: np.ndarray, size: tuple[int, int], thresholds: Thresholds) -> Detections:
     """:func:`db_decode` for one (H, W) map."""
     probability = np.ascontiguousarray(probability, np.float32)
-    if not np.isfinite(probability).all():
+    if not in_unit_range(probability) and not np.isfinite(probability).all():
         raise ValueError("the probability map holds values that are not finite: the network that made it is broken.")
     regions = find_regions(probability, thresholds.bin_threshold)
-    rects = [cv2.minAreaRect(region) for region in regions]
-    kept = [i for i, (_, sides, _) in enumerate(rects) if min(sides) >= max(thresholds.min_size, 1e-6)]
+    boxes = [cv2.minAreaRect(region) for region in regions]
+    kept = [i for i, (_, sides, _) in enumerate(boxes) if min(sides) >= max(thresholds.min_size, 1e-6)]
     if not kept:
         return Detections([], np.zeros(0, np.float32))
-    centres, sides, angles = (np.array(column, np.float64) for column in zip(*(rects[i] for i in kept), strict=True))
-    outlines = [outline(regions[i]) for i in kept] if thresholds.polygons else list(rectangles(centres, sides, angles))
-    scores = np.array([mean_inside(probability, polygon) for polygon in outlines], np.float32)
-    best = np.argsort(-scores, kind="stable")[: thresholds.max_candidates]
-    best = best[scores[best] >= thresholds.box_threshold]
+    centres, sides, angles = (np.array(column) for column in zip(*(boxes[i] for i in kept), strict=True))
     if thresholds.polygons:
-        grown = [unclip(outlines[i], thresholds.unclip_ratio) for i in best]
+        outlines = [outline(regions[i]) for i in kept]
     else:
         # Growing a rectangle by area * ratio / perimeter gives a rectangle: no clipper is needed.
-        width, height = sides[best].T
-        growth = width * height * thresholds.unclip_ratio / (2 * (width + height))
-        grown = rectangles(centres[best], sides[best] + 2 * growth[:, None], angles[best])
+        growth = sides.prod(1, keepdims=True) * thresholds.unclip_ratio / sides.sum(1, keepdims=True)  # on both sides together
+        outlines, grown = rectangles(centres, np.stack([sides, sides + growth]), angles)
+    scores = mean_inside(probability, outlines)
+    best = np.argsort(-scores, kind="stable")[: thresholds.max_candidates]
+    best = best[scores[best] >= thresholds.box_threshold]
     limit = np.array(size[::-1], np.float64)
     scale = limit / probability.shape[::-1]
-    return Detections([np.clip(polygon * scale, 0, limit).astype(np.float32) for polygon in grown], scores[best])
+    if thresholds.polygons:
+        grown = [np.clip(unclip(outlines[i], thresholds.unclip_ratio) * scale, 0, limit).astype(np.float32) for i in best]
+    else:
+        grown = list(np.clip(grown[best] * scale, 0, limit).astype(np.float32))
+    return Detections(grown, scores[best])
+
+
+ONE = np.float32(1).view(np.uint32)
+
+
+def in_unit_range(values: np.ndarray) -> bool:
+    """Whether all of a contiguous float32 array is in 0..1, in one pass: as integers, the bits of all else are greater."""
+    return values.size == 0 or values.view(np.uint32).max() <= ONE
 
 
 def find_regions(probability: np.ndarray, bin_threshold: float) -> list[np.ndarray]:
     """Outer outlines, each (n, 1, 2) int32, of the 8-connected regions above `bin_threshold`; a region in another's hole counts."""
     text = (probability > bin_threshold).view(np.uint8)
     contours, hierarchy = cv2.findContours(text, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return [contour for contour, (*_, parent) in zip(contours, hierarchy[0], strict=True) if parent < 0] if contours else []
+    if not contours:
+        return []
+    return [contours[i] for i in np.flatnonzero(hierarchy[0, :, 3] < 0)]
 
 
-def mean_inside(probability: np.ndarray, polygon: np.ndarray) -> float:
-    """Mean probability over the pixels of `polygon`, which may reach beyond the map."""
-    height, width = probability.shape
-    left, top = np.maximum(np.floor(polygon.min(0)).astype(int), 0)
-    right, bottom = np.minimum(np.ceil(polygon.max(0)).astype(int) + 1, (width, height))
-    mask = np.zeros((bottom - top, right - left), np.uint8)
-    fill(mask, [polygon - (left, top)], 1)
-    return cv2.mean(probability[top:bottom, left:right], mask)[0]
+def mean_inside(probability: np.ndarray, polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean probability over the pixels of each polygon, which may reach beyond the map; (len(polygons),) float32."""
+    ends = np.cumsum([len(polygon) for polygon in polygons])
+    starts = np.concatenate([[0], ends[:-1]])
+    flat = np.concatenate(polygons)
+    low = np.maximum(np.floor(np.minimum.reduceat(flat, starts)), 0).astype(int)
+    high = np.minimum(np.ceil(np.maximum.reduceat(flat, starts)) + 1, probability.shape[::-1]).astype(int)
+    corners = subpixels(flat - np.repeat(low, ends - starts, 0))
+    scores = []
+    for start, end, (left, top), (right, bottom) in zip(starts, ends, low.tolist(), high.tolist(), strict=True):
+        mask = np.zeros((bottom - top, right - left), np.float32)
+        cv2.fillPoly(mask, [corners[start:end]], 1, shift=FRACTION_BITS)
+        scores.append(np.vdot(mask, probability[top:bottom, left:right]) / np.count_nonzero(mask))
+    return np.array(scores, np.float32)
 
 
 def outline(region: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ import pyclipper
 FRACTION_BITS = 4
 SUBPIXELS = 1 << FRACTION_BITS
 
+UNIT_SQUARE = np.array([[-0.5, 0.5, 0.5, -0.5], [-0.5j, -0.5j, 0.5j, 0.5j]])
+
 
 def area(polygon: np.ndarray) -> float:
     """Shoelace formula, without a sign."""
@@ -54,14 +56,13 @@ def subpixels(polygon: np.ndarray) -> np.ndarray:
 
 
 def rectangles(centres: np.ndarray, sides: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Corners, (n, 4, 2), of rectangles with (n, 2) centres and sides and (n,) angles in degrees, as `cv2.minAreaRect` gives them.
+    """Corners, (..., n, 4, 2), of rectangles as `cv2.minAreaRect` gives them: centres (n, 2), sides (..., n, 2), angles (n,) in degrees.
 
     Clockwise on the screen, beginning with the corner that is nearest to the top left one of the picture.
     """
-    radians = np.radians(angles)
-    cosine, sine = np.cos(radians), np.sin(radians)
-    across = 0.5 * sides[:, :1] * np.stack([cosine, sine], 1)
-    down = 0.5 * sides[:, 1:] * np.stack([-sine, cosine], 1)
-    corners = centres[:, None] + np.stack([-across - down, across - down, across + down, down - across], 1)
-    first = corners.sum(2).argmin(1)
-    return np.take_along_axis(corners, ((first[:, None] + np.arange(4)) % 4)[:, :, None], 1)
+    quarters = np.rint(angles / 90)
+    sides = np.where(quarters[:, None] % 2, sides[..., ::-1], sides)
+    # x + iy: the corners of an upright rectangle around 0, then turned by at most an eighth, then moved.
+    turns = np.exp(1j * np.radians(angles - 90 * quarters))
+    corners = (sides @ UNIT_SQUARE) * turns[:, None] + (centres @ (1, 1j))[:, None]
+    return corners[..., None].view(np.float64)

@@ -60,18 +60,19 @@ def match(detections: Sequence[np.ndarray], polygons: Sequence[np.ndarray], igno
 
 def match_all(pictures: Sequence[Picture]) -> np.ndarray:
     """(pictures, 3) counts: matched, detected, words; see :func:`match`."""
-    found = shapes([np.rint(polygon) for detections, _, _ in pictures for polygon in detections])
-    truth = shapes([polygon for _, polygons, _ in pictures for polygon in polygons])
+    corners, lengths = joined([polygon for detections, _, _ in pictures for polygon in detections])
+    found = shapes(np.rint(corners), lengths)
+    truth = shapes(*joined([polygon for _, polygons, _ in pictures for polygon in polygons]))
     ignored = np.array([flag for _, _, ignore in pictures for flag in ignore], bool)
     if len(ignored) != len(truth.areas):
         raise CompressError(f"The ground truth has {len(truth.areas)} polygons but {len(ignored)} do-not-care flags.")
     found_picture = np.repeat(np.arange(len(pictures)), [len(detections) for detections, _, _ in pictures])
     truth_picture = np.repeat(np.arange(len(pictures)), [len(polygons) for _, polygons, _ in pictures])
 
-    word, box = pairs(truth_picture, found_picture)
+    word, box, shared = overlapping_boxes(truth, found, *pairs(truth_picture, found_picture))
     # A union is never less than either area, so that IoU > 1/2 needs an intersection of a third of both areas together.
     needed = np.where(ignored[word], found.areas[box] / 2, (found.areas[box] + truth.areas[word]) / 3) * (1 + TIE)
-    near = np.flatnonzero(box_overlaps(truth, word, found, box) >= needed * (1 - 2 * TIE))
+    near = shared >= needed * (1 - 2 * TIE)
     word, box, needed = word[near], box[near], needed[near]
     enough = intersections(truth, word, found, box) > needed
     word, box = word[enough], box[enough]
@@ -92,7 +93,7 @@ def match_all(pictures: Sequence[Picture]) -> np.ndarray:
 class Shapes:
     """All polygons of a kind. Corners are complex numbers, x + iy.
 
-    areas: (n,). low, high: (n, 2) bounding boxes. convex: (n,) bool, True for convex quadrilaterals: their corners, positively
+    areas: (n,). low, high: (2, n) bounding boxes. convex: (n,) bool, True for convex quadrilaterals: their corners, positively
     oriented, are in `quads`, (n, 4). What is none is a shapely geometry in `others`, (n,).
     """
 
@@ -104,27 +105,35 @@ class Shapes:
     others: np.ndarray
 
 
-def shapes(polygons: Sequence[np.ndarray]) -> Shapes:
-    """Measure (n, 2) polygons. One that crosses itself is the region of the even-odd rule, as in the official script's clipper."""
+def joined(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """All corners of (n, 2) polygons in one (corners, 2) array, and the number of corners of each."""
+    lengths = np.array([len(polygon) for polygon in polygons], int)
     if not polygons:
-        return Shapes(np.zeros(0), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 4), complex), np.zeros(0, object))
-    lengths = np.array([len(polygon) for polygon in polygons])
+        return np.zeros((0, 2)), lengths
     if lengths.min() < 3:
         raise CompressError(f"A polygon has {lengths.min()} corners; ground truth and detections need at least 3 each.")
+    return np.concatenate(polygons).astype(np.float64), lengths
+
+
+def shapes(flat: np.ndarray, lengths: np.ndarray) -> Shapes:
+    """Measure polygons, given as by :func:`joined`. One that crosses itself is the region of the even-odd rule, as in the official
+    script's clipper.
+    """
+    if not len(lengths):
+        return Shapes(np.zeros(0), np.zeros((2, 0)), np.zeros((2, 0)), np.zeros(0, bool), np.zeros((0, 4), complex), np.zeros(0, object))
     starts = lengths.cumsum() - lengths
-    flat = np.concatenate(polygons).astype(np.float64)
-    low, high = np.minimum.reduceat(flat, starts), np.maximum.reduceat(flat, starts)
+    low, high = np.minimum.reduceat(flat.T, starts, 1), np.maximum.reduceat(flat.T, starts, 1)
     four = np.flatnonzero(lengths == 4)
-    quads = np.full((len(polygons), 4), np.nan, complex)
+    quads = np.full((len(lengths), 4), np.nan, complex)
     quads[four] = (flat @ (1, 1j))[starts[four, None] + np.arange(4)]
     areas = signed_areas(quads)
     quads = np.where(areas[:, None] < 0, quads[:, ::-1], quads)
     edges = np.roll(quads, -1, 1) - quads
     convex = (cross(edges, np.roll(edges, -1, 1)) >= 0).all(1)
     areas = np.abs(areas)
-    others = np.full(len(polygons), None, object)
+    others = np.full(len(lengths), None, object)
     if not convex.all():
-        corner_of = np.repeat(np.arange(len(polygons)), lengths)
+        corner_of = np.repeat(np.arange(len(lengths)), lengths)
         rest = ~convex[corner_of]
         outlines = shapely.linearrings(flat[rest], indices=np.unique(corner_of[rest], return_inverse=True)[1])
         others[~convex] = shapely.make_valid(shapely.polygons(outlines))
@@ -140,11 +149,14 @@ def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return left, np.arange(len(left)) + np.repeat(begin - (many.cumsum() - many), many)
 
 
-def box_overlaps(a: Shapes, i: np.ndarray, b: Shapes, j: np.ndarray) -> np.ndarray:
-    """Area that the bounding boxes of `a[i]` and `b[j]` share; negative where they are apart."""
-    x = np.minimum(a.high[i, 0], b.high[j, 0]) - np.maximum(a.low[i, 0], b.low[j, 0])
-    y = np.minimum(a.high[i, 1], b.high[j, 1]) - np.maximum(a.low[i, 1], b.low[j, 1])
-    return np.where((x > 0) & (y > 0), x * y, -1.0)
+def overlapping_boxes(a: Shapes, b: Shapes, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Those of the pairs `a[i]`, `b[j]` whose bounding boxes share an area, and that area."""
+    area = 1.0
+    for low_a, high_a, low_b, high_b in zip(a.low, a.high, b.low, b.high, strict=True):
+        shared = np.minimum(high_a[i], high_b[j]) - np.maximum(low_a[i], low_b[j])
+        meet = np.flatnonzero(shared > 0)
+        i, j, area = i[meet], j[meet], np.broadcast_to(area, shared.shape)[meet] * shared[meet]
+    return i, j, area
 
 
 def intersections(a: Shapes, i: np.ndarray, b: Shapes, j: np.ndarray) -> np.ndarray:

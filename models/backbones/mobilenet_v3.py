@@ -61,9 +61,7 @@ class OutputSqueezeBlock(nn.Module):
     def __init__(self, inputs: int, row: Row, stride: int) -> None:
         super().__init__()
         self.expand = conv_bn(inputs, row.expansion, activation=row.activation)
-        self.depthwise = conv_bn(
-            row.expansion, row.expansion, row.kernel, stride=stride, groups=row.expansion, activation=row.activation
-        )
+        self.depthwise = conv_bn(row.expansion, row.expansion, row.kernel, stride=stride, groups=row.expansion, activation=row.activation)
         self.project = conv_bn(row.expansion, row.outputs, activation=None)
         self.squeeze = OutputSqueeze(row.outputs) if row.squeeze else nn.Identity()
         self.residual = stride == 1 and inputs == row.outputs
@@ -113,9 +111,7 @@ class InnerSqueezeBlock(nn.Module):
 
     def __init__(self, inputs: int, row: Row) -> None:
         super().__init__()
-        depthwise = conv_bn(
-            row.expansion, row.expansion, row.kernel, stride=row.stride, groups=row.expansion, activation=row.activation
-        )
+        depthwise = conv_bn(row.expansion, row.expansion, row.kernel, stride=row.stride, groups=row.expansion, activation=row.activation)
         layers = [] if row.expansion == inputs else [conv_bn(inputs, row.expansion, activation=row.activation)]
         layers += [depthwise, *([InnerSqueeze(row.expansion)] if row.squeeze else [])]
         self.block = nn.Sequential(*layers, conv_bn(row.expansion, row.outputs, activation=None))

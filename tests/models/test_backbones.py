@@ -1,0 +1,131 @@
+"""Sizes, names and modes of the networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.backbones.mobilenet_v3 import mobilenet_v3_small, mobilenet_v3_small_torchvision
+from models.backbones.resnet import resnet18, resnet50
+from models.db import db
+from models.necks.fpn import fpn
+
+BACKBONES = [mobilenet_v3_small, mobilenet_v3_small_torchvision, resnet18, resnet50]
+
+# Parameters of torchvision's classifiers (https://pytorch.org/vision/stable/models.html) less what comes after the features.
+TORCHVISION_PARAMETERS = {
+    resnet18: 11_689_512 - (512 * 1000 + 1000),
+    resnet50: 25_557_032 - (2048 * 1000 + 1000),
+    mobilenet_v3_small_torchvision: 2_542_856 - (576 * 1024 + 1024 + 1024 * 1000 + 1000) - (96 * 576 + 2 * 576),
+}
+
+TORCHVISION_SHAPES = {
+    resnet18: {
+        "conv1.weight": (64, 3, 7, 7),
+        "bn1.running_mean": (64,),
+        "layer1.1.conv2.weight": (64, 64, 3, 3),
+        "layer2.0.downsample.0.weight": (128, 64, 1, 1),
+        "layer2.0.downsample.1.running_var": (128,),
+        "layer4.1.bn2.bias": (512,),
+    },
+    resnet50: {
+        "conv1.weight": (64, 3, 7, 7),
+        "layer1.0.conv1.weight": (64, 64, 1, 1),
+        "layer1.0.downsample.0.weight": (256, 64, 1, 1),
+        "layer3.5.conv2.weight": (256, 256, 3, 3),
+        "layer4.2.conv3.weight": (2048, 512, 1, 1),
+        "layer4.2.bn3.num_batches_tracked": (),
+    },
+    mobilenet_v3_small_torchvision: {
+        "features.0.0.weight": (16, 3, 3, 3),
+        "features.0.1.running_mean": (16,),
+        "features.1.block.0.0.weight": (16, 1, 3, 3),
+        "features.1.block.1.fc1.weight": (8, 16, 1, 1),
+        "features.1.block.1.fc2.bias": (16,),
+        "features.1.block.2.0.weight": (16, 16, 1, 1),
+        "features.2.block.0.0.weight": (72, 16, 1, 1),
+        "features.4.block.1.0.weight": (96, 1, 5, 5),
+        "features.4.block.2.fc1.weight": (24, 96, 1, 1),
+        "features.11.block.3.1.weight": (96,),
+    },
+}
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_the_default_network_has_the_published_size() -> None:
+    assert parameters(db().network()) == 579_550
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_features_have_the_promised_strides_and_widths(backbone) -> None:
+    network = backbone().eval()
+    with torch.inference_mode():
+        features = network(torch.randn(1, 3, 64, 96))
+    assert [tuple(feature.shape) for feature in features] == [
+        (1, width, 64 // stride, 96 // stride) for width, stride in zip(network.channels, (4, 8, 16, 32), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("backbone", TORCHVISION_SHAPES)
+def test_parameters_are_torchvisions(backbone) -> None:
+    network = backbone()
+    state = network.state_dict()
+    expected = TORCHVISION_SHAPES[backbone]
+    assert {name: tuple(state[name].shape) for name in expected} == expected
+    assert parameters(network) == TORCHVISION_PARAMETERS[backbone]
+
+
+def test_the_neck_gives_one_map_of_its_width_at_stride_4() -> None:
+    neck = fpn((16, 24, 48, 96), channels=64).eval()
+    features = [torch.randn(2, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
+    assert neck(features).shape == (2, 64, 32, 48)
+    assert neck.channels == 64
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "resnet18"])
+def test_maps_of_each_mode(backbone: str) -> None:
+    torch.manual_seed(0)
+    network = db(backbone=backbone, neck={"name": "fpn", "channels": 32}).network()
+    images = torch.randn(2, 3, 64, 96)
+    network.train()
+    assert set(network(images)) == {"logits", "probability", "threshold", "binary"}
+    network.eval()
+    with torch.inference_mode():
+        exported = network(images)
+        network.training = True
+        everything = network(images)
+    assert set(exported) == {"probability"}
+    assert set(everything) == {"logits", "probability", "threshold", "binary"}
+    torch.testing.assert_close(everything["probability"], exported["probability"])
+    for name, array in everything.items():
+        assert array.shape == (2, 1, 64, 96)
+        assert name == "logits" or 0 <= float(array.min()) <= float(array.max()) <= 1
+
+
+def test_binary_is_equation_2() -> None:
+    torch.manual_seed(0)
+    network = db(steepness=20.0).network().eval()
+    network.training = True
+    with torch.inference_mode():
+        maps = network(torch.randn(1, 3, 64, 64))
+    torch.testing.assert_close(maps["binary"], 1 / (1 + torch.exp(-20 * (maps["probability"] - maps["threshold"]))))
+
+
+def test_looking_at_all_maps_in_evaluation_leaves_batch_norms_alone() -> None:
+    network = db().network().eval()
+    network.training = True
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.inference_mode():
+        network(torch.randn(2, 3, 64, 64))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_what_must_stay_float_exists() -> None:
+    from fnmatch import fnmatch
+
+    algorithm = db()
+    names = [name for name, _ in algorithm.network().named_modules() if any(fnmatch(name, pattern) for pattern in algorithm.keep_float)]
+    assert names == ["probability.up2", "threshold.up2"]

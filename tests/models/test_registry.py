@@ -1,0 +1,114 @@
+"""From the `model` section of a recipe to an algorithm, and what is said about mistakes in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from models.contract import Algorithm
+from models.db import LossWeights
+from models.registry import BACKBONES, MODELS, NECKS, build
+
+
+def test_a_name_alone_gives_the_defaults() -> None:
+    for config in ("db", {"name": "db"}):
+        algorithm = build(config)
+        assert isinstance(algorithm, Algorithm)
+        assert algorithm.distilled == ("probability", "binary")
+        assert set(algorithm.tunable) == {"bin_threshold", "box_threshold", "unclip_ratio"}
+        assert set(algorithm.tunable) <= {field.name for field in fields(algorithm.thresholds)}
+
+
+def test_keywords_reach_their_parts() -> None:
+    algorithm = build(
+        {
+            "name": "db",
+            "backbone": {"name": "resnet18"},
+            "neck": {"name": "fpn", "channels": 64},
+            "steepness": 30,
+            "loss": {"threshold": 5.0},
+            "shrink_ratio": 0.5,
+        }
+    )
+    network = algorithm.network()
+    assert network.neck.channels == 64
+    assert network.backbone.channels == (64, 128, 256, 512)
+    assert network.steepness == 30
+    assert algorithm.loss.keywords == {"weights": LossWeights(threshold=5.0)}
+    assert algorithm.targets.keywords == {"shrink_ratio": 0.5}
+
+
+def test_every_name_in_the_tables_has_its_factory() -> None:
+    from importlib import import_module
+
+    for table in (MODELS, BACKBONES, NECKS):
+        for name, module in table.items():
+            assert callable(getattr(import_module(module), name))
+
+
+@pytest.mark.parametrize("config", [{"name": "db", "backbone": name} for name in BACKBONES])
+def test_building_does_not_change_what_it_is_given(config: dict) -> None:
+    before = dict(config)
+    build(config)
+    assert config == before
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"name": "bd"}, ["model", "'bd'", "known are db"]),
+        ({"name": "db", "bckbone": "resnet18"}, ["model.bckbone", "did you mean 'backbone'"]),
+        ({"name": "db", "backbone": "resnet51"}, ["model.backbone", "'resnet51'", "resnet50"]),
+        ({"name": "db", "backbone": "zzz"}, ["model.backbone", "mobilenet_v3_small", "resnet18"]),
+        ({"name": "db", "backbone": {"name": "resnet18", "depth": 3}}, ["model.backbone.depth"]),
+        ({"name": "db", "neck": {"name": "fpn", "chanels": 96}}, ["model.neck.chanels", "did you mean 'channels'"]),
+        ({"name": "db", "neck": {"name": "fpn", "inputs": [1]}}, ["model.neck.inputs"]),
+        ({"name": "db", "neck": {"name": "fpn", "channels": 97}}, ["model.neck.channels", "multiple of 4", "97"]),
+        ({"name": "db", "neck": {"name": "fpn", "channels": 0}}, ["model.neck.channels", "0"]),
+        ({"name": "db", "neck": {"name": "fpn", "channels": -4}}, ["model.neck.channels", "-4"]),
+        ({"name": "db", "neck": {"name": "fpn", "channels": "96"}}, ["model.neck.channels", "'96'"]),
+        ({"name": "db", "neck": {"name": "fpn", "channels": True}}, ["model.neck.channels", "True"]),
+        ({"name": "db", "neck": {"channels": 96}}, ["model.neck", "name"]),
+        ({"name": "db", "neck": None}, ["model.neck", "None"]),
+        ({"name": "db", "steepness": 0}, ["model.steepness", "0"]),
+        ({"name": "db", "steepness": float("nan")}, ["model.steepness", "nan"]),
+        ({"name": "db", "shrink_ratio": 1.0}, ["model.shrink_ratio", "less than 1"]),
+        ({"name": "db", "loss": {"binry": 1.0}}, ["model.loss.binry", "did you mean 'binary'"]),
+        ({"name": "db", "loss": {"binary": -1.0}}, ["model.loss.binary", "-1.0"]),
+        ({"name": "db", "loss": 3}, ["model.loss", "3"]),
+        ({}, ["model", "name"]),
+        ({"backbone": "resnet18"}, ["model", "name"]),
+        ({"name": 3}, ["model", "name"]),
+        (None, ["model", "name"]),
+        ({"name": "no_such_module:build"}, ["no_such_module:build", "cannot be imported"]),
+        ({"name": "math:no_such_function"}, ["math:no_such_function", "cannot be imported"]),
+        ({"name": "math:pi"}, ["math:pi", "not a function"]),
+    ],
+)
+def test_mistakes_are_named_with_their_place(config, words: list[str]) -> None:
+    with pytest.raises(ValueError, match="model") as caught:
+        build(config)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+def test_an_architecture_of_another_package(tmp_path, monkeypatch) -> None:
+    (tmp_path / "somebodys_detector.py").write_text(
+        "from models.db import db\n\n\ndef build(width: int = 32):\n    return db(neck={'name': 'fpn', 'channels': width})\n\n\n"
+        "def broken():\n    return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert build({"name": "somebodys_detector:build", "width": 48}).network().neck.channels == 48
+    with pytest.raises(ValueError, match=r"model\.widht is not known; did you mean 'width'"):
+        build({"name": "somebodys_detector:build", "widht": 48})
+    with pytest.raises(ValueError, match=r"must give a models\.contract\.Algorithm"):
+        build("somebodys_detector:broken")
+
+
+def test_the_registry_alone_does_not_import_torch() -> None:
+    code = "import sys, models.registry; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
