@@ -14,7 +14,7 @@ from models.backbones.resnet import resnet18
 from models.db import DBNet
 from models.necks.fpn import fpn
 
-EXAMPLE = torch.linspace(-2, 2, 2 * 3 * 64 * 64).sin().reshape(2, 3, 64, 64)
+EXAMPLE = torch.linspace(-2, 2, 2 * 3 * 32 * 64).sin().reshape(2, 3, 32, 64)
 
 
 def randomise_norms(network: nn.Module) -> nn.Module:

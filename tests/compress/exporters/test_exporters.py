@@ -1,0 +1,179 @@
+"""Exported files: sizes, structure, equality with torch, and what the check of them catches."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import nn
+
+from compress.errors import CompressError
+from compress.exporters.onnx import export_onnx, onnx_model
+from compress.exporters.openvino import export_openvino
+from compress.exporters.verify import verify
+from compress.quantization.nncf_torch import plain_state, quantize
+from compress.runtimes import Runtime, from_network, open_file
+
+EXPORTS = {"onnx": export_onnx, "xml": export_openvino}
+
+
+@pytest.fixture(scope="module")
+def int8_graph(quantized_detector, pictures):
+    return onnx_model(quantized_detector, pictures[0], {})
+
+
+class Wide(nn.Module):
+    """Enough weights that the graph's text does not count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 128, 3, bias=False), nn.BatchNorm2d(128), nn.ReLU()
+        )
+        self.last = nn.Conv2d(128, 64, 3)
+
+    def forward(self, images):
+        return {"map": self.last(self.layers(images)).sigmoid()}
+
+
+@pytest.fixture(scope="module")
+def wide(pictures):
+    torch.manual_seed(0)
+    network = Wide().eval()
+    return network, quantize(network, pictures, pictures[0])
+
+
+def sizes(folder, network, example) -> dict[str, int]:
+    export_onnx(network, folder / "m.onnx", example, {})
+    export_openvino(network, folder / "m.xml", example, {})
+    return {"onnx": (folder / "m.onnx").stat().st_size, "bin": (folder / "m.bin").stat().st_size}
+
+
+def test_int8_files_are_small(wide, pictures, tmp_path):
+    before, after = (sizes(tmp_path, network, pictures[0]) for network in wide)
+    weights = sum(parameter.numel() for parameter in wide[0].parameters())
+    assert before["onnx"] > 4 * weights
+    assert before["bin"] > 4 * weights
+    assert after["onnx"] < 0.45 * before["onnx"]
+    assert after["bin"] < 0.40 * before["bin"]
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+@pytest.mark.parametrize("asymmetric", [False, True])
+def test_int8_files_compute_what_torch_simulates(detector, quantized_detector, pictures, tmp_path, kind, asymmetric):
+    network = quantized_detector
+    if asymmetric:
+        network = quantize(detector, pictures, pictures[0], ["last"], asymmetric_activations=True)
+    runtime = open_file(EXPORTS[kind](network, tmp_path / f"m.{kind}", pictures[0], {}), threads=1)
+    assert runtime.precision == "int8"
+    figures = verify(runtime, network, pictures)["probability"]
+    expected, simulated = from_network(detector, 1).run(pictures[0].numpy()), from_network(network, 1).run(pictures[0].numpy())
+    assert expected["probability"].std() > 0.2
+    # The file is nearer to its simulation than the simulation is to the float network.
+    assert figures["mean"] < 0.3 * np.abs(expected["probability"] - simulated["probability"]).mean()
+
+
+def test_unoptimised_integers_equal_the_simulation(quantized_detector, int8_graph, pictures):
+    """Run as it is written, without the runtime's own rewriting, the graph differs by rounding alone: scales and zero points are right."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(int8_graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    given = session.run(None, {"images": pictures[0].numpy()})[0]
+    expected = from_network(quantized_detector, 1).run(pictures[0].numpy())["probability"]
+    assert np.median(np.abs(given - expected)) < 1e-6
+    assert np.abs(given - expected).mean() < 2e-3
+
+
+def test_weights_are_stored_as_int8(quantized_detector, int8_graph):
+    graph = int8_graph.graph
+    stored = {constant.name: constant for constant in graph.initializer}
+    integers = [name for name, constant in stored.items() if constant.data_type == TensorProto.INT8 and len(constant.dims) == 4]
+    assert len(integers) == 9
+    assert {node.domain for node in graph.node} == {""}
+    operators = Counter(node.op_type for node in graph.node)
+    assert operators["Identity"] == operators["BatchNormalization"] == 0
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert node.input[0] not in stored, "a float weight is quantized at run time"
+            assert stored[node.input[2]].data_type == TensorProto.UINT8
+        if node.op_type == "DequantizeLinear" and node.input[0] in integers:
+            values, step = (numpy_helper.to_array(stored[name]) for name in node.input[:2])
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), None)
+            assert step.shape == ((values.shape[axis],) if axis is not None else ())
+            assert np.abs(values.astype(int)).max() <= 127
+            assert (step > 0).all()
+    floats = [name for name, constant in stored.items() if constant.data_type == TensorProto.FLOAT and len(constant.dims) == 4]
+    assert floats == ["last.weight"]
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_exporting_leaves_the_network_alone(detector, quantized_detector, pictures, tmp_path, kind):
+    for network in (detector, quantized_detector):
+        network = copy.deepcopy(network).train()
+        network.blocks.eval()
+        state = plain_state(network)
+        modules = {name: (type(module), module.training) for name, module in network.named_modules()}
+        EXPORTS[kind](network, tmp_path / f"m.{kind}", pictures[0], {})
+        after = plain_state(network)
+        assert state.keys() == after.keys()
+        assert all(torch.equal(state[name], after[name]) for name in state)
+        assert {name: (type(module), module.training) for name, module in network.named_modules()} == modules
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_a_failed_export_leaves_the_old_file(detector, pictures, tmp_path, kind):
+    path = EXPORTS[kind](detector, tmp_path / f"m.{kind}", pictures[0], {"first": True})
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(TypeError):
+        EXPORTS[kind](detector, path, pictures[0], {"not json": object()})
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_channels_last_networks(detector, pictures, tmp_path, kind):
+    network = copy.deepcopy(detector).to(memory_format=torch.channels_last)
+    runtime = open_file(EXPORTS[kind](network, tmp_path / f"m.{kind}", pictures[0], {}), threads=1)
+    assert verify(runtime, detector, pictures)["probability"]["maximum"] < 2e-5
+
+
+def distorted(network: nn.Module, change) -> Runtime:
+    reference = from_network(network, 1)
+    return Runtime("elsewhere", "fp32", 1, {}, lambda images: change(reference.run(images)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda maps: {"probability": maps["probability"] + 2e-5}, "mean"),
+        (lambda maps: {"probability": np.where(np.arange(96) == 7, 0.5, maps["probability"])}, "quantile"),
+        (lambda maps: {"probability": np.log(maps["probability"] / (1 - maps["probability"]))}, r"leaves 0\.\.1"),
+        (lambda maps: {"probability": maps["probability"] * np.nan}, "finite"),
+        (lambda maps: {"probability": maps["probability"][..., ::2]}, "shape"),
+        (lambda maps: {"map": maps["probability"]}, "instead of"),
+    ],
+)
+def test_verify_catches(detector, pictures, change, message):
+    with pytest.raises(CompressError, match=message):
+        verify(distorted(detector, change), detector, pictures)
+
+
+def test_verify_measures(detector, pictures):
+    def change(maps):
+        return {"probability": np.clip(maps["probability"] + 0.25 * (np.arange(96) == 7), 0, 1)}
+
+    figures = verify(distorted(detector, change), detector, pictures, tolerance=0.3, mean_tolerance=0.1)["probability"]
+    assert figures["maximum"] == pytest.approx(0.25)
+    assert 0 < figures["mean"] <= 0.25 / 96 * 1.001
+    assert verify(distorted(detector, dict), detector, pictures) == {"probability": {"maximum": 0, "quantile": 0, "mean": 0}}
+
+
+def test_verify_wants_pictures(detector):
+    with pytest.raises(CompressError, match="no picture"):
+        verify(from_network(detector, 1), detector, [])

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from compress.checkpoint import Model, channels_last, example_input, fresh, load, save
+from compress.errors import CompressError
+from compress.evaluation.settings import Evaluate
+from compress.pruning.channels import all_maps
+from compress.training.modes import show_all_maps
+
+BACKBONES = ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "resnet18"]
+
+
+def model(backbone: str = "mobilenet_v3_small", channels: int = 32, seed: int = 0) -> Model:
+    torch.manual_seed(seed)
+    return fresh({"name": "db", "backbone": backbone, "neck": {"name": "fpn", "channels": channels}}, Evaluate(short_side=64))
+
+
+def pruned(backbone: str, ratio: float = 0.6) -> Model:
+    """A model with fewer channels everywhere, odd widths included."""
+    import torch_pruning as tp
+
+    kept = model(backbone)
+    outputs = [layer for name, layer in kept.network.named_modules() if name.endswith("up2")]
+    importance = tp.importance.MagnitudeImportance(p=2)
+    pruner = tp.pruner.BasePruner(
+        kept.network, example_input(kept), importance, pruning_ratio=ratio, ignored_layers=outputs, forward_fn=all_maps
+    )
+    pruner.step()
+    channels_last(kept.network)
+    return kept
+
+
+def maps_of(kept: Model) -> dict[str, torch.Tensor]:
+    show_all_maps(kept.network)
+    with torch.no_grad():
+        return kept.network(example_input(kept))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_pruned_model_comes_back_bit_for_bit(tmp_path, backbone):
+    kept = pruned(backbone)
+    save(kept, tmp_path)
+    again = load(tmp_path)
+    before, after = kept.network.state_dict(), again.network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    expected, found = maps_of(kept), maps_of(again)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_residual_is_decided_by_the_original_widths(tmp_path):
+    """Where pruning makes the widths around a block equal by accident, no residual may appear that training never saw."""
+    kept = pruned("mobilenet_v3_small")
+    residuals = [block.residual for block in kept.network.backbone.blocks]
+    save(kept, tmp_path)
+    assert [block.residual for block in load(tmp_path).network.backbone.blocks] == residuals
+    assert residuals == [block.residual for block in model().network.backbone.blocks]
+
+
+def test_a_loaded_pruned_model_trains(tmp_path):
+    save(pruned("resnet18"), tmp_path)
+    again = load(tmp_path)
+    again.network.train()
+    outputs = again.network(example_input(again))
+    sum(value.sum() for value in outputs.values()).backward()
+    assert all(parameter.grad is not None and parameter.grad.shape == parameter.shape for parameter in again.network.parameters())
+
+
+def test_a_truncated_file_is_refused_by_name(tmp_path):
+    save(model(), tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CompressError, match="model.safetensors is damaged"):
+        load(tmp_path)
+
+
+def test_another_architecture_is_refused(tmp_path):
+    save(model("resnet18"), tmp_path / "a")
+    save(model(), tmp_path / "b")
+    (tmp_path / "a" / "model.yml").write_bytes((tmp_path / "b" / "model.yml").read_bytes())
+    with pytest.raises(CompressError, match="another architecture"):
+        load(tmp_path / "a")
+
+
+def test_wider_weights_than_the_architecture_are_refused(tmp_path):
+    save(model(channels=64), tmp_path / "a")
+    save(model(channels=32), tmp_path / "b")
+    (tmp_path / "a" / "model.yml").write_bytes((tmp_path / "b" / "model.yml").read_bytes())
+    with pytest.raises(CompressError, match="another architecture"):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["", "{", "model: {name: db}\n", "format: 99\nmodel: {name: db}\nevaluate: {}\n"])
+def test_a_damaged_description_is_refused(tmp_path, text):
+    save(model(), tmp_path)
+    (tmp_path / "model.yml").write_text(text)
+    with pytest.raises(CompressError, match="model.yml"):
+        load(tmp_path)
+
+
+def test_a_description_that_names_an_unknown_model_is_refused(tmp_path):
+    save(model(), tmp_path)
+    path = tmp_path / "model.yml"
+    path.write_text(path.read_text().replace("name: db", "name: os"))
+    with pytest.raises(CompressError, match="model.yml"):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(CompressError, match="not a checkpoint"):
+        load(tmp_path)

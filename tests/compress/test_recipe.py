@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+
+from compress.errors import CompressError
+from compress.recipe import experiment_name, load
+
+BASE = """
+seed: 3
+model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 96}}
+data: {format: synthetic, train: 8, val: 2, test: 2, size: 128}
+evaluate: {short_side: 320, box_threshold: 0.5}
+stages:
+  - train: {name: baseline, epochs: 12}
+  - prune: {name: pruned, ratio: 0.6}
+  - train: {name: finetuned, epochs: 4}
+  - quantize: {name: int8, from: pruned}
+  - export: {formats: [onnx]}
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(CompressError) as caught:
+        load(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_stages_start_from_the_one_before_unless_said(tmp_path):
+    recipe = load(write(tmp_path, "a.yml", BASE))
+    parents = {stage.name: recipe.parent(stage) for stage in recipe.stages}
+    assert parents == {"baseline": None, "pruned": "baseline", "finetuned": "pruned", "int8": "pruned", "export": "int8"}
+
+
+def test_a_stage_after_an_export_starts_from_the_model_before_it(tmp_path):
+    recipe = load(write(tmp_path, "a.yml", BASE + "  - train: {name: more, epochs: 1}\n"))
+    assert recipe.parent(recipe.stage("more")) == "int8"
+
+
+def test_what_is_dumped_reads_back_as_the_same_recipe(tmp_path):
+    recipe = load(write(tmp_path, "a.yml", BASE), ["stages.baseline.epochs=2"])
+    (tmp_path / "again").mkdir()
+    again = load(write(tmp_path / "again", "a.yml", recipe.dump()))
+    assert again == recipe
+    assert again.stage("baseline").epochs == 2
+
+
+def test_extends_merges_stages_by_name_and_replaces_another_format(tmp_path, monkeypatch):
+    write(tmp_path, "base.yml", BASE)
+    (tmp_path / "real").mkdir()
+    child = write(
+        tmp_path / "real",
+        "child.yml",
+        """
+        extends: ../base.yml
+        data: {format: icdar2015, root: somewhere}
+        evaluate: {short_side: 736}
+        stages: {baseline: {epochs: 1200, optimizer: sgd}}
+        """,
+    )
+    recipe = load(child)
+    assert recipe.data.model_dump()["root"] == Path("somewhere")
+    assert "size" not in recipe.data.model_dump()
+    assert (recipe.evaluate.short_side, recipe.evaluate.model_extra) == (736, {"box_threshold": 0.5})
+    assert (recipe.stage("baseline").epochs, recipe.stage("baseline").optimizer) == (1200, "sgd")
+    assert recipe.stage("finetuned").epochs == 4
+    assert [stage.name for stage in recipe.stages] == ["baseline", "pruned", "finetuned", "int8", "export"]
+
+
+def test_a_recipe_that_extends_itself_is_refused(tmp_path):
+    write(tmp_path, "a.yml", "extends: b.yml\n")
+    assert "extends itself" in refused(write(tmp_path, "b.yml", "extends: a.yml\n"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("seed: 3", "sed: 3", ["line 2", "'sed'", "did you mean 'seed'"]),
+        ("epochs: 12", "epoch: 12", ["line 7", "stages.baseline.epoch", "did you mean 'epochs'"]),
+        ("epochs: 12", "epochs: twelve", ["line 7", "stages.baseline.epochs", "integer"]),
+        ("epochs: 12", "epochs: 0", ["line 7", "greater than or equal to 1"]),
+        ("ratio: 0.6", "ratio: 1.6", ["line 8", "stages.pruned.ratio", "less than 1"]),
+        ("- prune:", "- prun:", ["line 8", "'prun'", "did you mean 'prune'"]),
+        ("from: pruned", "from: prunned", ["line 10", "'prunned'", "did you mean 'pruned'"]),
+        ("name: finetuned", "name: baseline", ["line 9", "two stages are called 'baseline'"]),
+        ("backbone: mobilenet_v3_small", "backbone: mobilenet", ["line 3", "mobilenet_v3_small"]),
+        ("channels: 96", "channel: 96", ["line 3", "channels"]),
+        ("box_threshold: 0.5", "box_treshold: 0.5", ["line 5", "did you mean 'box_threshold'"]),
+        ("box_threshold: 0.5", "box_threshold: 5", ["line 5", "box_threshold"]),
+        ("format: synthetic", "format: synthetik", ["line 4", "did you mean 'synthetic'"]),
+        ("size: 128", "size: 3", ["line 4", "data.size"]),
+        ("train: 8,", "train: 8, train: 9,", ["line 4", "'train'", "twice"]),
+        ("name: pruned", "name: ../x", ["stages", "name"]),
+    ],
+)
+def test_what_a_run_would_stumble_over_is_refused_with_its_line(tmp_path, old, new, told):
+    assert old in BASE
+    message = refused(write(tmp_path, "a.yml", BASE.replace(old, new, 1)))
+    for part in told:
+        assert part in message, message
+
+
+def test_a_first_stage_that_needs_a_model_is_refused(tmp_path):
+    text = BASE.replace("  - train: {name: baseline, epochs: 12}\n", "")
+    assert "needs a model to start from" in refused(write(tmp_path, "a.yml", text))
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("stages.basline.epochs=2", "did you mean 'baseline'"),
+        ("stages.baseline.epoch=2", "did you mean 'epochs'"),
+        ("sede=1", "did you mean 'seed'"),
+        ("stages.baseline", "key=value"),
+        ("stages.baseline=3", "which setting"),
+        ("seed=[1", "not valid YAML"),
+        ("seed=-1", "seed"),
+    ],
+)
+def test_overrides_that_fit_nothing_are_refused(tmp_path, override, told):
+    assert told in refused(write(tmp_path, "a.yml", BASE), override)
+
+
+def test_overriding_the_format_drops_the_keys_of_the_old_one(tmp_path):
+    recipe = load(write(tmp_path, "a.yml", BASE), ["data.format=icdar2015", "data.root=x"])
+    assert recipe.data.format == "icdar2015"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a\n", "a: [1\n", "seed: 1\nstages: 4\n", "seed: 1\nstages: []\n", "stages:\n  - {train: {}, prune: {}}\n"]
+)
+def test_files_that_are_no_recipe_are_refused(tmp_path, text):
+    refused(write(tmp_path, "a.yml", text))
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    assert "nowhere.yml" in refused(tmp_path / "nowhere.yml")
+
+
+def test_yaml_that_builds_objects_is_not_obeyed(tmp_path):
+    mark = tmp_path / "mark"
+    text = BASE.replace("seed: 3", f"seed: !!python/object/apply:pathlib.Path.touch [{mark}]")
+    with pytest.raises((CompressError, yaml.YAMLError)):
+        load(write(tmp_path, "a.yml", text))
+    assert not mark.exists()
+
+
+def test_experiments_are_named_after_the_place_below_recipes(tmp_path):
+    assert experiment_name(Path("recipes/icdar2015/x.yml")) == "icdar2015/x"
+    assert experiment_name(Path("recipes/prune0.6.yml")) == "prune0.6"
+    assert experiment_name(tmp_path / "mine.yml") == "mine"
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("recipes/**/*.yml")), ids=lambda path: path.stem)
+def test_every_recipe_that_comes_with_the_workbench_is_valid(path):
+    assert load(path).stages

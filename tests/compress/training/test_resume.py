@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.checkpoint import fresh
+from compress.errors import CompressError
+from compress.lab import Lab
+from compress.recipe import load
+from compress.stages.train import Train
+from compress.training import loop
+
+TINY = Path(__file__).parents[2] / "end_to_end" / "tiny.yml"
+
+
+class CutOffError(Exception):
+    pass
+
+
+def train(folder: Path, stage: Train) -> dict[str, torch.Tensor]:
+    lab = Lab(load(TINY), folder, torch.device("cpu"), lambda _: None, quiet=True)
+    stage.apply(None, lab)
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "elapsed.json"
+    }
+
+
+@pytest.mark.parametrize(
+    "settings", [{"ema": 0.9}, {"optimizer": "sgd", "clip": 1.0, "sparsity": 1e-4, "evaluate_every": 2}], ids=["adamw+ema", "sgd"]
+)
+def test_a_resumed_stage_ends_in_the_same_bytes_as_an_uninterrupted_one(tmp_path, monkeypatch, settings):
+    stage = Train(name="baseline", epochs=4, batch=8, crop=96, lr=1e-2, **settings)
+    whole = train(tmp_path / "whole", stage)
+    real = loop.train_epoch
+
+    def cut_off_in_epoch_3(run, *rest):
+        if run.epoch == 2:
+            raise CutOffError
+        return real(run, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train_epoch", cut_off_in_epoch_3)
+        with pytest.raises(CutOffError):
+            train(tmp_path / "cut", stage)
+    assert (tmp_path / "cut" / loop.STATE).exists()
+    assert train(tmp_path / "cut", stage) == whole
+
+
+def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
+    stage = Train(name="baseline", epochs=1, batch=8, crop=96)
+    first = train(tmp_path, stage)
+    monkeypatch.setattr(loop, "train_epoch", lambda *_: pytest.fail("trained again"))
+    assert train(tmp_path, stage) == first
+
+
+def test_training_lowers_the_loss_and_sparsity_lowers_the_scales(tmp_path):
+    from compress.files import read_lines
+
+    def scales(folder: Path) -> float:
+        from compress.checkpoint import load as load_checkpoint
+
+        norms = [m for m in load_checkpoint(folder / "last").network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        return sum(float(norm.weight.detach().abs().sum()) for norm in norms)
+
+    plain, sparse = (Train(name="a", epochs=3, batch=8, crop=96, lr=1e-2, optimizer="sgd", sparsity=value) for value in (0.0, 1e-1))
+    train(tmp_path / "plain", plain)
+    train(tmp_path / "sparse", sparse)
+    losses = [entry["loss"] for entry in read_lines(tmp_path / "plain" / "metrics.jsonl")]
+    assert losses[-1] < losses[0]
+    assert scales(tmp_path / "sparse") < 0.99 * scales(tmp_path / "plain")
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage_with_a_sentence(tmp_path):
+    lab = Lab(load(TINY), tmp_path, torch.device("cpu"), lambda _: None, quiet=True)
+    model = fresh(lab.recipe.model, lab.recipe.evaluate)
+
+    def diverging(network, images, targets):
+        loss, parts = model.algorithm.loss(network(images), targets)
+        return loss * float("nan"), parts
+
+    with pytest.raises(CompressError, match=r"loss of 'a' is not finite in epoch 1"):
+        loop.fit(model, diverging, Train(name="a", epochs=2, batch=8, crop=96), lab, label="a", folder=tmp_path)
+
+
+def test_a_full_disk_is_said_and_the_state_before_it_kept(tmp_path, monkeypatch):
+    stage = Train(name="baseline", epochs=3, batch=8, crop=96)
+    whole = train(tmp_path / "whole", stage)
+    real, calls = torch.save, []
+
+    def second_time_full(state, path):
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        real(state, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", second_time_full)
+        with pytest.raises(CompressError, match="free some disk space"):
+            train(tmp_path / "full", stage)
+    assert not list((tmp_path / "full").glob("*.tmp"))
+    assert train(tmp_path / "full", stage) == whole
+    shutil.rmtree(tmp_path / "full")
+
+
+def test_initial_weights_of_torchvisions_names_load_and_others_are_refused(tmp_path):
+    from compress.evaluation.settings import Evaluate
+    from compress.training.weights import start_from
+
+    config = {"name": "db", "backbone": "resnet18", "neck": {"name": "fpn", "channels": 32}}
+    donor, model = fresh(config, Evaluate()), fresh(config, Evaluate())
+    weights = {**donor.network.backbone.state_dict(), "fc.weight": torch.zeros(10, 512)}
+    torch.save(weights, tmp_path / "resnet18.pth")
+    start_from(model, str(tmp_path / "resnet18.pth"))
+    assert torch.equal(model.network.backbone.conv1.weight, donor.network.backbone.conv1.weight)
+    del weights["layer4.1.conv2.weight"]
+    torch.save(weights, tmp_path / "other.pth")
+    with pytest.raises(CompressError, match=r"lacks layer4\.1\.conv2\.weight"):
+        start_from(model, str(tmp_path / "other.pth"))
+
+
+def test_a_pickle_that_is_more_than_weights_is_refused_unopened(tmp_path):
+    from compress.evaluation.settings import Evaluate
+    from compress.training.weights import start_from
+
+    class Hostile:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "mark",))
+
+    torch.save({"conv1.weight": Hostile()}, tmp_path / "hostile.pth")
+    model = fresh({"name": "db", "backbone": "resnet18", "neck": {"name": "fpn", "channels": 32}}, Evaluate())
+    with pytest.raises(CompressError, match="weights alone"):
+        start_from(model, str(tmp_path / "hostile.pth"))
+    assert not (tmp_path / "mark").exists()
