@@ -98,10 +98,7 @@ def foldable_pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Module,
     return [
         (writers[tensor], norm)
         for tensor, norm in consumed
-        if tensor in writers
-        and readers.counts[tensor] == 1
-        and tensor not in returned
-        and calls[norm] == calls[writers[tensor]] == 1
+        if tensor in writers and readers.counts[tensor] == 1 and tensor not in returned and calls[norm] == calls[writers[tensor]] == 1
     ]
 
 

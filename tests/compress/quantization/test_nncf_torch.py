@@ -154,7 +154,8 @@ def test_nncf_says_nothing(detector, pictures, capfd):
 SILENT = """
 import sys, threading
 events = []
-sys.addaudithook(lambda event, _: events.append(event) if event.startswith(("socket.", "urllib.", "os.fork", "os.posix_spawn", "subprocess.")) else None)
+watched = ("socket.", "urllib.", "os.fork", "os.posix_spawn", "subprocess.")
+sys.addaudithook(lambda event, _: events.append(event) if event.startswith(watched) else None)
 import torch
 from torch import nn
 from compress.quantization.nncf_torch import quantize

@@ -1,0 +1,103 @@
+"""A network as an ONNX file. A quantized one is written with int8 weights and QuantizeLinear / DequantizeLinear pairs.
+
+The description (model, thresholds and the like) travels in the file's metadata under the key "compress", with "precision" added.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from compress.exporters.integers import use_integers
+from compress.quantization.folding import fold_batch_norms
+from compress.quantization.nncf_torch import HOOKS, is_quantized, quiet_nncf
+
+if TYPE_CHECKING:
+    import onnx
+
+METADATA_KEY = "compress"
+INPUT = "images"
+OPSET = 17
+
+
+def export_onnx(network: nn.Module, path: Path | str, example: Tensor, description: Mapping[str, Any]) -> Path:
+    """Write the evaluation maps of `network` to `path`, with batch, height and width left open, and return the path.
+
+    example: (B, 3, H, W), used for tracing. description: what JSON can hold. The network is left as it was; its batch norms are
+    folded in the file. The file appears whole or not at all.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(onnx_model(network, example, description).SerializeToString())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def onnx_model(network: nn.Module, example: Tensor, description: Mapping[str, Any]) -> onnx.ModelProto:
+    """What :func:`export_onnx` writes, checked by ONNX's own checker."""
+    import onnx
+
+    inference = copy.deepcopy(network).eval()
+    quantized = is_quantized(inference)
+    if quantized:
+        use_integers(inference, example)
+    else:
+        fold_batch_norms(inference, example)
+    with torch.no_grad():
+        names = list(inference(example))
+    open_axes = {0: "batch", 2: "height", 3: "width"}
+    buffer = io.BytesIO()
+    with quiet_nncf(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            inference,
+            (example,),
+            buffer,
+            input_names=[INPUT],
+            output_names=names,
+            dynamic_axes=dict.fromkeys([INPUT, *names], open_axes),
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    model = onnx.load_model_from_string(buffer.getvalue())
+    tidy(model)
+    described = {**description, "precision": "int8" if quantized else "fp32"}
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(described))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def tidy(model: onnx.ModelProto) -> None:
+    """Remove copies of constants and number the tensors in between: in a small int8 model, long names weigh a quarter of the file."""
+    graph = model.graph
+    constants = {constant.name for constant in graph.initializer}
+    copies = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity" and node.input[0] in constants}
+    kept = [node for node in graph.node if node.output[0] not in copies]
+    named = {value.name for value in [*graph.input, *graph.output]} | {name for name in constants if HOOKS not in name}
+    numbers: dict[str, str] = {}
+
+    def renamed(name: str) -> str:
+        name = copies.get(name, name)
+        # An empty name is an optional input left out.
+        return name if name in named or not name else numbers.setdefault(name, f"t{len(numbers)}")
+
+    for node in kept:
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.name = ""
+    for constant in graph.initializer:
+        constant.name = renamed(constant.name)
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(kept)

@@ -1,0 +1,71 @@
+"""A network as an OpenVINO IR: an .xml file with the graph and a .bin file with the weights beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from compress.exporters.onnx import METADATA_KEY, onnx_model
+from compress.runtimes.telemetry import forbid_telemetry
+
+if TYPE_CHECKING:
+    import openvino
+
+
+def export_openvino(network: nn.Module, path: Path | str, example: Tensor, description: Mapping[str, Any]) -> Path:
+    """Write the evaluation maps of `network` to `path` (.xml) and the .bin beside it, with batch, height and width left open.
+
+    Arguments as for :func:`compress.exporters.onnx.export_onnx`; the description is the IR's runtime information "compress".
+    Float weights stay float32. The ONNX graph is read by OpenVINO itself: its converter for torch takes half a minute, and its
+    model optimiser leaves eight more of DB's convolutions in float.
+    """
+    forbid_telemetry()
+    import openvino
+
+    graph = onnx_model(network, example, description)
+    text = graph.metadata_props.pop().value
+    model = openvino.Core().read_model(graph.SerializeToString())
+    model.set_rt_info(text, METADATA_KEY)
+    fold_shapes(model)
+    path = Path(path)
+    partial = path.with_name(f"partial.{path.name}")
+    files = [(partial.with_suffix(suffix), path.with_suffix(suffix)) for suffix in (".bin", ".xml")]
+    try:
+        openvino.save_model(model, partial, compress_to_fp16=False)
+        for written, final in files:
+            written.replace(final)
+    finally:
+        for written, _ in files:
+            written.unlink(missing_ok=True)
+    return path
+
+
+def fold_shapes(model: openvino.Model) -> None:
+    """Compute in advance what does not depend on the images, int8 weights excepted: a third of the .xml.
+
+    Folding would turn int8 weights into float ones, so they are the model's parameters while it is done.
+    """
+    from openvino import Type as ElementType
+    from openvino import op, passes
+
+    constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
+    weights = [constant for constant in constants if constant.get_element_type() == ElementType.i8]
+    stand_ins = [op.Parameter(ElementType.i8, weight.get_output_partial_shape(0)) for weight in weights]
+    for weight, stand_in in zip(weights, stand_ins, strict=True):
+        replace_source(weight, stand_in)
+    model.add_parameters(stand_ins)
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(model)
+    for weight, stand_in in zip(weights, stand_ins, strict=True):
+        replace_source(stand_in, weight)
+        model.remove_parameter(stand_in)
+
+
+def replace_source(old: openvino.Node, new: openvino.Node) -> None:
+    """Let everything that reads `old` read `new`."""
+    for reader in old.output(0).get_target_inputs():
+        reader.replace_source_output(new.output(0))

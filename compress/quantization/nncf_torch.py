@@ -1,0 +1,167 @@
+"""Everything that is said to NNCF, in one place.
+
+A quantized network is the original one with its batch norms folded and fake quantizers hooked onto weights and activations:
+it runs and trains like any other module. What runs in training alone (DB's threshold branch) is not quantized.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from types import ModuleType
+
+from torch import Tensor, nn
+
+from compress.errors import CompressError, suggestion
+from compress.quantization.fake_quantize import FUNCTIONS
+from compress.quantization.folding import fold_batch_norms
+from compress.runtimes.telemetry import forbid_telemetry
+
+HOOKS = "__nncf_hooks."
+
+
+@contextlib.contextmanager
+def quiet_nncf() -> Iterator[ModuleType]:
+    """NNCF without telemetry, compiled extensions, log lines and progress bars."""
+    forbid_telemetry()
+    import nncf
+    import nncf.torch
+    from nncf.torch.quantization import quantize_functions
+
+    quantize_functions.QuantizedFunctionsCPU = quantize_functions.QuantizedFunctionsCUDA = FUNCTIONS
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield nncf
+    finally:
+        logger.setLevel(level)
+
+
+def quantize(
+    network: nn.Module,
+    calibration: Iterable[Tensor],
+    example: Tensor,
+    keep_float: Sequence[str] = (),
+    *,
+    asymmetric_activations: bool = False,
+    bias_correction: bool = True,
+) -> nn.Module:
+    """A quantized copy of `network`, in evaluation mode: post-training quantization, and the start of quantization-aware training.
+
+    Weights are int8, symmetric, one scale a channel; activations 8 bit with one scale a tensor, which integer convolutions need.
+    The same batches give the same quantizers. `network` itself is left as it was.
+
+    calibration: normalised (B, 3, H, W) batches, all of which are used; ranges are the means of each batch's extremes.
+    example: one such batch, of any content.
+    keep_float: `fnmatch` patterns on module names; every weighted layer in or under a matching module stays float.
+    Raises CompressError for a pattern that matches no module, and for an empty `calibration`.
+    """
+    batches = list(calibration)
+    if not batches:
+        raise CompressError("Quantization needs at least one calibration batch, and the data gave none; use a larger split.")
+    kept = matching_modules(network, keep_float)
+    folded = copy.deepcopy(network).eval()
+    fold_batch_norms(folded, example)
+    with quiet_nncf() as nncf:
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+
+        return nncf.quantize(
+            folded,
+            nncf.Dataset(batches),
+            preset=nncf.QuantizationPreset.MIXED if asymmetric_activations else nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(batches),
+            ignored_scope=nncf.IgnoredScope(names=operators_of(folded, example, kept), validate=False),
+            advanced_parameters=AdvancedQuantizationParameters(
+                activations_quantization_params=QuantizationParameters(per_channel=False),
+                disable_bias_correction=not bias_correction,
+            ),
+        )
+
+
+def matching_modules(network: nn.Module, patterns: Sequence[str]) -> set[str]:
+    """Names of the modules that match any pattern, with all modules under them. CompressError for a pattern that matches none."""
+    names = [name for name, _ in network.named_modules() if name]
+    matched = set()
+    for pattern in patterns:
+        found = [name for name in names if fnmatchcase(name, pattern)]
+        if not found:
+            raise CompressError(f"keep_float: no layer's name matches '{pattern}'{suggestion(pattern, names)}")
+        matched.update(found)
+    return {name for name in names if any(name == top or name.startswith(f"{top}.") for top in matched)}
+
+
+def operators_of(network: nn.Module, example: Tensor, modules: set[str]) -> list[str]:
+    """NNCF's names of the operators that read a weight of one of `modules`.
+
+    NNCF names an operator by its place in the calls, without the index in a `ModuleList`, so names alone do not tell layers
+    apart; the weight that an operator reads does.
+    """
+    from nncf.torch.function_hook import wrap_model
+    from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
+
+    graph = build_nncf_graph(wrap_model(copy.deepcopy(network)), example)
+    return [
+        node.node_name
+        for node in graph.get_all_nodes()
+        for parent in graph.get_previous_nodes(node)
+        if getattr(parent.layer_attributes, "name", "").rpartition(".")[0] in modules
+    ]
+
+
+def quantizers(network: nn.Module) -> dict[str, nn.Module]:
+    """Hook name -> quantizer; a quantizer that several places share appears under each name. Empty if nothing is quantized."""
+    prefix = HOOKS
+    return {
+        name.removeprefix(prefix): module
+        for name, module in network.named_modules(remove_duplicate=False)
+        if name.startswith(prefix) and name.count(".") == prefix.count(".") + 2
+    }
+
+
+def is_quantized(network: nn.Module) -> bool:
+    """Whether :func:`quantize` or :func:`restore` made this network."""
+    return bool(quantizers(network))
+
+
+def config_json(network: nn.Module) -> str:
+    """Where the quantizers of a quantized network sit and of what kind they are; their ranges are in its state."""
+    with quiet_nncf() as nncf:
+        return json.dumps(nncf.torch.get_config(network), indent=1, sort_keys=True)
+
+
+def restore(network: nn.Module, config: str, example: Tensor) -> nn.Module:
+    """Hook quantizers into `network`, in place, as :func:`config_json` says; load the state afterwards, strictly.
+
+    network: of the structure that was quantized, batch norms folded (:func:`compress.quantization.folding.fold_like`).
+    example: (B, 3, H, W), run once to see that every quantizer has its place: one whose operator is not there would never be
+    called, and loading its range would succeed all the same.
+    Raises CompressError if `config` is not such a description, or is one of another architecture.
+    """
+    with quiet_nncf() as nncf:
+        from nncf.torch.function_hook.hook_storage import decode_hook_name
+        from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
+
+        try:
+            restored = nncf.torch.load_from_config(network, json.loads(config)).eval()
+        except (ValueError, KeyError, TypeError, AttributeError, nncf.InternalError) as error:
+            raise CompressError(f"The description of the quantizers cannot be read ({error}); quantize the model again.") from error
+        present = {node.node_name for node in build_nncf_graph(restored, example).get_all_nodes()}
+        for name in quantizers(restored):
+            operator = decode_hook_name(name)[1]
+            if operator not in present:
+                raise CompressError(f"The quantizers belong to another architecture: this one has no operator '{operator}'.")
+        return restored
+
+
+def plain_state(network: nn.Module) -> dict[str, Tensor]:
+    """The state with every tensor on its own, contiguous, as safetensors wants it; shared quantizers are written under each name."""
+    return {name: tensor.detach().clone().contiguous() for name, tensor in network.state_dict().items()}

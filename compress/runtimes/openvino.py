@@ -1,0 +1,53 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from compress.errors import CompressError
+from compress.runtimes.runtime import Runtime, available_threads, read_description
+from compress.runtimes.telemetry import forbid_telemetry
+
+
+def open_openvino(path: Path, threads: int | None, precision: str | None) -> Runtime:
+    """See :func:`compress.runtimes.open_file`."""
+    forbid_telemetry()
+    try:
+        import openvino
+    except ImportError:
+        raise CompressError(f"{path} needs OpenVINO, which is not installed; run `pip install openvino`.") from None
+    threads = available_threads(threads)
+    # Said outright: left alone, OpenVINO computes float layers in bf16 on processors that can.
+    wanted = precision or "f32"
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:
+        raise CompressError(f"{path} cannot be read as an OpenVINO model; export it again ({last_line(error)}).") from None
+    text = model.get_rt_info("compress").astype(str) if model.has_rt_info("compress") else None
+    description = read_description(text, path)
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": wanted}
+    try:
+        compiled = core.compile_model(model, "CPU", settings)
+        given = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    except RuntimeError as error:
+        raise CompressError(f"OpenVINO cannot run {path} in '{wanted}' ({last_line(error)}).") from None
+    if given != wanted:
+        raise CompressError(f"This processor has no '{wanted}': OpenVINO would run {path} in '{given}'; leave the precision out.")
+    names = [output.get_any_name() for output in compiled.outputs]
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        results = request.infer([images])
+        return {name: results[place] for place, name in enumerate(names)}
+
+    held = description["precision"]
+    shown = held if wanted == "f32" else wanted if held == "fp32" else f"{held}+{wanted}"
+    return Runtime("openvino", shown, threads, description, run)
+
+
+def last_line(error: Exception) -> str:
+    """What OpenVINO says after naming the places in its sources."""
+    return str(error).strip().rsplit("\n", 1)[-1]

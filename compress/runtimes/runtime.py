@@ -1,0 +1,77 @@
+"""What every runtime gives, and how its latency is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.errors import CompressError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A model that is ready to run.
+
+    name: "torch", "onnxruntime" or "openvino". precision: "fp32", "int8" and so on, as a row of a table should say it.
+    description: what was given to the export. run: (B, 3, H, W) float32 images -> name -> float32 map.
+    """
+
+    name: str
+    precision: str
+    threads: int
+    description: dict[str, Any]
+    run: Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def latency(runtime: Runtime, shape: Sequence[int], rounds: int = 50, warmup: int = 10) -> dict[str, Any]:
+    """Time of one call on noise of `shape` (B, 3, H, W): `median` and `p90` in milliseconds, `threads`, `input`, `rounds`."""
+    return interleaved([runtime], shape, rounds, warmup)[0]
+
+
+def interleaved(runtimes: Sequence[Runtime], shape: Sequence[int], rounds: int = 50, warmup: int = 10) -> list[dict[str, Any]]:
+    """:func:`latency` of several runtimes, which take turns, so that whatever else the machine does meets all of them alike."""
+    images = np.random.default_rng(0).standard_normal(tuple(shape), dtype=np.float32)
+    for runtime in runtimes:
+        for _ in range(warmup):
+            runtime.run(images)
+    seconds = np.empty((len(runtimes), rounds))
+    for turn in range(rounds):
+        for which, runtime in enumerate(runtimes):
+            start = time.perf_counter()
+            runtime.run(images)
+            seconds[which, turn] = time.perf_counter() - start
+    return [
+        {
+            "median": float(np.median(times) * 1e3),
+            "p90": float(np.quantile(times, 0.9) * 1e3),
+            "threads": runtime.threads,
+            "input": list(shape),
+            "rounds": rounds,
+        }
+        for runtime, times in zip(runtimes, seconds, strict=True)
+    ]
+
+
+def available_threads(wanted: int | None) -> int:
+    """`wanted`, or as many as this process may use."""
+    if wanted is not None:
+        return wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_description(text: str | None, path: Path) -> dict[str, Any]:
+    """The description out of a file's metadata. CompressError where there is none."""
+    try:
+        described = json.loads(text or "")
+    except ValueError:
+        described = None
+    if not isinstance(described, dict) or "precision" not in described:
+        raise CompressError(f"{path} does not say which model it holds: it was not written by an export stage; export the model again.")
+    return described
