@@ -112,7 +112,10 @@ def joined(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((0, 2)), lengths
     if lengths.min() < 3:
         raise CompressError(f"A polygon has {lengths.min()} corners; ground truth and detections need at least 3 each.")
-    return np.concatenate(polygons).astype(np.float64), lengths
+    corners = np.concatenate(polygons).astype(np.float64)
+    if not np.isfinite(corners).all():
+        raise CompressError("A polygon has a corner that is not a finite number; check what made the detections or the ground truth.")
+    return corners, lengths
 
 
 def shapes(flat: np.ndarray, lengths: np.ndarray) -> Shapes:
