@@ -280,10 +280,10 @@ def mean_inside(probability: np.ndarray, polygons: Sequence[np.ndarray]) -> np.n
     high = np.minimum(np.ceil(np.maximum.reduceat(flat, starts)) + 1, probability.shape[::-1]).astype(int)
     corners = subpixels(flat - np.repeat(low, ends - starts, 0))
     scores = []
-    for start, end, (left, top), (right, bottom) in zip(starts, ends, low.tolist(), high.tolist(), strict=True):
-        mask = np.zeros((bottom - top, right - left), np.float32)
+    for start, end, (left, top), (right, bottom) in zip(starts.tolist(), ends.tolist(), low.tolist(), high.tolist(), strict=True):
+        mask = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(mask, [corners[start:end]], 1, shift=FRACTION_BITS)
-        scores.append(np.vdot(mask, probability[top:bottom, left:right]) / np.count_nonzero(mask))
+        scores.append(cv2.mean(probability[top:bottom, left:right], mask)[0])
     return np.array(scores, np.float32)
 
 
