@@ -106,7 +106,7 @@ def test_words_that_count_stand_out_from_what_is_behind():
         inside = cv2.fillPoly(np.zeros((320, 320), np.uint8), [quad.round().astype(np.int32) for quad in line.quads], 1)
         inked, bare = part[line.ink > 230], part[(cv2.dilate(line.ink, np.ones((3, 3))) == 0) & (inside[y : y + h, x : x + w] == 1)]
         if len(inked) and len(bare):
-            assert abs(np.median(inked) - np.median(bare)) > 40
+            assert abs(np.median(inked) - np.median(bare)) > 60
 
 
 def test_opened_splits_have_the_pictures_drawn(monkeypatch):
