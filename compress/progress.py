@@ -11,20 +11,21 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @dataclass
 class Bar:
     """One piece of work: `advance` counts what is done, `say` shows where it is.
 
-    total: how many pictures in all. done: how many before this start (a resumed stage).
+    total: how many pictures in all. done: how many before this start (a resumed stage). quiet: say nothing at all.
     """
 
     label: str
     total: int
     done: int = 0
     progress: Progress | None = None
+    quiet: bool = False
     started: float = field(default_factory=time.perf_counter)
     seen: int = 0
     note: str = ""
@@ -48,6 +49,8 @@ class Bar:
 
     def say(self, text: str) -> None:
         """A lasting line: on a terminal above the bar, elsewhere with rate and time left."""
+        if self.quiet:
+            return
         left = (self.total - self.done) / max(self.rate, 1e-9)
         tail = "" if self.progress is not None else f", {self.rate:.1f} img/s, {left:.0f} s left"
         console.print(f"  {self.label}: {text}{tail}", markup=False)
@@ -57,7 +60,7 @@ class Bar:
 def bar(label: str, total: int, *, done: int = 0, quiet: bool = False) -> Iterator[Bar]:
     """Show work on `total` pictures until the block ends."""
     if quiet or not sys.stderr.isatty():
-        yield Bar(label, total, done)
+        yield Bar(label, total, done, quiet=quiet)
         return
     columns = (
         TextColumn("  {task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.contract import Algorithm
+
 
 def resize_for(image: np.ndarray, short_side: int, multiple: int) -> np.ndarray:
     """(H, W, 3) uint8 resized so that its shorter side is `short_side`, both sides then rounded up to `multiple`.
@@ -34,3 +36,9 @@ def normalise(images: Tensor, mean_std: tuple[Sequence[float], Sequence[float]])
 def network_input(images: Sequence[np.ndarray], mean_std: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:
     """Equal-sized (H, W, 3) uint8 pictures as one (B, 3, H, W) float32 array."""
     return np.ascontiguousarray(normalise(torch.from_numpy(np.stack(images)), mean_std).numpy())
+
+
+def inference_input(image: np.ndarray, short_side: int, algorithm: Algorithm) -> Tensor:
+    """One (H, W, 3) uint8 RGB picture as the (1, 3, H', W') float32 tensor that the algorithm's network is shown at inference."""
+    resized = resize_for(image, short_side, algorithm.multiple)
+    return torch.from_numpy(network_input([resized], (algorithm.mean, algorithm.std)))

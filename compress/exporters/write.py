@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from compress.checkpoint import Model, example_input, load
-from compress.data.prepare import network_input, resize_for
+from compress.data.prepare import inference_input
 from compress.errors import CompressError, suggestion
 from compress.evaluation.cost import inference_parameters
 from compress.exporters.onnx import export_onnx
@@ -27,24 +27,24 @@ def write_files(
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Write `model` in each format into `folder`; yields the format, the file's name and facts for its row.
 
-    images: (H, W, 3) uint8 RGB pictures on which the file's maps must match torch's. Raises CompressError where they do not.
+    images: (H, W, 3) uint8 RGB pictures on which the file's maps must match torch's; none where a file is wanted for timing alone.
+    Raises CompressError where they do not match.
     """
     network = copy.deepcopy(model.network).cpu().eval()
     if not model.quantization:
         fold_batch_norms(network, example_input(model))
     precision = "int8" if model.quantization else "fp32"
     description = {**model.description(), "precision": precision}
-    batches = [
-        network_input([resize_for(image, model.evaluate.short_side, model.algorithm.multiple)], (model.algorithm.mean, model.algorithm.std))
-        for image in images
-    ]
+    batches = [inference_input(image, model.evaluate.short_side, model.algorithm) for image in images]
     for name in formats:
         write, file = WRITERS[name]
         path = folder / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
         write(network, path, example_input(model), description)
-        difference = verify(open_file(path), network, batches)
-        yield name, f"{name}/{file}", {"params": inference_parameters(network, example_input(model)), "difference": difference}
+        facts: dict[str, Any] = {"params": inference_parameters(network, example_input(model))}
+        if batches:
+            facts["difference"] = verify(open_file(path), network, batches)
+        yield name, f"{name}/{file}", facts
 
 
 def export_checkpoint(checkpoint: Path, formats: Sequence[str], out: Path, images: Sequence[Path]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compress.checkpoint import Model, example_input
+from compress.checkpoint import Model, channels_last, example_input
 from compress.data.training import TrainingSet
 from compress.errors import CompressError, suggestion
 from compress.lab import Lab
@@ -49,7 +49,7 @@ def prune(model: Model, stage: Prune, samples: TrainingSet, lab: Lab) -> None:
         accumulate_gradients(model, samples, stage, lab)
     pruner.step()
     network.zero_grad(set_to_none=True)
-    network.eval()
+    channels_last(network).eval()
 
 
 def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
