@@ -132,6 +132,14 @@ def is_quantized(network: nn.Module) -> bool:
     return bool(quantizers(network))
 
 
+def without_rounding(network: nn.Module) -> nn.Module:
+    """A copy of a quantized network that computes in float: every quantizer lets its values pass."""
+    plain = copy.deepcopy(network)
+    for quantizer in quantizers(plain).values():
+        quantizer.disable_quantization()
+    return plain
+
+
 def config_json(network: nn.Module) -> str:
     """Where the quantizers of a quantized network sit and of what kind they are; their ranges are in its state."""
     with quiet_nncf() as nncf:

@@ -47,13 +47,13 @@ class SmallDetector(nn.Module):
         return {"probability": probability, "aside": self.aside(x).sigmoid()}
 
 
-def noise(seed: int, *shape: int) -> Tensor:
+def smooth_noise(seed: int, *shape: int) -> Tensor:
     """Smooth noise: neighbouring pixels of pictures are alike."""
     coarse = torch.randn(*shape[:2], shape[2] // 8, shape[3] // 8, generator=torch.Generator().manual_seed(seed))
     return nn.functional.interpolate(coarse, scale_factor=8.0, mode="bilinear")
 
 
-def lively(network: nn.Module, last: nn.Module) -> nn.Module:
+def enliven(network: nn.Module, last: nn.Module) -> nn.Module:
     """Batch norm statistics of data, and logits scaled to a spread of 2: maps as varied as those of a trained network."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -61,8 +61,8 @@ def lively(network: nn.Module, last: nn.Module) -> nn.Module:
     logits = []
     handle = last.register_forward_hook(lambda _module, _inputs, output: logits.append(output))
     with torch.no_grad():
-        network.train()(noise(0, 4, 3, 64, 64))
-        network.eval()(noise(0, 4, 3, 64, 64))
+        network.train()(smooth_noise(0, 4, 3, 64, 64))
+        network.eval()(smooth_noise(0, 4, 3, 64, 64))
         handle.remove()
         last.weight.mul_(2 / logits[-1].std())
         last.bias.copy_(-logits[-1].mean() * 2 / logits[-1].std())
@@ -71,7 +71,7 @@ def lively(network: nn.Module, last: nn.Module) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def pictures():
-    return [noise(seed, 2, 3, 64, 96) for seed in range(1, 5)]
+    return [smooth_noise(seed, 2, 3, 64, 96) for seed in range(1, 5)]
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +79,7 @@ def detector():
     """Not to be changed by a test; deep copy it."""
     torch.manual_seed(0)
     network = SmallDetector()
-    return lively(network, network.last)
+    return enliven(network, network.last)
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +93,13 @@ def quantized_detector(detector, pictures):
 @pytest.fixture
 def fresh_detector():
     return SmallDetector
+
+
+@pytest.fixture
+def noise():
+    return smooth_noise
+
+
+@pytest.fixture
+def lively():
+    return enliven

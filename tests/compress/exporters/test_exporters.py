@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+import torch_pruning
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
@@ -17,6 +18,9 @@ from compress.exporters.openvino import export_openvino
 from compress.exporters.verify import verify
 from compress.quantization.nncf_torch import plain_state, quantize
 from compress.runtimes import Runtime, from_network, open_file
+from models.backbones.resnet import resnet18
+from models.db import DBNet
+from models.necks.fpn import fpn
 
 EXPORTS = {"onnx": export_onnx, "xml": export_openvino}
 
@@ -24,6 +28,11 @@ EXPORTS = {"onnx": export_onnx, "xml": export_openvino}
 @pytest.fixture(scope="module")
 def int8_graph(quantized_detector, pictures):
     return onnx_model(quantized_detector, pictures[0], {})
+
+
+@pytest.fixture(scope="module")
+def asymmetric_detector(detector, pictures):
+    return quantize(detector, pictures[:2], pictures[0], ["last"], asymmetric_activations=True)
 
 
 class Wide(nn.Module):
@@ -44,7 +53,7 @@ class Wide(nn.Module):
 def wide(pictures):
     torch.manual_seed(0)
     network = Wide().eval()
-    return network, quantize(network, pictures, pictures[0])
+    return network, quantize(network, [pictures[0][:, :, :24, :24]], pictures[0])
 
 
 def sizes(folder, network, example) -> dict[str, int]:
@@ -55,7 +64,7 @@ def sizes(folder, network, example) -> dict[str, int]:
 
 def test_int8_files_are_small(wide, pictures, tmp_path):
     before, after = (sizes(tmp_path, network, pictures[0]) for network in wide)
-    weights = sum(parameter.numel() for parameter in wide[0].parameters())
+    weights = sum(parameter.numel() for parameter in wide[0].parameters() if parameter.dim() == 4)
     assert before["onnx"] > 4 * weights
     assert before["bin"] > 4 * weights
     assert after["onnx"] < 0.45 * before["onnx"]
@@ -64,30 +73,42 @@ def test_int8_files_are_small(wide, pictures, tmp_path):
 
 @pytest.mark.parametrize("kind", EXPORTS)
 @pytest.mark.parametrize("asymmetric", [False, True])
-def test_int8_files_compute_what_torch_simulates(detector, quantized_detector, pictures, tmp_path, kind, asymmetric):
-    network = quantized_detector
-    if asymmetric:
-        network = quantize(detector, pictures, pictures[0], ["last"], asymmetric_activations=True)
+def test_int8_files_compute_what_torch_simulates(detector, quantized_detector, asymmetric_detector, pictures, tmp_path, kind, asymmetric):
+    network = asymmetric_detector if asymmetric else quantized_detector
     runtime = open_file(EXPORTS[kind](network, tmp_path / f"m.{kind}", pictures[0], {}), threads=1)
     assert runtime.precision == "int8"
     figures = verify(runtime, network, pictures)["probability"]
     expected, simulated = from_network(detector, 1).run(pictures[0].numpy()), from_network(network, 1).run(pictures[0].numpy())
     assert expected["probability"].std() > 0.2
-    # The file is nearer to its simulation than the simulation is to the float network.
-    assert figures["mean"] < 0.3 * np.abs(expected["probability"] - simulated["probability"]).mean()
+    # The file is nearer to its simulation than the float network is.
+    assert figures["mean"] < np.abs(expected["probability"] - simulated["probability"]).mean()
 
 
-def test_unoptimised_integers_equal_the_simulation(quantized_detector, int8_graph, pictures):
-    """Run as it is written, without the runtime's own rewriting, the graph differs by rounding alone: scales and zero points are right."""
+def test_onnx_as_written_is_the_simulation(quantized_detector, int8_graph, pictures):
+    """Without the runtime's own rewriting the graph differs by float rounding alone: scales and zero points are right."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(int8_graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given = session.run(None, {"images": pictures[0].numpy()})[0]
-    expected = from_network(quantized_detector, 1).run(pictures[0].numpy())["probability"]
-    assert np.median(np.abs(given - expected)) < 1e-6
-    assert np.abs(given - expected).mean() < 2e-3
+    check_is_simulation(quantized_detector, pictures, lambda images: session.run(None, {"images": images})[0])
+
+
+def test_openvino_as_written_is_the_simulation(quantized_detector, pictures, tmp_path):
+    import openvino
+
+    core = openvino.Core()
+    path = export_openvino(quantized_detector, tmp_path / "m.xml", pictures[0], {})
+    settings = {"LP_TRANSFORMS_MODE": "NO", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    check_is_simulation(quantized_detector, pictures, lambda images: compiled(images)[0])
+
+
+def check_is_simulation(network, pictures, run):
+    expected = np.stack([from_network(network, 1).run(images.numpy())["probability"] for images in pictures])
+    difference = np.abs(np.stack([run(images.numpy()) for images in pictures]) - expected)
+    assert np.median(difference) < 1e-6
+    assert difference.mean() < 1e-3
 
 
 def test_weights_are_stored_as_int8(int8_graph):
@@ -150,7 +171,7 @@ def distorted(network: nn.Module, change) -> Runtime:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda maps: {"probability": maps["probability"] * (1 - 1e-4)}, "mean"),
+        (lambda maps: {"probability": maps["probability"] * (1 - 5e-5)}, "mean"),
         (lambda maps: {"probability": np.where(np.arange(96) == 7, 0.5, maps["probability"])}, "quantile"),
         (lambda maps: {"probability": 8 * maps["probability"] - 4}, r"leaves 0\.\.1"),
         (lambda maps: {"probability": maps["probability"] * np.nan}, "finite"),
@@ -176,3 +197,29 @@ def test_verify_measures(detector, pictures):
 def test_verify_wants_pictures(detector):
     with pytest.raises(CompressError, match="no picture"):
         verify(from_network(detector, 1), detector, [])
+
+
+def test_a_pruned_detector(lively, noise, tmp_path):
+    """Odd widths everywhere. A network with fewer layers than MobileNetV3: untrained, a deep one is chaotic, and proves nothing."""
+    torch.manual_seed(0)
+    features = resnet18()
+    network = DBNet(features, fpn(features.channels, 48), 50.0).eval()
+    example = torch.randn(1, 3, 64, 64)
+    outputs = [network.probability.up2, network.threshold.up2]
+
+    def all_maps(model, images):
+        model.training = True
+        return list(model(images).values())
+
+    pruner = torch_pruning.pruner.MagnitudePruner(
+        network, example, torch_pruning.importance.MagnitudeImportance(), pruning_ratio=0.53, ignored_layers=outputs, forward_fn=all_maps
+    )
+    pruner.step()
+    lively(network, network.probability.up2)
+    assert {layer.out_channels % 2 for layer in network.modules() if isinstance(layer, nn.Conv2d)} == {0, 1}
+    images = [noise(seed, 1, 3, 64, 64) for seed in range(2)]
+    quantized = quantize(network, images, images[0], ["*.up2"])
+    for kind, write in EXPORTS.items():
+        for model in (network, quantized):
+            runtime = open_file(write(model, tmp_path / f"m.{kind}", images[0], {}), threads=1)
+            verify(runtime, model, images, **({} if model is quantized else {"tolerance": 1e-3, "mean_tolerance": 1e-4}))
