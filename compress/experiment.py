@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import ledger
+from compress.data.formats import open_split
 from compress.errors import CompressError, suggestion
 from compress.files import read_json, write_json, write_text
 from compress.ledger import Row
@@ -25,6 +26,7 @@ from compress.recipe import Recipe, experiment_name, fingerprint, load
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
+    from compress.data.split import Split
     from compress.lab import Lab
     from compress.stages import Stage
 
@@ -133,7 +135,7 @@ def check_before_work(experiment: Experiment) -> None:
 
     recipe = experiment.recipe
     for name in ("train", "val"):
-        open_split(experiment, name)
+        split_of(experiment, name)
     model = fresh(recipe.model, recipe.evaluate)
     for stage in recipe.stages:
         try:
@@ -158,12 +160,10 @@ def data_overrides(experiment: Experiment) -> tuple[str, ...]:
     return tuple(override for override in experiment.overrides if override.startswith("data."))
 
 
-def open_split(experiment: Experiment, name: str) -> Any:
+def split_of(experiment: Experiment, name: str) -> Split:
     """A split of the recipe's data, opened once."""
     if name not in experiment.splits:
-        experiment.splits[name] = experiment.recipe.data.open(name, experiment.recipe.seed)
-        if not len(experiment.splits[name]):
-            raise CompressError(f"The {name} split of the data is empty; give it pictures or another share.")
+        experiment.splits[name] = open_split(experiment.recipe.data, name, experiment.recipe.seed, experiment.quiet)
     return experiment.splits[name]
 
 
@@ -195,7 +195,7 @@ def stage_key(experiment: Experiment, stage: Stage) -> str:
             "config": stage.model_dump(mode="json", exclude=NOT_IN_KEY | {"teacher"}),
             "teacher": teacher_key(experiment, stage),
             "recipe": recipe.model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
-            "data": [open_split(experiment, name).fingerprint() for name in ("train", "val")],
+            "data": [split_of(experiment, name).fingerprint() for name in ("train", "val")],
             "versions": versions(),
         }
     )
@@ -275,7 +275,7 @@ def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: L
             "parent": experiment.recipe.parent(stage),
             "key": key,
             "config": stage.model_dump(mode="json", by_alias=True, exclude={"teacher"} if hasattr(stage, "teacher") else set()),
-            "data": {name: open_split(experiment, name).fingerprint() for name in ("train", "val")},
+            "data": {name: split_of(experiment, name).fingerprint() for name in ("train", "val")},
             "versions": versions(),
             "seed": experiment.recipe.seed,
             "seconds": round(lab.elapsed(), 2),
@@ -298,7 +298,7 @@ def stage_rows(experiment: Experiment, stage: Stage, folder: Path) -> list[Row]:
     key = fingerprint(
         {
             "stage": manifest["key"],
-            "data": open_split(experiment, lab.report_split).fingerprint(),
+            "data": split_of(experiment, lab.report_split).fingerprint(),
             "latency": experiment.recipe.latency.model_dump(mode="json"),
         }
     )

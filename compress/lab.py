@@ -15,6 +15,7 @@ import torch
 
 from compress import progress
 from compress.checkpoint import Model, save
+from compress.data.formats import open_split
 from compress.evaluation.detector import Detector, detect, of_model
 from compress.evaluation.icdar import Score, evaluate
 from compress.files import read_json, read_lines, write_json
@@ -55,7 +56,7 @@ class Lab:
     def split(self, name: str) -> Split:
         """One split of the recipe's data: `train`, `val` or `test`."""
         if name not in self.splits:
-            self.splits[name] = self.recipe.data.open(name, self.recipe.seed)
+            self.splits[name] = open_split(self.recipe.data, name, self.recipe.seed, self.quiet)
         return self.splits[name]
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
         detector = open_detector(path)
         facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path)}
         times = file_latency([path], latency)
+    settings = lab.recipe.evaluate
     score = lab.score(detector, lab.report_split)
     return {
         **facts,
@@ -46,7 +48,7 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
         "hmean": score.hmean,
         "split": lab.report_split,
         "images": len(lab.split(lab.report_split)),
-        "thresholds": lab.recipe.evaluate.model_dump(mode="json"),
+        "thresholds": {"short_side": settings.short_side, **asdict(settings.thresholds(detector.algorithm))},
         "runtime": f"{detector.runtime} {detector.precision}",
         "latency_ms": times,
         "cpu": processor(),

@@ -47,6 +47,13 @@ class Bar:
         if self.progress is not None:
             self.progress.update(self.task, advance=pictures, note=self.note, rate=f"{self.rate:.1f} img/s")
 
+    def reach(self, done: int, total: int) -> None:
+        """So many of so many, from work that counts for itself."""
+        self.total = total
+        if self.progress is not None:
+            self.progress.update(self.task, total=total)
+        self.advance(done - self.done)
+
     def say(self, text: str) -> None:
         """A lasting line: on a terminal above the bar, elsewhere with rate and time left."""
         if self.quiet:

@@ -39,6 +39,10 @@ class Branch(nn.Module):
         return self.up2(self.up1(self.conv(x)))
 
 
+# Little of a picture is text: the probability starts near 0.12 (Lin et al. 2017, "Focal loss", section 3.3), not at a half.
+TEXT_PRIOR_LOGIT = -2.0
+
+
 class DBNet(nn.Module):
     """Backbone, neck and the two branches.
 
@@ -53,6 +57,7 @@ class DBNet(nn.Module):
         self.probability = Branch(neck.channels)
         self.threshold = Branch(neck.channels)
         self.steepness = steepness
+        nn.init.constant_(self.probability.up2.bias, TEXT_PRIOR_LOGIT)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.neck(self.backbone(images))
@@ -321,7 +326,7 @@ def db(
         thresholds=Thresholds,
         tunable=TUNABLE,
         distilled=("probability", "binary"),
-        keep_float=("*.up2",),
+        map_layers=("*.up2",),
     )
 
 

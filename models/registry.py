@@ -5,9 +5,8 @@ torch is imported by the modules that build, never by this one, so that a recipe
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any, get_type_hints
@@ -15,6 +14,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from models.contract import Algorithm
+from models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
 MODELS = {"db": "models.db"}
@@ -30,40 +30,23 @@ NECKS = {"fpn": "models.necks.fpn"}
 def build(config: str | Mapping[str, Any]) -> Algorithm:
     """The algorithm that the `model` section of a recipe asks for: `{name: db, ...keywords}`, or a name alone.
 
-    A name `module:attribute` takes the factory from another package: `attribute` of `module`, called with the keywords, must give
-    an :class:`Algorithm`. Raises ValueError, naming the place, for unknown names and keywords and for wrong types and ranges.
+    Raises ValueError, naming the place, for unknown names and keywords and for wrong types and ranges. Nothing outside the tables above
+    is ever imported: `model.yml` may come from anybody.
     """
-    algorithm = configured(MODELS, config, "model")()
-    if not isinstance(algorithm, Algorithm):
-        raise ValueError(f"model: its factory must give a models.contract.Algorithm, not a {type(algorithm).__name__}.")
-    return algorithm
+    return configured(MODELS, config, "model")()
 
 
 def configured(table: Mapping[str, str], config: str | Mapping[str, Any], place: str) -> Callable[..., Any]:
-    """The factory that `config` names, a key of `table` or `module:attribute`, with its keywords filled in.
+    """The factory that `config` names, a key of `table`, with its keywords filled in.
 
     place: where `config` stands in the recipe, for messages.
     """
     keywords = {"name": config} if isinstance(config, str) else dict(config) if isinstance(config, Mapping) else None
     if not keywords or not isinstance(name := keywords.pop("name", None), str):
         raise ValueError(f"{place} must be a name or a mapping with a `name`; known are {', '.join(sorted(table))}.")
-    if ":" in name:
-        return checked(elsewhere(name, place), keywords, place)
     if name not in table:
         raise ValueError(f"{place}: '{name}' is not known{suggestion(name, table)}")
     return checked(getattr(import_module(table[name]), name), keywords, place)
-
-
-def elsewhere(name: str, place: str) -> Callable[..., Any]:
-    """The factory `module:attribute` of another package."""
-    module, _, attribute = name.partition(":")
-    try:
-        factory = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{place}: '{name}' cannot be imported ({error}); write it as module:function.") from error
-    if not callable(factory):
-        raise ValueError(f"{place}: '{name}' is not a function.")
-    return factory
 
 
 def checked(factory: Callable[..., Any], keywords: Mapping[str, Any], place: str) -> Callable[..., Any]:
@@ -89,12 +72,3 @@ def checked(factory: Callable[..., Any], keywords: Mapping[str, Any], place: str
 def adapter(hint: Any) -> TypeAdapter[Any]:
     """The strict check of one annotation: True is no number, "3" is no number, and neither is infinity."""
     return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word: the nearest known one, else all of them."""
-    known = sorted(known)
-    if not known:
-        return "; none are known here."
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}."

@@ -9,8 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from compress.data.icdar2015 import Icdar2015
-from compress.data.synthetic import Synthetic
+from compress.data.formats import DataConfig
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
 from models.contract import Sample
@@ -33,7 +32,14 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class Report:
+    """What `check` found, one entry for each split."""
+
     splits: tuple[SplitReport, ...]
+
+    def __str__(self) -> str:
+        counts = (f"{s.name}: {s.pictures} pictures, {s.words} words, {s.do_not_care} do-not-care" for s in self.splits)
+        problems = (f"  {problem}" for problem in self.problems)
+        return "\n".join([*counts, f"{len(self.problems)} problems", *problems])
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -41,12 +47,12 @@ class Report:
         return tuple(dict.fromkeys(problem for split in self.splits for problem in split.problems))
 
 
-def check(config: Synthetic | Icdar2015, seed: int, out_png: Path | None = None) -> Report:
+def check(config: DataConfig, seed: int, out_png: Path | None = None) -> Report:
     """Read every split and count. Damage is reported, not refused, whatever `config` says of it.
 
     out_png: where to draw a few pictures of each split with their words: green, and red for do-not-care.
     """
-    if isinstance(config, Icdar2015):
+    if "damaged" in type(config).model_fields:
         config = config.model_copy(update={"damaged": "skip"})
     reports, tiles = [], []
     for name in config.splits():
@@ -71,6 +77,20 @@ def preview(training_set: TrainingSet, out_png: Path, count: int = 6) -> None:
         shown = {name: target for name, target in maps.items() if target.shape == sample.image.shape[:2]}
         rows.append([drawn(sample, sample.name)] + [overlaid(sample, target, name) for name, target in shown.items()])
     save(rows, out_png)
+
+
+def preview_recipe(recipe: Path, overrides: Sequence[str], out_png: Path, count: int) -> None:
+    """Draw samples as the first training stage of a recipe is shown them."""
+    from compress.recipe import load
+    from compress.training.settings import Schedule
+    from models.registry import build
+
+    loaded = load(recipe, overrides)
+    stage = next((stage for stage in loaded.stages if isinstance(stage, Schedule)), None)
+    if stage is None:
+        raise CompressError(f"{recipe} has no stage that trains, so there are no training samples to draw.")
+    split = loaded.data.open("train", loaded.seed)
+    preview(TrainingSet(split, build(loaded.model).targets, loaded.augment, stage.crop, loaded.seed), out_png, count)
 
 
 def drawn(sample: Sample, caption: str) -> np.ndarray:

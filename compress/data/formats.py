@@ -8,8 +8,10 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from compress.data.icdar2015 import Icdar2015
+from compress.data.split import Split
 from compress.data.synthetic import Synthetic
 from compress.errors import CompressError, suggestion
+from compress.progress import bar
 
 DataConfig = Annotated[Synthetic | Icdar2015, Field(discriminator="format")]
 FORMATS = {"synthetic": Synthetic, "icdar2015": Icdar2015}
@@ -30,3 +32,15 @@ def from_options(name: str, root: Path | None) -> DataConfig:
         return FORMATS[name](format=name, root=root)
     except ValidationError as error:
         raise CompressError(f"{root}: {error.errors()[0]['msg']}") from None
+
+
+def open_split(config: DataConfig, name: str, seed: int, quiet: bool = False) -> Split:
+    """One split of the data, with a bar while pictures are drawn or decoded for the first time.
+
+    Raises CompressError for a split that is not there, is damaged, or is empty.
+    """
+    with bar(f"preparing the {name} pictures", 0, quiet=quiet) as shown:
+        split = config.open(name, seed, shown.reach)
+    if not len(split):
+        raise CompressError(f"The {name} split of the data is empty; give it pictures, or another share.")
+    return split

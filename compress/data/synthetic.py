@@ -25,7 +25,7 @@ from compress.errors import CompressError, suggestion
 if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
 
-GENERATOR = 3  # raised whenever the same configuration comes to be drawn differently
+GENERATOR = 4  # raised whenever the same configuration comes to be drawn differently
 
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
@@ -35,7 +35,7 @@ FONTS = (
 )
 LETTERS = ("aeiouaeiouaeiouaeioueyaeio", "bcdfghjklmnpqrstvwxzbcdrst")  # equally many of both
 LENGTHS = (2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10)
-HEIGHTS = (14.0, 60.0)  # pixels from the descent to the ascent of the font, for words that count
+HEIGHTS = (22.0, 60.0)  # pixels from the descent to the ascent of the font, for words that count
 TINY = (5.0, 8.0)
 DO_NOT_CARE = 0.08  # share of the lines that are too small, too faint or too blurred to be asked for
 COARSE = 4  # pixels of the picture for one of the map of what is taken
@@ -126,7 +126,7 @@ def background(size: int, rng: np.random.Generator) -> np.ndarray:
 def clutter(image: np.ndarray, rng: np.random.Generator) -> None:
     """Things that are not text: lines, boxes, ellipses, stripes, grids, blobs and strokes as thin as a letter's."""
     shapes = (straight, box, oval, stripes, grid, blob, scribble)
-    for _ in range(rng.integers(1, 7)):
+    for _ in range(rng.integers(0, 5)):
         colour = tuple(int(value) for value in rng.integers(0, 256, 3))
         shapes[rng.integers(len(shapes))](image, rng.uniform(0, len(image), 2), colour, rng)
 
@@ -302,7 +302,7 @@ def blend(image: np.ndarray, line: Line, rng: np.random.Generator) -> None:
         centre = outline.mean(axis=0)
         grown = centre + (outline - centre) * 1.08 + np.sign(outline - centre) * 3
         cv2.fillConvexPoly(image, grown.round().astype(np.int32), ground.tolist(), cv2.LINE_AA)
-    colour = ink_colour(ground, rng.uniform(6, 14) if line.style == "faint" else rng.uniform(85, 200), rng)
+    colour = ink_colour(ground, rng.uniform(6, 14) if line.style == "faint" else rng.uniform(100, 210), rng)
     ink = line.ink.astype(np.float32) / 255
     if line.style == "blurred":
         spread = np.zeros(image.shape[:2], np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 
 from compress import progress
 from compress.checkpoint import DESCRIPTION, load, save_description
-from compress.data.formats import DataConfig, from_options
+from compress.data.formats import DataConfig, from_options, open_split
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
 from compress.evaluation.detector import Detector, detect, open_detector
@@ -44,13 +44,13 @@ def assess(
     settings.thresholds(detector.algorithm)
     tuned = dict(detector.tuned)
     if tune:
-        tuned = tune_on(detector, settings, config.open("val", seed))
+        tuned = tune_on(detector, settings, open_split(config, "val", seed))
         if artefact.is_dir():
             store(artefact, tuned)
-    pictures = config.open(split, seed)
+    pictures = open_split(config, split, seed)
     wanted = [settings] + ([settings.with_thresholds(**tuned["thresholds"])] if tuned else [])
     scores = score(detector, pictures, wanted)
-    reports = [report(found, evaluated) for found, evaluated in zip(scores, wanted, strict=True)]
+    reports = [report(found, evaluated, detector) for found, evaluated in zip(scores, wanted, strict=True)]
     return {
         **reports[0],
         "images": len(pictures),
@@ -100,7 +100,14 @@ def tune_on(detector: Detector, settings: Evaluate, pictures: Split) -> dict[str
     algorithm = detector.algorithm
     with progress.bar("tuning on validation", len(pictures)) as bar:
         seen = [(maps, sample) for sample, maps in detect(with_size(detector, settings), pictures, bar.advance)]
-    thresholds, reached = choose([maps for maps, _ in seen], [sample for _, sample in seen], algorithm, settings.thresholds(algorithm))
+    thresholds, reached = choose(
+        [maps for maps, _ in seen],
+        [sample.image.shape[:2] for _, sample in seen],
+        [(sample.polygons, sample.ignore) for _, sample in seen],
+        algorithm.decode,
+        settings.thresholds(algorithm),
+        algorithm.tunable,
+    )
     return {"thresholds": {name: asdict(thresholds)[name] for name in algorithm.tunable}, "val_hmean": reached.hmean}
 
 
@@ -113,6 +120,7 @@ def store(folder: Path, tuned: dict[str, Any]) -> None:
     save_description(model, folder)
 
 
-def report(score: Score, settings: Evaluate) -> dict[str, Any]:
+def report(score: Score, settings: Evaluate, detector: Detector) -> dict[str, Any]:
     """One score with what it was reached by."""
-    return {"precision": score.precision, "recall": score.recall, "hmean": score.hmean, "thresholds": settings.model_dump(mode="json")}
+    thresholds = {"short_side": settings.short_side, **asdict(settings.thresholds(detector.algorithm))}
+    return {"precision": score.precision, "recall": score.recall, "hmean": score.hmean, "thresholds": thresholds}

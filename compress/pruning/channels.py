@@ -79,7 +79,7 @@ def kept_layers(model: Model, scope: str, protect: tuple[str, ...]) -> list[nn.M
     for pattern in protect:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise CompressError(f"prune.protect: '{pattern}' matches no layer{suggestion(pattern, layers)}")
-    kept = (*protect, *model.algorithm.keep_float)
+    kept = (*protect, *model.algorithm.map_layers)
     return [
         layer
         for name, layer in layers.items()

@@ -51,7 +51,7 @@ class Quantize(Schedule, Stage):
         folded = copy.deepcopy(model.network).cpu()
         fold_batch_norms(folded, example)
         pictures = calibration_batches(model, lab, self.calibration)
-        quantized = quantize(folded, pictures, example, (*model.algorithm.keep_float, *self.keep_float))
+        quantized = quantize(folded, pictures, example, (*model.algorithm.map_layers, *self.keep_float))
         result = model.with_network(quantized, config_json(quantized))
         if self.mode == "ptq":
             lab.save(result, lab.folder)

@@ -6,9 +6,14 @@ load.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.layers import initialise
+
+Width = Annotated[float, Field(gt=0, le=4)]
 
 
 class BasicBlock(nn.Module):
@@ -65,14 +70,14 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """Four stages of residual blocks after a 7x7 stem; the outputs of all four stages are the feature maps."""
 
-    def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int]) -> None:
+    def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int], stem: int) -> None:
         super().__init__()
-        self.channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.channels = tuple(stem * factor * block.expansion for factor in (1, 2, 4, 8))
+        self.conv1 = nn.Conv2d(3, stem, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        inputs = 64
+        inputs = stem
         for number, (depth, outputs) in enumerate(zip(depths, self.channels, strict=True), 1):
             width, stride = outputs // block.expansion, 1 if number == 1 else 2
             blocks = [block(inputs, width, stride), *(block(outputs, width, 1) for _ in range(depth - 1))]
@@ -99,11 +104,16 @@ def damp_residuals(network: nn.Module) -> None:
             nn.init.zeros_(module.bn3.weight)
 
 
-def resnet18() -> ResNet:
-    """Basic blocks, depths 2, 2, 2, 2; 11.2 M parameters."""
-    return ResNet(BasicBlock, (2, 2, 2, 2))
+def resnet18(width: Width = 1.0) -> ResNet:
+    """Basic blocks, depths 2, 2, 2, 2; 11.2 M parameters at full width."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), stem_channels(width))
 
 
-def resnet50() -> ResNet:
-    """Bottlenecks, depths 3, 4, 6, 3; 23.5 M parameters."""
-    return ResNet(Bottleneck, (3, 4, 6, 3))
+def resnet50(width: Width = 1.0) -> ResNet:
+    """Bottlenecks, depths 3, 4, 6, 3; 23.5 M parameters at full width, 5.9 M at half."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), stem_channels(width))
+
+
+def stem_channels(width: float) -> int:
+    """64 times `width`, a multiple of 8; every stage is wider in proportion."""
+    return max(8, round(64 * width / 8) * 8)

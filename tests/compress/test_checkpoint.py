@@ -73,7 +73,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path):
     save(model(), tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(CompressError, match="model.safetensors is damaged"):
+    with pytest.raises(CompressError, match=r"model\.safetensors is damaged"):
         load(tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_wider_weights_than_the_architecture_are_refused(tmp_path):
 def test_a_damaged_description_is_refused(tmp_path, text):
     save(model(), tmp_path)
     (tmp_path / "model.yml").write_text(text)
-    with pytest.raises(CompressError, match="model.yml"):
+    with pytest.raises(CompressError, match=r"model\.yml"):
         load(tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_a_description_that_names_an_unknown_model_is_refused(tmp_path):
     save(model(), tmp_path)
     path = tmp_path / "model.yml"
     path.write_text(path.read_text().replace("name: db", "name: os"))
-    with pytest.raises(CompressError, match="model.yml"):
+    with pytest.raises(CompressError, match=r"model\.yml"):
         load(tmp_path)
 
 

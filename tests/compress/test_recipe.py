@@ -56,7 +56,7 @@ def test_what_is_dumped_reads_back_as_the_same_recipe(tmp_path):
     assert again.stage("baseline").epochs == 2
 
 
-def test_extends_merges_stages_by_name_and_replaces_another_format(tmp_path, monkeypatch):
+def test_extends_merges_stages_by_name_and_replaces_another_format(tmp_path):
     write(tmp_path, "base.yml", BASE)
     (tmp_path / "real").mkdir()
     child = write(

@@ -231,7 +231,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tiny_run):
         compress.run(TINY, out=tiny_run, quiet=True)
 
 
-def test_a_full_disk_is_one_sentence(tiny_run, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_sentence(tmp_path):
     """Every write beyond a megabyte fails, as on a full disk; the command then carries on where there is room again."""
     import resource
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def test_lr_rises_to_its_peak_and_never_rises_after(decay):
     factors = [lr_factor(step=step, steps=40, warmup_steps=8, decay=decay) for step in range(40)]
     assert factors[:8] == pytest.approx([(i + 1) / 8 for i in range(8)])
     assert max(factors) == 1
-    assert all(later <= earlier for earlier, later in zip(factors[7:], factors[8:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(factors[7:]))
     assert all(0 < factor <= 1 for factor in factors)
 
 
