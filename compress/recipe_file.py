@@ -52,15 +52,17 @@ def read_extended(path: Path, seen: tuple[Path, ...]) -> Document:
     document = read_file(path)
     base = document.values.pop("extends", None)
     if base is None:
-        document.values["stages"] = named_stages(document, path)
+        document.values["stages"] = named_stages(document)
+        find_teachers(document.values["stages"], path)
         return document
     if not isinstance(base, str):
         raise CompressError(f"{document.where(('extends',))}: `extends` must be the path of a recipe.")
     below = read_extended(beside(base, path), (*seen, path))
     if isinstance(document.values.get("stages"), list):
         below.values["stages"] = {}
-        document.values["stages"] = named_stages(document, path)
+        document.values["stages"] = named_stages(document)
     check_stage_names(document, below)
+    find_teachers(document.values.get("stages") or {}, path)
     below.values = merge(below.values, document.values)
     below.places.update(document.places)
     return below
@@ -110,7 +112,7 @@ def construct(node: yaml.Node, path: Place, places: dict[Place, str], file: Path
     return yaml.safe_load(yaml.serialize(node))
 
 
-def named_stages(document: Document, file: Path) -> dict[str, Any]:
+def named_stages(document: Document) -> dict[str, Any]:
     """`stages` as written, a list of one-key mappings, as a mapping from name to keys, with `kind` among them."""
     written = document.values.get("stages")
     if not isinstance(written, list) or not written:
@@ -129,12 +131,18 @@ def named_stages(document: Document, file: Path) -> dict[str, Any]:
         name = str(keys.get("name", kind))
         if name in stages:
             raise CompressError(f"{place}: two stages are called '{name}'; give one of them another `name`.")
-        if "teacher" in keys:
-            keys["teacher"] = str(beside(str(keys["teacher"]), file))
         stages[name] = {"kind": kind, **keys, "name": name}
         move_places(document.places, ("stages", str(index), kind), ("stages", name))
         document.places[("stages", name, "kind")] = place
     return stages
+
+
+def find_teachers(stages: dict[str, Any], file: Path) -> None:
+    """Make the paths of teachers in one file's stages independent of what extends it."""
+    for keys in stages.values():
+        if isinstance(keys, dict) and "teacher" in keys:
+            found = beside(str(keys["teacher"]), file).resolve()
+            keys["teacher"] = str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 
 def move_places(places: dict[Place, str], old: Place, new: Place) -> None:

@@ -75,10 +75,10 @@ def kept_layers(model: Model, scope: str, protect: tuple[str, ...]) -> list[nn.M
     """
     layers = dict(prunable(model.network))
     if scope == "backbone" and not any(name.startswith("backbone.") for name in layers):
-        raise CompressError("prune.scope: this model has no `backbone`; use `scope: model`.")
+        raise CompressError("this model has no `backbone`; use `scope: model`.")
     for pattern in protect:
         if not any(fnmatchcase(name, pattern) for name in layers):
-            raise CompressError(f"prune.protect: '{pattern}' matches no layer{suggestion(pattern, layers)}")
+            raise CompressError(f"'{pattern}' matches no layer{suggestion(pattern, layers)}")
     kept = (*protect, *model.algorithm.map_layers)
     return [
         layer

@@ -165,3 +165,15 @@ def test_experiments_are_named_after_the_place_below_recipes(tmp_path):
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("recipes/**/*.yml")), ids=lambda path: path.stem)
 def test_every_recipe_that_comes_with_the_workbench_is_valid(path):
     assert load(path).stages
+
+
+def test_a_teacher_is_found_beside_the_file_that_names_it(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    for folder in (tmp_path, tmp_path / "real"):
+        write(folder, "teacher.yml", BASE)
+    write(tmp_path, "base.yml", BASE + "  - distill: {name: student, from: pruned, teacher: teacher.yml, epochs: 1}\n")
+    inherits = write(tmp_path / "real", "inherits.yml", "extends: ../base.yml\n")
+    says = write(tmp_path / "real", "says.yml", "extends: ../base.yml\nstages: {student: {teacher: teacher.yml}}\n")
+    monkeypatch.chdir(tmp_path / "real")
+    assert Path(load(inherits).stage("student").teacher).resolve() == tmp_path / "teacher.yml"
+    assert Path(load(says).stage("student").teacher).resolve() == tmp_path / "real" / "teacher.yml"

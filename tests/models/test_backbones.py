@@ -127,5 +127,5 @@ def test_what_must_stay_float_exists() -> None:
     from fnmatch import fnmatch
 
     algorithm = db()
-    names = [name for name, _ in algorithm.network().named_modules() if any(fnmatch(name, pattern) for pattern in algorithm.keep_float)]
+    names = [name for name, _ in algorithm.network().named_modules() if any(fnmatch(name, pattern) for pattern in algorithm.map_layers)]
     assert names == ["probability.up2", "threshold.up2"]
