@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -304,7 +305,7 @@ def stage_rows(experiment: Experiment, stage: Stage, folder: Path) -> list[Row]:
     )
     known = read_json(folder / ROWS) or {}
     if known.get("key") != key:
-        measured = [measure_artefact(experiment, stage, folder, manifest, artefact, lab) for artefact in manifest["artefacts"]]
+        measured = measure_all(experiment, stage, folder, manifest, lab)
         known = {"key": key, "rows": measured}
         write_json(folder / ROWS, known)
     base = (
@@ -316,6 +317,28 @@ def stage_rows(experiment: Experiment, stage: Stage, folder: Path) -> list[Row]:
     )
     identity = {"experiment": experiment.recipe.name}
     return [Row.model_validate({**row, **identity, "hmean_delta": row["hmean"] - base}) for row in known["rows"]]
+
+
+def measure_all(experiment: Experiment, stage: Stage, folder: Path, manifest: dict[str, Any], lab: Lab) -> list[dict[str, Any]]:
+    """The row of every artefact. One with the very bytes of another, a last epoch that was the best, has the figures measured on those."""
+    seen: dict[bytes, dict[str, Any]] = {}
+    rows = []
+    for artefact in manifest["artefacts"]:
+        weights = folder / artefact["path"] / "model.safetensors"
+        digest = hashlib.sha256(weights.read_bytes()).digest() if weights.exists() else None
+        row = {**seen[digest], **row_identity(stage, artefact)} if digest in seen else None
+        row = row or measure_artefact(experiment, stage, folder, manifest, artefact, lab)
+        if digest:
+            seen[digest] = row
+        rows.append(row)
+    return rows
+
+
+def row_identity(stage: Stage, artefact: dict[str, Any]) -> dict[str, Any]:
+    """What names one artefact's row, and the facts that its stage gave it."""
+    suffix, path = artefact["suffix"], artefact["path"]
+    facts = {key: value for key, value in artefact.items() if key not in ("suffix", "path")}
+    return {"stage": f"{stage.name}/{suffix}" if suffix else stage.name, "artefact": os.path.normpath(f"{stage.name}/{path}"), **facts}
 
 
 def main_row(stage: Stage, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -331,23 +354,19 @@ def measure_artefact(
     from compress.measure import measure
 
     parent = manifest["parent"]
-    suffix = artefact["suffix"]
-    name = f"{stage.name}/{suffix}" if suffix else stage.name
+    identity = row_identity(stage, artefact)
     if not experiment.quiet:
-        console.print(f"  {name}: measuring", markup=False)
-    runtimes = experiment.recipe.latency.runtimes if not suffix else ()
+        console.print(f"  {identity['stage']}: measuring", markup=False)
+    runtimes = () if artefact["suffix"] else experiment.recipe.latency.runtimes
     path = folder / artefact["path"]
     source = load_checkpoint(experiment.folder / parent) if path.is_file() else None
-    facts = {key: value for key, value in artefact.items() if key not in ("suffix", "path")}
     return {
-        "stage": name,
         "kind": stage.kind,
         "parent": parent,
         "key": manifest["key"],
         "seed": manifest["seed"],
-        **facts,
+        **identity,
         **measure(path, lab, runtimes=runtimes, network=source),
-        "artefact": os.path.normpath(f"{stage.name}/{artefact['path']}"),
         "seconds": manifest["seconds"],
     }
 
@@ -387,12 +406,14 @@ def make_lab(experiment: Experiment, folder: Path) -> Lab:
 
 
 def device_name(wanted: str) -> str:
-    """`cuda` or `cpu`."""
+    """`cpu`, or the GPU of this process: `cuda:0`, and so on where several processes train."""
     import torch
 
     if wanted == "cuda" and not torch.cuda.is_available():
         raise CompressError("--device cuda: torch sees no GPU here; use --device cpu.")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise CompressError(f"--device {wanted} is not known{suggestion(wanted, ('auto', 'cpu', 'cuda'))}")
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def ready_teacher(experiment: Experiment, teacher: str) -> tuple[Path, Row | None]:

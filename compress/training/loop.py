@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from compress.checkpoint import DESCRIPTION, Model, load, save
@@ -52,6 +53,7 @@ def fit(model: Model, objective: Objective, schedule: Schedule, lab: Lab, *, lab
         return load(folder)  # finished before the stage was cut off
     folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
+    AcceleratorState._reset_state()  # a stage may train in another precision than the one before it
     accelerator = Accelerator(cpu=lab.device.type == "cpu", mixed_precision=mixed_precision(schedule.precision, lab.device))
     training_set = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, schedule.crop, lab.recipe.seed)
     per_epoch = steps_per_epoch(len(training_set), schedule.batch, accelerator.num_processes)

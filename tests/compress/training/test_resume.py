@@ -137,3 +137,8 @@ def test_a_pickle_that_is_more_than_weights_is_refused_unopened(tmp_path):
     with pytest.raises(CompressError, match="weights alone"):
         start_from(model, str(tmp_path / "hostile.pth"))
     assert not (tmp_path / "mark").exists()
+
+
+def test_stages_of_one_run_may_train_in_different_precisions(tmp_path):
+    for precision in ("fp32", "bf16"):
+        train(tmp_path / precision, Train(name="a", epochs=1, batch=4, crop=64, precision=precision))
