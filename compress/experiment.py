@@ -308,13 +308,7 @@ def stage_rows(experiment: Experiment, stage: Stage, folder: Path) -> list[Row]:
         measured = measure_all(experiment, stage, folder, manifest, lab)
         known = {"key": key, "rows": measured}
         write_json(folder / ROWS, known)
-    base = (
-        experiment.rows[0].hmean
-        if experiment.rows
-        else known["rows"][-1]["hmean"]
-        if len(known["rows"]) == 1
-        else main_row(stage, known["rows"])["hmean"]
-    )
+    base = experiment.rows[0].hmean if experiment.rows else main_row(stage, known["rows"])["hmean"]
     identity = {"experiment": experiment.recipe.name}
     return [Row.model_validate({**row, **identity, "hmean_delta": row["hmean"] - base}) for row in known["rows"]]
 
