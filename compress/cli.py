@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -225,11 +226,12 @@ def main() -> None:
     """Run the command line; what a user can mend is one sentence and status 1, an interruption status 130."""
     from compress.errors import CompressError
 
+    signal.signal(signal.SIGINT, interrupt)
     try:
         app()
     except CompressError as error:
         sys.exit(refuse(str(error)))
-    except KeyboardInterrupt:
+    except Interrupted:
         refuse("Interrupted. Nothing finished is lost: the same command carries on from here.")
         sys.exit(130)
     except OSError as error:
@@ -238,6 +240,15 @@ def main() -> None:
         sys.exit(
             refuse(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno)}); mend that and run again: it resumes.")
         )
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. Not a KeyboardInterrupt, which typer would turn into "Aborted!" before `main` sees it."""
+
+
+def interrupt(_signal: int, _frame: object) -> None:
+    """Stop at once; what is half written has another name until it is whole."""
+    raise Interrupted
 
 
 def refuse(sentence: str) -> int:

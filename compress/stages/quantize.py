@@ -20,6 +20,7 @@ class Quantize(Schedule, Stage):
 
     mode: `ptq` calibrates on training pictures as they are at inference; `qat` starts from that and trains by the schedule.
     calibration: how many pictures. keep_float: patterns of layers that stay float, besides those that give the maps.
+    precision: fp32 unless said, because under bf16 autocast the quantizers' scales are rounded too.
     control: for `qat`, also train the same folded float network by the same schedule, so that a gain of QAT can be told from a gain
     of more training; its row is `<name>/control`.
     """
@@ -30,6 +31,7 @@ class Quantize(Schedule, Stage):
     mode: Literal["ptq", "qat"] = "qat"
     epochs: int = Field(1, ge=1, le=100_000)
     calibration: int = Field(64, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     keep_float: tuple[str, ...] = ()
     control: bool = False
 
