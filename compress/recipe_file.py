@@ -141,8 +141,13 @@ def find_teachers(stages: dict[str, Any], file: Path) -> None:
     """Make the paths of teachers in one file's stages independent of what extends it."""
     for keys in stages.values():
         if isinstance(keys, dict) and "teacher" in keys:
-            found = beside(str(keys["teacher"]), file).resolve()
-            keys["teacher"] = str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
+            keys["teacher"] = from_here(beside(str(keys["teacher"]), file))
+
+
+def from_here(path: Path) -> str:
+    """A path as it reads from the working folder; absolute where it lies elsewhere."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def move_places(places: dict[Place, str], old: Place, new: Place) -> None:
@@ -198,7 +203,7 @@ def apply_override(document: Document, override: str) -> None:
     if path[-1] in ("kind", "name") and path[0] == "stages" and len(path) == 3:
         raise CompressError(f"-o {override}: a stage's {path[-1]} is fixed by the recipe; edit the file instead.")
     if path[0] == "stages" and path[-1] == "teacher":
-        value = str(Path(str(value)).resolve())
+        value = from_here(Path(str(value)))
     target = document.values
     for part in path[:-1]:
         if not isinstance(target.get(part), dict):
