@@ -64,13 +64,14 @@ def run(
       accelerate launch -m compress run recipes/db_resnet50.yml
     """
     from compress import experiment
+    from compress.processes import main_process
 
     if dry_run:
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
             typer.echo(line)
         return
     rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, device=device)
-    if experiment.main_process():
+    if main_process():
         show(rows)
         typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {experiment.folder_of(recipe, out)}")
 

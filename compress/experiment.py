@@ -6,12 +6,10 @@ stage whose key no longer fits is set aside in `.cache` and taken from there sho
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +20,7 @@ from compress.data.formats import open_split
 from compress.errors import CompressError, suggestion
 from compress.files import read_json, write_json, write_text
 from compress.ledger import Row
+from compress.processes import agreed, device_name, main_process, only_run_in, wait_for_everyone
 from compress.progress import console
 from compress.recipe import Recipe, experiment_name, fingerprint, load
 
@@ -399,17 +398,6 @@ def make_lab(experiment: Experiment, folder: Path) -> Lab:
     )
 
 
-def device_name(wanted: str) -> str:
-    """`cpu`, or the GPU of this process: `cuda:0`, and so on where several processes train."""
-    import torch
-
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise CompressError("--device cuda: torch sees no GPU here; use --device cpu.")
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise CompressError(f"--device {wanted} is not known{suggestion(wanted, ('auto', 'cpu', 'cuda'))}")
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def ready_teacher(experiment: Experiment, teacher: str) -> tuple[Path, Row | None]:
     """The checkpoint folder of a teacher, and its row where it is a recipe, which is run first if it has not been."""
     if teacher not in experiment.teachers:
@@ -456,39 +444,3 @@ def teacher_row(experiment: Experiment, stage: Stage) -> list[Row]:
         return []
     delta = row.hmean - experiment.rows[0].hmean if experiment.rows else 0.0
     return [row.model_copy(update={"stage": "teacher", "kind": "teacher", "hmean_delta": delta, "artefact": artefact})]
-
-
-def agreed(decide: Callable[[], bool]) -> bool:
-    """What the main process decides, in every process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return decide()
-    from accelerate.utils import broadcast_object_list
-
-    return broadcast_object_list([decide() if main_process() else None])[0]
-
-
-def main_process() -> bool:
-    """Whether this process writes; the others of an `accelerate launch` only train."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def wait_for_everyone() -> None:
-    """A barrier where several processes run."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
-
-
-@contextlib.contextmanager
-def only_run_in(folder: Path) -> Iterator[None]:
-    """Refuse a second run in the same folder while one is at work."""
-    if not main_process():
-        yield
-        return
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CompressError(f"Another run is at work in {folder}; wait for it, or give this one another folder with --out.") from None
-        yield

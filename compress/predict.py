@@ -19,7 +19,7 @@ def predict_files(images: Sequence[Path], model: Path, out: Path, device: str) -
 
     Raises CompressError for a picture that is missing or does not decode.
     """
-    from compress.experiment import device_name
+    from compress.processes import device_name
 
     pictures = [read_picture(path) for path in images]
     detector = open_detector(model, device=device_name(device))

@@ -121,7 +121,7 @@ def sum_of_largest(values: Tensor, count: int) -> Tensor:
     if count == 0:
         return values.new_zeros(())
     with torch.no_grad():
-        upper = values.view(torch.int32) >> 16
+        upper = (values.view(torch.int32) & 0x7FFFFFFF) >> 16  # without the sign, which a diverged loss's NaN may have
         at_least = torch.bincount(upper, minlength=1 << 15).flip(0).cumsum(0).flip(0)
         edge = int((at_least >= count).sum()) - 1
         near = values[upper == edge]

@@ -34,7 +34,7 @@ def assess(
     The data come from `data` and `root`, from a recipe, or from the experiment that the artefact lies in. `tune` chooses thresholds on
     the validation split and stores them in a checkpoint's `model.yml`; without it, those stored before are used.
     """
-    from compress.experiment import device_name
+    from compress.processes import device_name
 
     if split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")

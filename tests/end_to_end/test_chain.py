@@ -19,6 +19,7 @@ import compress
 from compress import experiment
 from compress.errors import CompressError
 from compress.files import read_json, read_lines
+from compress.processes import only_run_in
 
 TINY = Path(__file__).parent / "tiny.yml"
 REQUIRED = {
@@ -227,7 +228,7 @@ def test_ctrl_c_is_said_and_the_run_carries_on_after_it(tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tiny_run):
-    with experiment.only_run_in(tiny_run), pytest.raises(CompressError, match="Another run is at work"):
+    with only_run_in(tiny_run), pytest.raises(CompressError, match="Another run is at work"):
         compress.run(TINY, out=tiny_run, quiet=True)
 
 

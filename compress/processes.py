@@ -1,0 +1,58 @@
+"""Processes of one run: those of an `accelerate launch`, of which one writes, and those that must keep out of each other's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from compress.errors import CompressError, suggestion
+
+
+def main_process() -> bool:
+    """Whether this process writes; the others of an `accelerate launch` only train."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_everyone() -> None:
+    """A barrier where several processes run."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Refuse a second run in the same folder while one is at work."""
+    if not main_process():
+        yield
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CompressError(f"Another run is at work in {folder}; wait for it, or give this one another folder with --out.") from None
+        yield
+
+
+def agreed(decide: Callable[[], bool]) -> bool:
+    """What the main process decides, in every process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return decide()
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([decide() if main_process() else None])[0]
+
+
+def device_name(wanted: str) -> str:
+    """`cpu`, or the GPU of this process: `cuda:0`, and so on where several processes train."""
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise CompressError("--device cuda: torch sees no GPU here; use --device cpu.")
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise CompressError(f"--device {wanted} is not known{suggestion(wanted, ('auto', 'cpu', 'cuda'))}")
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
