@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ TINY = HERE / "end_to_end" / "tiny.yml"
 def _own_cache(tmp_path_factory):
     """Drawn pictures are kept for the session, not in the home of whoever runs the tests."""
     os.environ["COMPRESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_listener_left():
+    """torch's data loader leaves a handler for ended children behind; what the next test starts is none of its business."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.fixture(scope="session")
