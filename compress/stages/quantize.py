@@ -37,7 +37,7 @@ class Quantize(Schedule, Stage):
 
     def check(self, model: Model) -> None:
         """Refuse a pattern that matches no layer."""
-        from compress.pruning.channels import kept_layers
+        from compress.pruning.groups import kept_layers
 
         kept_layers(model, "model", self.keep_float)
 
