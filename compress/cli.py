@@ -221,6 +221,27 @@ def table(experiments: Annotated[list[Path], typer.Argument(help="Experiment fol
     show([row for folder in experiments for row in ledger.read(folder)])
 
 
+@app.command()
+def report(
+    experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    plots: Annotated[Path | None, typer.Option(help="Also write every plot into this folder, as PNG and SVG.", show_default=False)] = None,
+    images: Annotated[int, typer.Option(min=0, max=100, help="Validation pictures to show every stage's detections on; 0 for none.")] = 4,
+) -> None:
+    """Write one self-contained HTML page: result, table, plots, detections, provenance.
+
+    Examples:
+
+      compress report experiments/db_mv3_prune0.6_distill
+
+      compress report experiments/seed0 experiments/seed1 -o seeds.html --plots plots --images 0
+    """
+    from compress.report.page import write_report
+
+    for path in write_report(experiments, out, images=images, plot_folder=plots):
+        typer.echo(path)
+
+
 @data_app.command("check")
 def data_check(
     root_folder: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
