@@ -78,8 +78,10 @@ def sizes(model: Model | None, recipe: Recipe) -> dict[str, Any]:
     return {"params": parameters(model.network), "macs": macs(model.network, recipe.latency.input), "bytes": weights}
 
 
-def after_prune(model: Model | None, stage: Prune, experiment: Experiment, cached: bool) -> tuple[Model | None, list[dict[str, Any]] | None]:
-    """The model with the channels that the stage will leave, and every group before and after; None where weights decide that."""
+def after_prune(
+    model: Model | None, stage: Prune, experiment: Experiment, cached: bool
+) -> tuple[Model | None, list[dict[str, Any]] | None]:
+    """The model with the channels that the stage will leave, and every group before and after; None where weights decide."""
     from compress.pruning.groups import find_groups, widths
 
     if model is None:
@@ -144,7 +146,7 @@ def with_widths(model: Model, stage: Prune, kept: dict[str, int]) -> Model:
 
 
 def seconds(model: Model | None, stage: Stage, lab: Lab, timings: dict[Any, float]) -> float | None:
-    """Training steps and evaluations of one stage, by a few timed ones of its own network, crop and batch; None where those are not known."""
+    """Training steps and evaluations of one stage, by a few timed ones of its own network, crop and batch; None where unknown."""
     if not hasattr(stage, "epochs"):
         return 0.0
     if model is None:

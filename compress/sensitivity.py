@@ -15,9 +15,9 @@ from compress.errors import CompressError, suggestion
 from compress.evaluation.cost import parameters
 from compress.experiment import prepare, states
 from compress.files import write_json
+from compress.lab import Lab
 from compress.pruning.allocation import by_sensitivity, curves_from, least_important
 from compress.pruning.budget import weakest_enough
-from compress.lab import Lab
 from compress.pruning.choices import Criterion, Scope
 from compress.pruning.groups import find_groups, remove_channels
 from compress.pruning.sensitivity import Bench, Settings, open_bench, sweep
@@ -64,7 +64,9 @@ def of_layers(
     out.mkdir(parents=True, exist_ok=True)
     lab = Lab(recipe, out, torch.device("cpu"), lambda _: None)
     count = images or len(lab.split("val"))
-    found = quantization_sensitivity(load(checkpoint), lab, artefact=str(checkpoint), images=count, folder=out, **({"top": 0} if fast else {}))
+    found = quantization_sensitivity(
+        load(checkpoint), lab, artefact=str(checkpoint), images=count, folder=out, **({"top": 0} if fast else {})
+    )
     save(quantization_bars(found), out / "quantize")
     return found, out
 
@@ -125,4 +127,3 @@ def recommended(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
     strength = weakest_enough(lambda strength: cut(strength)[1] <= HALF * whole, tries=12)
     kept, left = cut(1.0 if strength is None else strength)
     return {"target": {"params": "-50%"}, "params": left, "channels": kept}
-

@@ -26,6 +26,7 @@ from compress.data.training import TrainingSet
 from compress.evaluation.cost import macs, parameters
 from compress.evaluation.detector import Detector, detect, of_model
 from compress.evaluation.icdar import evaluate
+from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
 from compress.pruning.allocation import least_important, rounded
 from compress.pruning.batch_norm import first_batches, reestimate
@@ -260,17 +261,3 @@ def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "points": rest,
         "rank_correlation": rank_correlation([p["loss"] for p in rest], [-p["hmean"] for p in rest]) if settings.full else None,
     }
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's coefficient, equal values sharing their mean rank; None where one of the two does not vary."""
-    a, b = (mean_ranks(np.asarray(values, float)) for values in (first, second))
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
-        return None
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def mean_ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each value, the mean of theirs for equal ones."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[inverse]

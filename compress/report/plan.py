@@ -20,7 +20,7 @@ def print_plan(plan: dict[str, Any], console: Console | None = None) -> None:
     for stage in plan["stages"]:
         if stage["kind"] == "prune":
             console.print(groups_table(stage) if stage["groups"] else f"{stage['name']}: its groups depend on an earlier prune stage.")
-    console.print(f"To do: {duration(plan['seconds'])}, guessed from a few timed steps on this machine; measuring and exporting come on top.")
+    console.print(f"To do: {duration(plan['seconds'])}, guessed from a few timed steps here; measuring and exporting come on top.")
 
 
 NUMBERS = ("params", "MACs", "MB", "time")

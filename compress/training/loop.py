@@ -27,7 +27,13 @@ from compress.training.settings import Schedule
 
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
+# Given the network and the share of the stage's steps that are done, 0 to below 1: what depends on that alone needs no saving to resume.
+StepHook = Callable[[nn.Module, float], None]
 STATE = "training.pt"
+
+
+def nothing(_network: nn.Module, _share: float) -> None:
+    """The step hook that does nothing."""
 
 
 @dataclass
@@ -43,10 +49,21 @@ class Run:
     best_epoch: int = -1
 
 
-def fit(model: Model, objective: Objective, schedule: Schedule, lab: Lab, *, label: str, folder: Path) -> Model:
+def fit(
+    model: Model,
+    objective: Objective,
+    schedule: Schedule,
+    lab: Lab,
+    *,
+    label: str,
+    folder: Path,
+    before_forward: StepHook = nothing,
+    after_backward: StepHook = nothing,
+) -> Model:
     """Train `model` and leave the best epoch on validation in `folder`, the last in `folder/last`, and `metrics.jsonl`.
 
     objective: `(network, images, targets) -> (loss, parts)` for one batch; images are normalised (B, 3, crop, crop).
+    before_forward, after_backward: called at each step, the one to set modes, the other to change gradients.
     Returns the best model. With an average, it is the average that is evaluated and kept.
     """
     if (folder / "last" / DESCRIPTION).exists() and not (folder / STATE).exists():
@@ -65,7 +82,7 @@ def fit(model: Model, objective: Objective, schedule: Schedule, lab: Lab, *, lab
     done = run.epoch * (total // schedule.epochs)
     with lab.bar(label, total, done=done) as bar:
         while run.epoch < schedule.epochs:
-            losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab)
+            losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab, before_forward, after_backward)
             run.epoch += 1
             finish_epoch(run, model, schedule, lab, accelerator, folder, losses, bar)
     accelerator.wait_for_everyone()
@@ -100,6 +117,8 @@ def train_epoch(
     per_epoch: int,
     bar: Any,
     lab: Lab,
+    before_forward: StepHook,
+    after_backward: StepHook,
 ) -> dict[str, float]:
     """One pass; returns the mean of the loss and of each of its parts."""
     torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
@@ -115,9 +134,11 @@ def train_epoch(
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.model_mean_std)
         targets = {name: tensor.float() for name, tensor in batch.items()}
+        before_forward(network, run.step / steps)
         with accelerator.autocast():
             loss, parts = objective(run.network, images, targets)
         accelerator.backward(loss)
+        after_backward(network, run.step / steps)
         if schedule.sparsity:
             pull_scales_to_zero(network, schedule.sparsity)
         if schedule.clip:
