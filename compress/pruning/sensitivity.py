@@ -6,6 +6,7 @@ A fast pass takes the algorithm's loss on a few validation pictures; a full one 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -56,8 +57,8 @@ class Settings:
     protect: tuple[str, ...] = ()
     full: bool = True
     images: int | None = None
-    loss_images: int = 16
-    batches: int = 3
+    loss_images: int = 12
+    batches: int = 2
     batch: int = 8
 
 
@@ -118,13 +119,13 @@ def resized_sample(sample: Sample, short_side: int, multiple: int) -> Sample:
     """A sample at the size that the network is shown at inference, its polygons with it."""
     image = resize_for(sample.image, short_side, multiple)
     scale = np.array(image.shape[1::-1]) / sample.image.shape[1::-1]
-    return Sample(image, [polygon * scale for polygon in sample.polygons], sample.ignore)
+    return dataclasses.replace(sample, image=image, polygons=[polygon * scale for polygon in sample.polygons])
 
 
 def measure_point(bench: Bench, group: str | None, ratio: float) -> dict[str, Any]:
     """One point of a `sensitivity.json`; with no group, the unpruned model with its statistics as they are."""
     settings = bench.settings
-    model = copy.deepcopy(bench.model.with_network(bench.model.network))
+    model = bench.model.with_network(copy.deepcopy(bench.model.network))
     found: dict[str, Any] = {}
     if group is not None:
         chosen = next(one for one in bench.groups if one.name == group)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
+from rich import box
 from rich.table import Table
 
+from compress.report.terminal import output
 
-def print_plan(plan: dict[str, Any], console: Console | None = None) -> None:
+
+def print_plan(plan: dict[str, Any]) -> None:
     """Print what :func:`compress.plan.plan` gives."""
-    console = console or Console(highlight=False)
-    table = Table(title=f"{plan['recipe']}, in {plan['folder']}", title_justify="left")
+    console = output()
+    table = Table(title=f"{plan['recipe']}, in {plan['folder']}", title_justify="left", box=box.SIMPLE_HEAD)
     for head, justify in (("stage", "left"), ("kind", "left"), ("from", "left"), ("state", "left"), *((h, "right") for h in NUMBERS)):
         table.add_column(head, justify=justify)
     for stage in plan["stages"]:
@@ -35,7 +37,7 @@ def numbers(stage: dict[str, Any]) -> list[str]:
 
 def groups_table(stage: dict[str, Any]) -> Table:
     """Every group of one prune stage."""
-    table = Table(title=f"{stage['name']}: channels that go together", title_justify="left")
+    table = Table(title=f"{stage['name']}: channels that go together", title_justify="left", box=box.SIMPLE_HEAD)
     for head, justify in (("group", "left"), ("before", "right"), ("after", "right"), ("with it", "left")):
         table.add_column(head, justify=justify, overflow="fold")
     for group in stage["groups"]:

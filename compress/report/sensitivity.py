@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
+
+from compress.report.terminal import output
 
 MOST_LAYERS = 15
 
@@ -25,7 +26,7 @@ def print_sensitivity(found: dict[str, Any]) -> None:
     for group in found["groups"]:
         cells = [figure(points[group["name"], ratio], full) for ratio in found["ratios"]]
         table.add_row(group["name"], str(group["channels"]), *cells, str(found["plan"]["channels"][group["name"]]))
-    console = wide_console()
+    console = output()
     console.print(table)
     base, plan = found["baseline"], found["plan"]
     console.print(f"Unpruned: {measure} {figure(base, full)}, {base['params']:,} parameters.", markup=False)
@@ -44,7 +45,7 @@ def print_quantization(found: dict[str, Any]) -> None:
     ranked = sorted(found["points"], key=lambda point: -point["loss"])
     for point in ranked[:MOST_LAYERS]:
         table.add_row(point["layer"], f"{point['loss']:.2e}", "" if point["hmean"] is None else f"{100 * point['hmean']:.2f}")
-    console = wide_console()
+    console = output()
     console.print(table)
     console.print(f"{len(ranked)} layers measured; all in float: Hmean {100 * found['baseline']['hmean']:.2f} %.", markup=False)
     console.print(agreement(found["rank_correlation"]), markup=False)
@@ -60,8 +61,3 @@ def agreement(correlation: float | None) -> str:
     if correlation is None:
         return "Rank correlation of loss and loss of Hmean: not defined, too few points or none of them moved."
     return f"Rank correlation (Spearman) of the loss and the loss of Hmean: {correlation:.2f}."
-
-
-def wide_console() -> Console:
-    """Standard output, not folded where it is no terminal."""
-    return Console(highlight=False, width=None if Console().is_terminal else 200)

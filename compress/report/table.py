@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from compress.ledger import Row, caption, cells
+from compress.report.terminal import output
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -19,6 +19,6 @@ def print_table(rows: Sequence[Row]) -> None:
         table.add_column(name, justify="left" if name in ("stage", "experiment") else "right", no_wrap=True)
     for line in body:
         table.add_row(*line)
-    console = Console(highlight=False, width=None if Console().is_terminal else 200)
+    console = output()
     console.print(table)
     console.print(caption(rows), markup=False)
