@@ -32,47 +32,59 @@ def ranked(groups: Sequence[Group], scores: Mapping[str, Tensor], strength: floa
 
 @dataclass(frozen=True)
 class Curve:
-    """One group's sensitivity, for linear interpolation.
-
-    ratios: share of its channels lost, increasing from 0. loss: rise of the loss over the unpruned model's, in units of the median
-    group's rise at the largest ratio. saved: what the whole model loses in cost, in units of the largest saving of any group.
+    """What one group's next channels cost: at `ratios` of its channels lost, increasing from 0, the rise of the loss that losing a little
+    more brings, over what that saves: `prices`, increasing from 0.
     """
 
     ratios: np.ndarray
-    loss: np.ndarray
-    saved: np.ndarray
+    prices: np.ndarray
 
 
 def by_sensitivity(groups: Sequence[Group], curves: Mapping[str, Curve], strength: float, round_to: int, max_ratio: float) -> Widths:
-    """Groups are cut where it costs least: each takes the ratio that minimises its rise of the loss - price x what that saves.
+    """Groups are cut where it costs least: each up to where its next channels would cost more loss than the price that all are given.
 
-    One price holds for all groups, as in Lagrangian allocation (Everett 1963); it grows with `strength` from nothing to all there is.
+    One price for all minimises the predicted loss at what is saved in all (Everett 1963, Lagrange multipliers), for curves that bend up.
+    It grows with `strength` from nothing to what the dearest channels cost.
     """
-    ratios = np.linspace(0, max_ratio, 181)
-    price = strength / max(1e-9, 1 - strength)
+    dearest = max(curves[group.name].prices[-1] for group in groups)
+    price = dearest * strength**PRICE_POWER
     kept = {}
     for group in groups:
         curve = curves[group.name]
-        rise, saved = np.interp(ratios, curve.ratios, curve.loss), np.interp(ratios, curve.ratios, curve.saved)
-        best = float(ratios[(rise - price * saved).argmin()])
-        kept[group.name] = rounded(group.channels * (1 - best), group.channels, round_to)
+        ratio = min(max_ratio, float(np.interp(price, curve.prices, curve.ratios)))
+        kept[group.name] = rounded(group.channels * (1 - ratio), group.channels, round_to)
     return kept
 
 
+# Prices of groups span decades: a power gives the cheap ones a fair part of the strengths.
+PRICE_POWER = 4
+# Of the mean price, for channels that seem to cost nothing: else a group of such would go at once as a whole.
+LEAST_PRICE = 0.01
+
+
 def curves_from(sensitivity: Mapping[str, Any], cost: str) -> dict[str, Curve]:
-    """Curves out of a `sensitivity.json`, by group: loss of the maps, made never to fall, against `cost`, which is `params` or `macs`."""
+    """Curves out of a `sensitivity.json`, by group: loss of the maps, taken never to fall, against `cost`, which is `params` or `macs`.
+
+    Between two measured ratios the loss has one slope, which is taken to be that of the middle; between middles slopes are interpolated.
+    """
     base = sensitivity["baseline"]
     points: dict[str, list[Mapping[str, Any]]] = {}
     for point in sorted(sensitivity["points"], key=lambda point: point["ratio"]):
         points.setdefault(point["group"], []).append(point)
-    rises = {name: np.maximum.accumulate([0.0, *(p["loss"] - base["loss"] for p in found)]) for name, found in points.items()}
-    savings = {name: np.array([0.0, *(base[cost] - p[cost] for p in found)]) for name, found in points.items()}
-    loss_unit = float(np.median([rise[-1] for rise in rises.values()])) or 1.0
-    cost_unit = float(max(saved[-1] for saved in savings.values())) or 1.0
-    return {
-        name: Curve(np.array([0.0, *(p["ratio"] for p in found)]), rises[name] / loss_unit, savings[name] / cost_unit)
-        for name, found in points.items()
-    }
+    ratios = {name: np.array([0.0, *(p["ratio"] for p in found)]) for name, found in points.items()}
+    prices = {}
+    for name, found in points.items():
+        rise = np.maximum.accumulate([0.0, *(p["loss"] - base["loss"] for p in found)])
+        saved = np.array([0.0, *(base[cost] - p[cost] for p in found)])
+        prices[name] = np.maximum.accumulate(np.diff(rise) / np.maximum(np.diff(saved), 1))
+    least = LEAST_PRICE * float(np.mean([price.mean() for price in prices.values()])) or 1.0
+    curves = {}
+    for name, steps in prices.items():
+        middles = (ratios[name][1:] + ratios[name][:-1]) / 2
+        at_middles = np.maximum(steps, least * (1 + middles))
+        at_end = at_middles[-1] + (at_middles[-1] - (at_middles[-2] if len(middles) > 1 else 0)) / 2
+        curves[name] = Curve(np.array([0.0, *middles, ratios[name][-1]]), np.array([0.0, *at_middles, at_end]))
+    return curves
 
 
 def rounded(wanted: float, channels: int, round_to: int) -> int:

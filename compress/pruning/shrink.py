@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,12 @@ from compress.pruning.batch_norm import first_batches, reestimate
 from compress.pruning.budget import cost_of, limit, refuse_unreachable, strongest_good, weakest_enough
 from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
+from compress.runtimes.runtime import available_threads
 
 if TYPE_CHECKING:
     from compress.stages.prune import Prune
 
-BUDGET_TRIES, LATENCY_TRIES, DROP_TRIES = 14, 7, 5
+BUDGET_TRIES, LATENCY_TRIES, DROP_TRIES = 16, 7, 5
 SENSITIVITY_RATIOS = (0.2, 0.4, 0.6, 0.8)
 
 
@@ -86,8 +88,12 @@ def sensitivity_of(model: Model, stage: Prune, lab: Lab, step: int) -> dict[str,
     if known:
         return known
     settings = Settings(SENSITIVITY_RATIOS, stage.criterion, stage.scope, stage.protect, full=False)
-    with lab.bar(f"{stage.name}: sensitivity", 1) as bar:
-        found = sweep(Bench(model, lab, settings), None, lab.folder / f"{name}.partial", 1, bar.reach)
+    whole = lab.folder / f"{name}.partial"
+    save(model, whole)
+    workers = available_threads(None) if lab.device.type == "cpu" else 1
+    with lab.bar(f"{stage.name}: sensitivity (points)", 1) as bar:
+        found = sweep(Bench(model, lab, settings), whole, whole, workers, bar.reach)
+    shutil.rmtree(whole)
     write_json(lab.folder / f"{name}.json", found)
     return found
 

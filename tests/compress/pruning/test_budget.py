@@ -1,0 +1,132 @@
+"""Quantities, the search for a strength, and budgets that a prune stage must meet."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from compress.checkpoint import WEIGHTS, load
+from compress.errors import CompressError
+from compress.evaluation.cost import macs, parameters
+from compress.pruning.budget import STRONGEST, Target, limit, strongest_good, weakest_enough
+from compress.stages.prune import Prune
+from compress.training.settings import Schedule
+
+FEW = {"batches": 1, "batch": 4, "crop": 96}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "number"),
+    [("params", "0.35M", 350_000), ("params", "-40%", 600), ("size", "1.15MB", 1_150_000), ("size", "900 kB", 900_000),
+     ("macs", "0.4G", 4e8), ("latency", "12ms", 12), ("latency", "0.5 s", 500), ("params", "120000", 120_000)],
+)  # fmt: skip
+def test_quantities(kind, text, number):
+    assert limit(kind, text, 1000) == pytest.approx(number)
+
+
+@pytest.mark.parametrize("text", ["12parsec", "-0.35M", "0", "-100%", "60%", "", "MB"])
+def test_what_is_no_quantity_is_refused(text):
+    with pytest.raises(ValidationError, match="give a quantity such as"):
+        Target(params=text)
+
+
+def test_exactly_one_target():
+    with pytest.raises(ValidationError, match="exactly one"):
+        Target(params="0.3M", macs="-20%")
+    with pytest.raises(ValidationError, match="exactly one"):
+        Target()
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [({}, "either ratio or target"), ({"ratio": 0.5, "target": {"macs": "-20%"}}, "either ratio or target"),
+     ({"ratio": 0.5, "steps": 3}, "recover"), ({"target": {"max_hmean_drop": 0.1}}, "recover"),
+     ({"ratio": 0.5, "recover": {"epochs": 1}}, "recover")],
+)  # fmt: skip
+def test_settings_that_do_not_fit_together_are_refused(keys, sentence):
+    with pytest.raises(ValidationError, match=sentence):
+        Prune(**keys)
+
+
+def test_bisection_finds_the_edge_from_both_sides():
+    assert weakest_enough(lambda s: s >= 0.37, tries=20) == pytest.approx(0.37, abs=1e-4)
+    assert strongest_good(lambda s: s <= 0.37, tries=20) == pytest.approx(0.37, abs=1e-4)
+    assert weakest_enough(lambda _: False, tries=5) is None
+    assert strongest_good(lambda _: False, tries=5) is None
+    assert weakest_enough(lambda _: True, tries=30) == pytest.approx(0, abs=1e-6)
+    assert strongest_good(lambda _: True, tries=30) == pytest.approx(STRONGEST, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "target"),
+    [("uniform", {"params": "-50%"}), ("uniform", {"macs": "-50%"}), ("global", {"size": "1MB"}), ("sensitivity", {"params": "-50%"})],
+)
+def test_a_budget_is_met_and_not_by_far(tiny_model, lab, allocation, target, monkeypatch):
+    monkeypatch.setattr("compress.pruning.shrink.SENSITIVITY_RATIOS", (0.4, 0.8))
+    # A pass over few groups is quick: those of the last blocks, which have most of the parameters.
+    protect = ("backbone.blocks.[0-7].*", "backbone.stem*", "neck.*", "probability.*", "threshold.*") if allocation == "sensitivity" else ()
+    from compress.pruning.shrink import shrink
+
+    kind = next(iter(target))
+    before = {"params": parameters(tiny_model.network), "macs": macs(tiny_model.network, lab.recipe.latency.input)}
+    shrink(tiny_model, Prune(target=target, allocation=allocation, criterion="l1", max_ratio=0.95, protect=protect, **FEW), lab)
+    made = load(lab.folder)
+    cost = {
+        "params": parameters(made.network),
+        "macs": macs(made.network, lab.recipe.latency.input),
+        "size": (lab.folder / WEIGHTS).stat().st_size,
+    }
+    wanted = limit(kind, target[kind], before.get(kind, 0))
+    assert 0.9 * wanted < cost[kind] <= wanted
+
+
+def test_a_budget_out_of_reach_is_refused_with_what_would_be_reached(tiny_model, lab):
+    from compress.pruning.shrink import shrink
+
+    with pytest.raises(CompressError, match=r"target params: 1k cannot be reached: the nearest that the stage allows is \d"):
+        shrink(tiny_model, Prune(target={"params": "1k"}, criterion="l1", **FEW), lab)
+
+
+def test_several_steps_end_at_the_same_budget_and_train_between(tiny_model, lab):
+    from compress.pruning.shrink import shrink
+
+    schedule = Schedule(epochs=1, batch=8, crop=96)
+    stage = Prune(name="p", target={"params": "-60%"}, criterion="l1", steps=2, recover=schedule, **FEW)
+    wanted = 0.4 * parameters(tiny_model.network)
+    shrink(tiny_model, stage, lab)
+    assert 0.9 * wanted < parameters(load(lab.folder).network) <= wanted
+    between = load(lab.folder / "step1")
+    assert wanted < parameters(between.network) <= wanted / 0.4 * 0.4**0.5
+
+
+def test_latency_is_measured_on_every_candidate(tiny_model, lab, monkeypatch):
+    """A stand-in for the stop-watch that tells the parameters in thousands: the search must meet the limit on it."""
+    from compress.pruning.shrink import shrink
+
+    def stopwatch(model, _latency, runtimes):
+        assert runtimes == ["openvino"]
+        return {"openvino fp32": {"median": parameters(model.network) / 1000}}
+
+    monkeypatch.setattr("compress.measure.checkpoint_latency", stopwatch)
+    shrink(tiny_model, Prune(target={"latency": "300ms"}, criterion="l1", **FEW), lab)
+    assert 200 < parameters(load(lab.folder).network) / 1000 <= 300
+
+
+def test_as_much_is_pruned_as_the_drop_allows(tiny_model, lab, monkeypatch):
+    """Hmean stands in as a function of the parameters left, so that the strongest allowed pruning is known."""
+    from compress.evaluation.icdar import Score
+    from compress.lab import Lab
+    from compress.pruning.shrink import shrink
+
+    whole = parameters(tiny_model.network)
+
+    def evaluate(_lab, model, _split):
+        share = parameters(model.network) / whole
+        return Score(share, share, share, 1, 1, 1)
+
+    monkeypatch.setattr(Lab, "evaluate", evaluate)
+    stage = Prune(name="p", target={"max_hmean_drop": 0.5}, criterion="l1", recover=Schedule(epochs=1, batch=8, crop=96), **FEW)
+    shrink(tiny_model, stage, lab)
+    share = parameters(load(lab.folder).network) / whole
+    assert 0.5 <= share < 0.6
+    assert parameters(load(lab.folder / "raw").network) / whole == share
