@@ -19,7 +19,7 @@ from compress.evaluation.settings import Evaluate
 from compress.recipe_file import Document, Place
 from compress.stages import KINDS, Stage
 
-RuntimeName = Literal["torch", "onnxruntime", "openvino"]
+RuntimeName = Literal["torch", "torch.compile", "onnxruntime", "openvino"]
 
 
 class Latency(BaseModel):
