@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compress.errors import CompressError
 from compress.exporters.onnx import INPUT
-from compress.exporters.torchscript import traced
+from compress.exporters.torchscript import folded, traced
 from compress.runtimes.ncnn import MARK
 
 UNSUPPORTED = re.compile(r"^(?:pnnx|aten|prim|torch|F|nn)[.:]\S*", re.MULTILINE)
@@ -44,10 +44,11 @@ def export_ncnn(network: nn.Module, path: Path | str, example: Tensor, descripti
     program = converter()
     path = Path(path)
     text = json.dumps({**description, "precision": "fp32"})
-    names = list(network.eval()(example))
+    inference = folded(network, example)
+    names = list(inference(example))
     larger = nn.functional.interpolate(example, scale_factor=1.5)
     with tempfile.TemporaryDirectory() as folder:
-        torch.jit.save(torch.jit.trace(InOrder(traced(network, example)), example), Path(folder) / "model.pt")
+        torch.jit.save(traced(InOrder(inference), example), Path(folder) / "model.pt")
         shapes = [f"inputshape{n}=[{','.join(map(str, images.shape))}]" for n, images in (("", example), ("2", larger))]
         done = subprocess.run([program, "model.pt", *shapes, "fp16=0"], cwd=folder, capture_output=True, text=True, check=False)
         written = [Path(folder) / f"model.ncnn.{part}" for part in ("param", "bin")]

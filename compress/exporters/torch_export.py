@@ -7,7 +7,6 @@ archive says are pickled go through `torch.load(weights_only=False)`, opaque con
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.exporters.onnx import METADATA_KEY
-from compress.quantization.folding import fold_batch_norms
+from compress.exporters.torchscript import folded
 from compress.runtimes.pytorch import runner
 from compress.runtimes.runtime import Runtime, available_threads
 
@@ -31,8 +30,6 @@ def export_torch_export(network: nn.Module, path: Path | str, example: Tensor, d
     path = Path(path)
     described = {**description, "precision": "fp32"}
     text = json.dumps(described)
-    inference = copy.deepcopy(network).eval().requires_grad_(False)
-    fold_batch_norms(inference, example)
     # torch.export takes a length of 1 in its example for a constant.
     several = example.expand(2, -1, -1, -1) if len(example) == 1 else example
     open_axes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
@@ -40,7 +37,7 @@ def export_torch_export(network: nn.Module, path: Path | str, example: Tensor, d
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.export.export(inference, (several,), dynamic_shapes=(open_axes,))
+            program = torch.export.export(folded(network, example), (several,), dynamic_shapes=(open_axes,))
             torch.export.save(program, partial, extra_files={METADATA_KEY: text})
         partial.replace(path)
     finally:

@@ -25,17 +25,22 @@ def export_torchscript(network: nn.Module, path: Path | str, example: Tensor, de
     described = json.dumps({**description, "precision": "fp32"})
     partial = path.with_name(f"{path.name}.partial")
     try:
-        torch.jit.save(torch.jit.freeze(traced(network, example)), partial, _extra_files={METADATA_KEY: described})
+        torch.jit.save(torch.jit.freeze(traced(folded(network, example), example)), partial, _extra_files={METADATA_KEY: described})
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path
 
 
-def traced(network: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
-    """A trace of a copy of `network` with its batch norms folded; it gives a dict of maps."""
+def folded(network: nn.Module, example: Tensor) -> nn.Module:
+    """A copy of `network` in evaluation mode, with its batch norms folded and without gradients."""
     inference = copy.deepcopy(network).eval().requires_grad_(False)
     fold_batch_norms(inference, example)
+    return inference
+
+
+def traced(inference: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
+    """A trace of a network that gives a dict of maps, or a tuple of them."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.jit.trace(inference, example, strict=False)

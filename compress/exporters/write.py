@@ -22,6 +22,7 @@ from compress.exporters.torchscript import export_torchscript
 from compress.exporters.verify import verify
 from compress.quantization.folding import fold_batch_norms
 from compress.runtimes import Runtime, open_file
+from compress.stages.export import HOLD_INT8
 
 WRITERS = {
     "onnx": (export_onnx, "model.onnx"),
@@ -30,7 +31,6 @@ WRITERS = {
     "torch_export": (export_torch_export, "model.pt2"),
     "ncnn": (export_ncnn, "model.ncnn.param"),
 }
-HOLD_INT8 = ("onnx", "openvino")
 
 
 def write_files(

@@ -64,11 +64,11 @@ def torch_threads(threads: int) -> Iterator[None]:
 def compiled_call(network: nn.Module) -> Callable[[Any], Any]:
     """`network` through torch.compile, whose failures become one sentence.
 
-    Without its caches: they are pickles in a folder that others may be able to write to.
+    Without its cache of graphs: those are pickles in a folder that others may be able to write to.
     """
     import torch
 
-    compiled = torch.compile(network, options={"force_disable_caches": True})
+    compiled = torch.compile(network, options={"fx_graph_cache": False})
 
     def call(images: Any) -> Any:
         try:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 Format = Literal["onnx", "openvino", "torchscript", "torch_export", "ncnn"]
+HOLD_INT8 = ("onnx", "openvino")
 
 
 class Export(Stage):
