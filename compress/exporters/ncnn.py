@@ -48,7 +48,7 @@ def export_ncnn(network: nn.Module, path: Path | str, example: Tensor, descripti
     names = list(inference(example))
     larger = nn.functional.interpolate(example, scale_factor=1.5)
     with tempfile.TemporaryDirectory() as folder:
-        torch.jit.save(traced(InOrder(inference), example), Path(folder) / "model.pt")
+        traced(InOrder(inference), example).save(Path(folder) / "model.pt")
         shapes = [f"inputshape{n}=[{','.join(map(str, images.shape))}]" for n, images in (("", example), ("2", larger))]
         done = subprocess.run([program, "model.pt", *shapes, "fp16=0"], cwd=folder, capture_output=True, text=True, check=False)
         written = [Path(folder) / f"model.ncnn.{part}" for part in ("param", "bin")]

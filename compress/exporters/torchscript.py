@@ -1,4 +1,7 @@
-"""A float network as TorchScript: traced, frozen, its description in the archive's extra file "compress"."""
+"""A float network as TorchScript: traced, frozen, its description in the archive's extra file "compress".
+
+Torch 2.13 calls all of TorchScript deprecated, and still reads and writes it; new work is better served by `onnx`.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,11 @@ def export_torchscript(network: nn.Module, path: Path | str, example: Tensor, de
     path = Path(path)
     described = json.dumps({**description, "precision": "fp32"})
     partial = path.with_name(f"{path.name}.partial")
+    module = traced(folded(network, example), example)
     try:
-        torch.jit.save(torch.jit.freeze(traced(folded(network, example), example)), partial, _extra_files={METADATA_KEY: described})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.freeze(module).save(partial, _extra_files={METADATA_KEY: described})
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

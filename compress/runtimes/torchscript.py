@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def open_torchscript(path: Path, threads: int | None, precision: str | None) -> 
     refuse_forbidden(path)
     extra = {"compress": ""}
     try:
-        module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra).eval()
+        with warnings.catch_warnings():  # deprecated, as all of TorchScript
+            warnings.simplefilter("ignore")
+            module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra).eval()
     except RuntimeError as error:
         raise CompressError(f"{path} cannot be read as TorchScript; export it again ({first_line(error)}).") from None
     described = extra["compress"]
