@@ -216,7 +216,7 @@ def slower_in_int8(rows: Sequence[dict[str, Any]]) -> list[str]:
         sibling = next((other for other in same if other["precision"] == "fp32"), None)
         if sibling and row["ratio"] > sibling["ratio"]:
             compared = f"{row['median']:.1f} ms against {sibling['median']:.1f} ms"
-            told.append(f"{name_of(row)} is slower than the fp32 {sibling['artefact']} in the same runtime: {compared}.")
+            told.append(f"{name_of(row)} is slower than the fp32 {sibling['artefact']} with {row['threads']} thread(s): {compared}.")
     return told
 
 
