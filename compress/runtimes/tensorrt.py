@@ -1,7 +1,7 @@
 """TensorRT on an NVIDIA GPU, from an exported .onnx file.
 
 Written against the documented Python API of TensorRT 10 and 11 (https://docs.nvidia.com/deeplearning/tensorrt, "Python API" and
-"Working with quantized types"); the engine has only been built where there is a GPU, so these tests stop before it.
+"Working with quantized types"); no engine has been built with it yet. What it does to the graph is tested in ONNX Runtime.
 
 The network is strongly typed, as TensorRT 11 wants it: the types in the ONNX graph decide, so 16 bits and the kind of integers are
 put into the graph in memory before it is parsed.
