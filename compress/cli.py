@@ -140,7 +140,7 @@ def sensitivity(
 
 @app.command("eval")
 def evaluate(
-    artefact: Annotated[Path, typer.Argument(help="A checkpoint folder, an .onnx file or an OpenVINO .xml file.")],
+    artefact: Annotated[Path, typer.Argument(help="A checkpoint folder, or an exported file: .onnx, .xml, .torchscript, .param.")],
     recipe: Annotated[
         Path | None, typer.Option(help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
@@ -191,7 +191,10 @@ def predict(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder; a quantized one becomes int8 files.")],
     formats: Annotated[
-        list[str] | None, typer.Option("--format", "-f", help="onnx, openvino; may be said twice.", show_default="both")
+        list[str] | None,
+        typer.Option(
+            "--format", "-f", help="onnx, openvino, torchscript, torch_export, ncnn; may be repeated.", show_default="the first two"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<checkpoint>/files")] = None,
     images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to check the files on.", show_default="drawn ones")] = None,
@@ -206,6 +209,39 @@ def export(
 
     for line in export_checkpoint(checkpoint, tuple(formats or ("onnx", "openvino")), out or checkpoint / "files", images or ()):
         typer.echo(line)
+
+
+@app.command("benchmark")
+def time_artefacts(
+    artefacts: Annotated[
+        list[Path], typer.Argument(help="Exported files and checkpoint folders; the first is what others are compared with.")
+    ],
+    size: Annotated[str, typer.Option("--input", metavar="HEIGHTxWIDTH", help="Of the picture, in pixels.")] = "736x1280",
+    threads: Annotated[list[str] | None, typer.Option(help="Numbers of threads, such as 1,2.", show_default="1")] = None,
+    rounds: Annotated[int, typer.Option(help="Timed calls of each, in turn.")] = 20,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:PRECISION]", help="Such as onnxruntime,openvino:bf16.", show_default="each artefact's own"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Time files and checkpoints in turn, and say which is fastest.
+
+    Examples:
+
+      compress benchmark files/onnx/model.onnx files_int8/onnx/model.onnx --input 320x320 --threads 1,2
+
+      compress benchmark files/onnx/model.onnx --runtime onnxruntime,openvino,openvino:bf16
+    """
+    from compress.benchmark import benchmark
+
+    found = benchmark(artefacts, size=size, threads=threads or ("1",), rounds=rounds, runtimes=runtime or ())
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    from compress.report.table import print_benchmark
+
+    print_benchmark(found)
 
 
 @app.command()

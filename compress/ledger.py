@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compress.errors import CompressError
+from compress.exporters.inspect import words
 from compress.files import write_text
 
 LEDGER = "ledger.jsonl"
@@ -26,6 +27,7 @@ class Row(BaseModel):
     tuned: the same by thresholds chosen on the validation split, where there are such. val_hmean: on validation, what the epoch was
     chosen by. hmean_delta: against the first row. latency_ms: runtime and precision -> median, p90, threads, input, rounds.
     seconds: what the stage took. artefact: path of what was measured, from the experiment's folder.
+    A file's row also has `integers`, what :func:`compress.exporters.inspect.inspect` found in it.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -131,8 +133,32 @@ def caption(rows: Sequence[Row]) -> str:
         for row in rows
         for values in row.latency_ms.values()
     )
+    integers = [f"{row.stage}: {words(row.model_extra['integers'])}" for row in rows if is_int8_file(row)]
     hosts = dict.fromkeys(str(row.model_extra.get("cpu", "")) for row in rows)
-    return "\n".join([*lines, *timed, *(f"on {host}" for host in hosts if host)])
+    return "\n".join([*lines, *timed, *(f"on {host}" for host in hosts if host), *integers, *slower_in_int8(rows)])
+
+
+def is_int8_file(row: Row) -> bool:
+    """Whether a row is of an int8 file that was looked into."""
+    return row.runtime.endswith(" int8") and "integers" in row.model_extra
+
+
+def slower_in_int8(rows: Sequence[Row]) -> list[str]:
+    """A sentence for every int8 file that takes longer than the last fp32 file before it of the same format and measurement."""
+    told = []
+    for place, row in enumerate(rows):
+        timed = row.latency_ms.get(row.runtime)
+        if not timed or not is_int8_file(row):
+            continue
+        name = row.runtime.removesuffix(" int8")
+        for other in reversed(rows[:place]):
+            sibling = other.latency_ms.get(f"{name} fp32") if other.kind == "export" and other.experiment == row.experiment else None
+            if sibling and all(sibling[key] == timed[key] for key in ("threads", "input")):
+                if timed["median"] > sibling["median"]:
+                    figures = f"{timed['median']:.1f} ms against {sibling['median']:.1f} ms"
+                    told.append(f"{row.stage} is slower in int8 than {other.stage} in fp32 in {name}: {figures}")
+                break
+    return told
 
 
 def markdown(rows: Sequence[Row]) -> str:

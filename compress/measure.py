@@ -37,7 +37,7 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
         times = checkpoint_latency(model, latency, runtimes)
     else:
         detector = open_detector(path)
-        facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path)}
+        facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path), **integers(path)}
         times = file_latency([path], latency)
     settings = lab.recipe.evaluate
     score = lab.score(detector, lab.report_split)
@@ -56,12 +56,20 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
 
 
 def weight_bytes(path: Path) -> int:
-    """Bytes of the file that holds the weights: OpenVINO's .bin beside its .xml, an ONNX file itself."""
-    return (path.with_suffix(".bin") if path.suffix == ".xml" else path).stat().st_size
+    """Bytes of the file that holds the weights: the .bin beside OpenVINO's .xml or ncnn's .param, any other file itself."""
+    return (path.with_suffix(".bin") if path.suffix in (".xml", ".param") else path).stat().st_size
+
+
+def integers(path: Path) -> dict[str, Any]:
+    """Key `integers` of a row: what an exported file's runtime makes of it; nothing for files that hold no integers."""
+    from compress.exporters.inspect import inspect
+
+    found = inspect(path)
+    return {"integers": found} if found else {}
 
 
 def checkpoint_latency(model: Model, latency: Latency, runtimes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Latency of a checkpoint in torch, and of a float one in the other runtimes, through files written for the purpose."""
+    """Latency of a checkpoint in torch, and of a float one in the other runtimes, those that read files through temporary ones."""
     from compress.exporters.write import write_files
     from compress.runtimes import from_network, interleaved
 
@@ -70,7 +78,10 @@ def checkpoint_latency(model: Model, latency: Latency, runtimes: Sequence[str]) 
         runtime = from_network(model.network, latency.threads)
         precision = "fake-quantized int8" if model.quantization else runtime.precision
         times[f"torch {precision}"] = interleaved([runtime], latency.input, rounds=latency.rounds)[0]
-    formats = [{"onnxruntime": "onnx"}.get(name, name) for name in runtimes if name != "torch"]
+    if "torch.compile" in runtimes and not model.quantization:
+        runtime = from_network(model.network, latency.threads, compiled=True)
+        times[f"torch.compile {runtime.precision}"] = interleaved([runtime], latency.input, rounds=latency.rounds)[0]
+    formats = [{"onnxruntime": "onnx"}.get(name, name) for name in runtimes if not name.startswith("torch")]
     if formats and not model.quantization:
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / file for _, file, _ in write_files(model, formats, Path(folder), [])]

@@ -18,8 +18,9 @@ from compress.errors import CompressError, suggestion
 from compress.evaluation.settings import Evaluate
 from compress.recipe_file import Document, Place
 from compress.stages import KINDS, Stage
+from compress.stages.export import HOLD_INT8
 
-RuntimeName = Literal["torch", "onnxruntime", "openvino"]
+RuntimeName = Literal["torch", "torch.compile", "onnxruntime", "openvino"]
 
 
 class Latency(BaseModel):
@@ -159,8 +160,20 @@ def check_parents(recipe: Recipe, document: Document) -> None:
             raise CompressError(f"{place}: {what}{suggestion(stage.from_, earlier)}")
         if stage.needs_parent and not earlier:
             raise CompressError(f"{place}: '{stage.name}' ({stage.kind}) needs a model to start from; put a train stage before it.")
+        check_formats(recipe, stage, document)
         if stage.gives_model:
             earlier.append(stage.name)
+
+
+def check_formats(recipe: Recipe, stage: Stage, document: Document) -> None:
+    """An int8 model goes into formats that can hold one."""
+    parent = recipe.parent(stage)
+    if parent is None or recipe.stage(parent).kind != "quantize":
+        return
+    for name in getattr(stage, "formats", ()):
+        if name not in HOLD_INT8:
+            place = document.where(("stages", stage.name, "formats"))
+            raise CompressError(f"{place}: '{parent}' is quantized and {name} cannot hold int8; use {' or '.join(HOLD_INT8)}.")
 
 
 def section(kind: type[BaseModel], values: Any, place: Place, document: Document) -> Any:

@@ -67,7 +67,7 @@ def equal_sizes(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 def open_detector(path: str | Path, *, threads: int | None = None, device: str = "cpu") -> Detector:
-    """The detector in a checkpoint folder, an .onnx file or an OpenVINO .xml.
+    """The detector in a checkpoint folder, or in an exported file.
 
     threads: for the runtimes of exported files; None leaves it to them. Raises CompressError for anything else.
     """
@@ -79,7 +79,7 @@ def open_detector(path: str | Path, *, threads: int | None = None, device: str =
         model.network.to(device)
         return of_model(model)
     if not path.exists():
-        raise CompressError(f"There is nothing at {path}; give a checkpoint folder, an .onnx file or an OpenVINO .xml file.")
+        raise CompressError(f"There is nothing at {path}; give a checkpoint folder, or an .onnx, .xml, .torchscript or .param file.")
     from compress.runtimes import open_file
 
     runtime = open_file(path, threads=threads)

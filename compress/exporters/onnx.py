@@ -37,7 +37,9 @@ def export_onnx(network: nn.Module, path: Path | str, example: Tensor, descripti
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_bytes(onnx_model(network, example, description).SerializeToString())
+        model = onnx_model(network, example, description)
+        spell_out_float_weights(model)
+        partial.write_bytes(model.SerializeToString())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -101,3 +103,62 @@ def tidy(model: onnx.ModelProto) -> None:
         constant.name = renamed(constant.name)
     del graph.node[:], graph.value_info[:]
     graph.node.extend(kept)
+
+
+def spell_out_float_weights(model: onnx.ModelProto) -> None:
+    """Write `Mul(Cast(weights), step)` for the int8 weights, still stored as such, of convolutions that ONNX Runtime runs in float.
+
+    It folds those two into packed float weights when a session is made. A DequantizeLinear it keeps, for integer kernels that these
+    convolutions do not have (a hard-swish stands between them and the next quantizer), and runs it at every call. The numbers are
+    the same; on a pruned MobileNetV3, where these are 19 of 63 layers, a call takes 0.6 times as long.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    stored = {constant.name: constant for constant in graph.initializer}
+    spelt = []
+    in_float = float_weights(model)
+    for node in graph.node:
+        if node.output[0] not in in_float:
+            spelt.append(node)
+            continue
+        integers, result = stored[node.input[0]], node.output[0]
+        step = numpy_helper.to_array(stored[node.input[1]])
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        shape = [1] * len(integers.dims)
+        shape[axis] = -1
+        graph.initializer.append(numpy_helper.from_array(step.reshape(shape if step.ndim else ()), f"{result}_step"))
+        spelt.append(helper.make_node("Cast", [integers.name], [f"{result}_float"], to=TensorProto.FLOAT))
+        spelt.append(helper.make_node("Mul", [f"{result}_float", f"{result}_step"], [result]))
+    del graph.node[:]
+    graph.node.extend(spelt)
+    read = {name for node in graph.node for name in node.input}
+    kept = [constant for constant in graph.initializer if constant.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def float_weights(model: onnx.ModelProto) -> set[str]:
+    """Names of the dequantized weights that ONNX Runtime will use in float.
+
+    It computes a convolution in integers where its picture comes from a DequantizeLinear and its result goes, through a Relu at most,
+    into one QuantizeLinear and nowhere else; a transposed one never.
+    """
+    writers = {name: node for node in model.graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def dequantized(name: str) -> bool:
+        return name in writers and writers[name].op_type == "DequantizeLinear"
+
+    def quantized_next(node: onnx.NodeProto) -> bool:
+        following = readers.get(node.output[0], [])
+        if [reader.op_type for reader in following] == ["Relu"]:
+            following = readers.get(following[0].output[0], [])
+        return [reader.op_type for reader in following] == ["QuantizeLinear"]
+
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose") and dequantized(node.input[1])]
+    integer = {node.input[1] for node in layers if node.op_type == "Conv" and dequantized(node.input[0]) and quantized_next(node)}
+    return {node.input[1] for node in layers} - integer

@@ -13,13 +13,24 @@ from compress.checkpoint import Model, example_input, load
 from compress.data.prepare import inference_input
 from compress.errors import CompressError, suggestion
 from compress.evaluation.cost import inference_parameters
+from compress.exporters.inspect import inspect, words
+from compress.exporters.ncnn import export_ncnn
 from compress.exporters.onnx import export_onnx
 from compress.exporters.openvino import export_openvino
+from compress.exporters.torch_export import export_torch_export
+from compress.exporters.torchscript import export_torchscript
 from compress.exporters.verify import verify
 from compress.quantization.folding import fold_batch_norms
-from compress.runtimes import open_file
+from compress.runtimes import Runtime, open_file
+from compress.stages.export import HOLD_INT8
 
-WRITERS = {"onnx": (export_onnx, "model.onnx"), "openvino": (export_openvino, "model.xml")}
+WRITERS = {
+    "onnx": (export_onnx, "model.onnx"),
+    "openvino": (export_openvino, "model.xml"),
+    "torchscript": (export_torchscript, "model.torchscript"),
+    "torch_export": (export_torch_export, "model.pt2"),
+    "ncnn": (export_ncnn, "model.ncnn.param"),
+}
 
 
 def write_files(
@@ -28,22 +39,24 @@ def write_files(
     """Write `model` in each format into `folder`; yields the format, the file's name and facts for its row.
 
     images: (H, W, 3) uint8 RGB pictures on which the file's maps must match torch's; none where a file is wanted for timing alone.
-    Raises CompressError where they do not match.
+    Raises CompressError where they do not match, and for a quantized model in a format that cannot hold int8.
     """
+    if model.quantization and (refused := [name for name in formats if name not in HOLD_INT8]):
+        raise CompressError(f"Format {refused[0]} cannot hold an int8 model; export a quantized one as {' or '.join(HOLD_INT8)}.")
     network = copy.deepcopy(model.network).cpu().eval()
     if not model.quantization:
         fold_batch_norms(network, example_input(model))
-    precision = "int8" if model.quantization else "fp32"
-    description = {**model.description(), "precision": precision}
     batches = [inference_input(image, model.evaluate.short_side, model.algorithm) for image in images]
     for name in formats:
         write, file = WRITERS[name]
         path = folder / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(network, path, example_input(model), description)
+        written = write(network, path, example_input(model), model.description())
         facts: dict[str, Any] = {"params": inference_parameters(network, example_input(model))}
         if batches:
-            facts["difference"] = verify(open_file(path), network, batches)
+            # A file that is never opened comes back as the program that was written.
+            runtime = written if isinstance(written, Runtime) else open_file(written)
+            facts["difference"] = verify(runtime, network, batches)
         yield name, f"{name}/{file}", facts
 
 
@@ -57,4 +70,5 @@ def export_checkpoint(checkpoint: Path, formats: Sequence[str], out: Path, image
             raise CompressError(f"--format {name} is not known{suggestion(name, WRITERS)}")
     pictures = [read_picture(path) for path in images] or [draw(0, "val", index, 320)[1] for index in range(4)]
     for name, path, facts in write_files(load(checkpoint), formats, out, pictures):
-        yield f"{name}: {out / path}, {facts['difference']}"
+        found = inspect(out / path)
+        yield f"{name}: {out / path}, {facts['difference']}" + (f", {words(found)}" if found else "")

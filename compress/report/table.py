@@ -1,8 +1,9 @@
-"""The ledger as a table on the terminal."""
+"""The ledger, and a benchmark, as tables on the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -22,3 +23,29 @@ def print_table(rows: Sequence[Row]) -> None:
     console = output()
     console.print(table)
     console.print(caption(rows), markup=False)
+
+
+def print_benchmark(found: dict[str, Any]) -> None:
+    """Print what :func:`compress.benchmark.benchmark` returned to standard output."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("artefact", overflow="fold")
+    table.add_column("runtime")
+    for name in ("threads", "median ms", "p90 ms", "ratio", "integer convs", "weights kB"):
+        table.add_column(name, justify="right")
+    for row in found["results"]:
+        integers = row["integers"]
+        table.add_row(
+            row["artefact"],
+            f"{row['runtime']} {row['precision']}",
+            str(row["threads"]),
+            f"{row['median']:.2f}",
+            f"{row['p90']:.2f}",
+            f"{row['ratio']:.2f}",
+            f"{integers['integer_convs']} of {integers['convs']}" if integers else "",
+            ", ".join(f"{size / 1e3:.1f} {kind}" for kind, size in integers["weight_bytes"].items()) if integers else "",
+        )
+    console = Console(highlight=False, width=None if Console().is_terminal else 200)
+    console.print(table)
+    shape = "x".join(map(str, found["input"]))
+    lines = [f"input {shape}, {found['rounds']} rounds in turn; ratio: to the first, median over the rounds", f"on {found['cpu']}"]
+    console.print("\n".join([*lines, "", *found["remarks"]]), markup=False, soft_wrap=True)

@@ -1,30 +1,64 @@
-"""One face for what runs a model: torch, ONNX Runtime and OpenVINO."""
+"""One face for what runs a model: torch, torch.compile, TorchScript, ONNX Runtime, OpenVINO, ncnn and TensorRT."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from compress.errors import CompressError
+from compress.errors import CompressError, suggestion
 from compress.runtimes.pytorch import from_network
 from compress.runtimes.runtime import Runtime, interleaved, latency
 
-__all__ = ["Runtime", "from_network", "interleaved", "latency", "open_file"]
+__all__ = ["FILES", "Runtime", "from_network", "interleaved", "latency", "open_file", "runtime_of"]
+
+# Suffix of an exported file -> the runtimes that read it; the first is its own.
+FILES = {
+    ".onnx": ("onnxruntime", "openvino", "tensorrt"),
+    ".xml": ("openvino",),
+    ".torchscript": ("torchscript",),
+    ".param": ("ncnn",),
+}
 
 
-def open_file(path: Path | str, threads: int | None = None, precision: str | None = None) -> Runtime:
-    """Open an exported file: .onnx in ONNX Runtime, .xml in OpenVINO.
+def open_file(path: Path | str, threads: int | None = None, precision: str | None = None, runtime: str | None = None) -> Runtime:
+    """Open an exported file in its own runtime (.onnx in ONNX Runtime, .xml in OpenVINO, .torchscript in TorchScript, .param in ncnn).
 
-    threads: of the processor; None is all that this process may use. precision: of the float parts, None for 32 bit; only OpenVINO
-    has another, "bf16". Raises CompressError where the file or the package is missing, where the file is damaged, is no model,
-    or was not written by an export stage.
+    threads: of the processor; None is all that this process may use. precision: of the float parts, None for 32 bit; OpenVINO
+    also has "bf16", TensorRT "fp16". runtime: another one that reads this kind of file, as in `FILES`.
+    Raises CompressError where the file or the package is missing, where the file is damaged, is no model, or was not written by an
+    export stage. No Python pickle in a file is ever loaded, so a .pt2 file is refused.
     """
     path = Path(path)
+    return opener(runtime_of(path, runtime))(path, threads, precision)
+
+
+def runtime_of(path: Path, wanted: str | None = None) -> str:
+    """The name of the runtime that `path` is to be opened in. CompressError where there is no such file, or none fits it."""
     if not path.exists():
         raise CompressError(f"There is no file {path}; export the model first.")
-    if path.suffix == ".onnx":
+    if path.suffix == ".pt2":
+        raise CompressError(
+            f"{path} is not opened here, because torch.export.load executes pickles that the file may hold; "
+            "give a .torchscript or .onnx file, or load it yourself where you trust it."
+        )
+    if path.suffix not in FILES:
+        raise CompressError(f"{path} is neither an .onnx nor an .xml, .torchscript or .param file; give one that an export stage wrote.")
+    fitting = FILES[path.suffix]
+    if wanted is not None and wanted not in fitting:
+        raise CompressError(f"{path} does not run in '{wanted}'{suggestion(wanted, fitting)}")
+    return wanted or fitting[0]
+
+
+def opener(runtime: str) -> Callable[[Path, int | None, str | None], Runtime]:
+    """What opens a file in a runtime; each has a module of its own, imported when it is wanted."""
+    if runtime == "onnxruntime":
         from compress.runtimes.onnxruntime import open_onnx as opened
-    elif path.suffix == ".xml":
+    elif runtime == "openvino":
         from compress.runtimes.openvino import open_openvino as opened
+    elif runtime == "tensorrt":
+        from compress.runtimes.tensorrt import open_tensorrt as opened
+    elif runtime == "ncnn":
+        from compress.runtimes.ncnn import open_ncnn as opened
     else:
-        raise CompressError(f"{path} is neither an .onnx nor an .xml file; give one that an export stage wrote.")
-    return opened(path, threads, precision)
+        from compress.runtimes.torchscript import open_torchscript as opened
+    return opened

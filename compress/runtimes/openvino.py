@@ -26,7 +26,9 @@ def open_openvino(path: Path, threads: int | None, precision: str | None) -> Run
         model = core.read_model(path)
     except RuntimeError as error:
         raise CompressError(f"{path} cannot be read as an OpenVINO model; export it again ({last_line(error)}).") from None
-    text = model.get_rt_info("compress").astype(str) if model.has_rt_info("compress") else None
+    # An ONNX file's metadata arrive under "framework".
+    place = next((place for place in (["compress"], ["framework", "compress"]) if model.has_rt_info(place)), None)
+    text = model.get_rt_info(place).astype(str) if place else None
     description = read_description(text, path)
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": wanted}
     try:

@@ -19,7 +19,8 @@ from compress.errors import CompressError
 class Runtime:
     """A model that is ready to run.
 
-    name: "torch", "onnxruntime" or "openvino". precision: "fp32", "int8" and so on, as a row of a table should say it.
+    name: "torch", "torch.compile", "torchscript", "onnxruntime", "openvino", "ncnn" or "tensorrt".
+    precision: "fp32", "int8" and so on, as a row of a table should say it.
     description: what was given to the export. run: (B, 3, H, W) float32 images -> name -> float32 map.
     """
 
@@ -37,26 +38,38 @@ def latency(runtime: Runtime, shape: Sequence[int], rounds: int = 50, warmup: in
 
 def interleaved(runtimes: Sequence[Runtime], shape: Sequence[int], rounds: int = 50, warmup: int = 10) -> list[dict[str, Any]]:
     """:func:`latency` of several runtimes, which take turns, so that whatever else the machine does meets all of them alike."""
+    seconds = timed(runtimes, shape, rounds, warmup)
+    return [figures(runtime, shape, times) for runtime, times in zip(runtimes, seconds, strict=True)]
+
+
+def timed(
+    runtimes: Sequence[Runtime], shape: Sequence[int], rounds: int, warmup: int, done: Callable[[int], None] = lambda _: None
+) -> np.ndarray:
+    """Seconds of every call, (runtimes, rounds), the runtimes taking turns in each round; `done(1)` is called after every call."""
     images = np.random.default_rng(0).standard_normal(tuple(shape), dtype=np.float32)
     for runtime in runtimes:
         for _ in range(warmup):
             runtime.run(images)
+            done(1)
     seconds = np.empty((len(runtimes), rounds))
     for turn in range(rounds):
         for which, runtime in enumerate(runtimes):
             start = time.perf_counter()
             runtime.run(images)
             seconds[which, turn] = time.perf_counter() - start
-    return [
-        {
-            "median": float(np.median(times) * 1e3),
-            "p90": float(np.quantile(times, 0.9) * 1e3),
-            "threads": runtime.threads,
-            "input": list(shape),
-            "rounds": rounds,
-        }
-        for runtime, times in zip(runtimes, seconds, strict=True)
-    ]
+            done(1)
+    return seconds
+
+
+def figures(runtime: Runtime, shape: Sequence[int], seconds: np.ndarray) -> dict[str, Any]:
+    """Median and 90th percentile, in milliseconds, of the (rounds,) seconds of one runtime, and what they were measured with."""
+    return {
+        "median": float(np.median(seconds) * 1e3),
+        "p90": float(np.quantile(seconds, 0.9) * 1e3),
+        "threads": runtime.threads,
+        "input": list(shape),
+        "rounds": len(seconds),
+    }
 
 
 def available_threads(wanted: int | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compress.stages.stage import Stage
 
@@ -13,18 +13,38 @@ if TYPE_CHECKING:
     from compress.lab import Lab
 
 
+Format = Literal["onnx", "openvino", "torchscript", "torch_export", "ncnn"]
+HOLD_INT8 = ("onnx", "openvino")
+
+
 class Export(Stage):
     """Write the parent as it is: a float model to fp32 files, a quantized one to files with true int8 weights.
 
-    formats: `onnx` (ONNX Runtime), `openvino` (IR: .xml and .bin).
+    formats: `onnx` (ONNX Runtime), `openvino` (IR: .xml and .bin), and for float models `torchscript`, `ncnn` (.param and .bin) and
+    `torch_export` (.pt2). The last is checked when it is written and never opened, so it has no row: name another beside it.
     check_images: validation pictures on which each file's maps must match torch's. A file that does not match fails the stage.
     """
 
     kind: ClassVar[str] = "export"
     gives_model: ClassVar[bool] = False
 
-    formats: tuple[Literal["onnx", "openvino"], ...] = Field(("onnx", "openvino"), min_length=1)
+    formats: tuple[Format, ...] = Field(("onnx", "openvino"), min_length=1)
     check_images: int = Field(8, ge=1)
+
+    @field_validator("formats")
+    @classmethod
+    def some_can_be_measured(cls, formats: tuple[Format, ...]) -> tuple[Format, ...]:
+        """A stage has at least one row."""
+        if set(formats) == {"torch_export"}:
+            raise ValueError("a .pt2 file is never opened, so nothing could be measured; name another format beside torch_export")
+        return formats
+
+    def check(self, model: Model) -> None:  # noqa: ARG002
+        """Refuse a format whose converter is not installed."""
+        if "ncnn" in self.formats:
+            from compress.exporters.ncnn import converter
+
+            converter()
 
     def apply(self, model: Model, lab: Lab) -> Model:
         """Leaves one file, or pair of files, for each format."""
@@ -33,5 +53,6 @@ class Export(Stage):
         split = lab.split("val")
         images = [split[index].image for index in range(min(self.check_images, len(split)))]
         for name, path, facts in write_files(model, self.formats, lab.folder, images):
-            lab.add(name, path, **facts)
+            if name != "torch_export":
+                lab.add(name, path, **facts)
         return model

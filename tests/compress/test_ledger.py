@@ -55,3 +55,40 @@ def test_a_cut_off_ledger_is_refused(tmp_path):
     path.write_text(path.read_text()[:50])
     with pytest.raises(CompressError, match="damaged"):
         ledger.read(tmp_path)
+
+
+def file_row(stage: str, precision: str, median: float, integers: dict | None = None, **values) -> Row:
+    timed = {"median": median, "p90": median, "threads": 1, "input": [1, 3, 320, 320], "rounds": 20}
+    name = f"onnxruntime {precision}"
+    extra = {"integers": integers} if integers else {}
+    return row(stage, **{"kind": "export", "runtime": name, "latency_ms": {name: timed}, **extra, **values})
+
+
+INTEGERS = {"runtime": "onnxruntime", "integer_convs": 25, "convs": 61, "weight_bytes": {"int8": 83248, "float32": 35384}}
+
+
+def test_the_caption_says_what_runs_in_integers_and_what_that_costs():
+    rows = [file_row("files/onnx", "fp32", 8.9), file_row("files_int8/onnx", "int8", 22.1, INTEGERS)]
+    text = ledger.caption(rows)
+    assert "files_int8/onnx: 25 of 61 convolutions run as integers in onnxruntime; weights: 83.2 kB int8, 35.4 kB float32" in text
+    assert "files_int8/onnx is slower in int8 than files/onnx in fp32 in onnxruntime: 22.1 ms against 8.9 ms" in text
+    assert ledger.markdown(rows).count("slower") == 1
+
+
+@pytest.mark.parametrize(
+    "sibling",
+    [
+        {"median": 30.0},
+        {"kind": "train"},
+        {"experiment": "another"},
+        {"latency_ms": {"onnxruntime fp32": {"median": 1.0, "p90": 1.0, "threads": 2, "input": [1, 3, 320, 320], "rounds": 20}}},
+    ],
+)
+def test_int8_is_called_slower_only_beside_a_faster_file_measured_alike(sibling):
+    before = file_row("files/onnx", "fp32", **{"median": 8.9, **sibling})
+    assert "slower" not in ledger.caption([before, file_row("files_int8/onnx", "int8", 22.1, INTEGERS)])
+
+
+def test_what_is_known_of_integers_stays_in_the_ledger(tmp_path):
+    ledger.write(tmp_path, [file_row("files_int8/onnx", "int8", 22.1, INTEGERS)])
+    assert ledger.read(tmp_path)[0].model_extra["integers"] == INTEGERS

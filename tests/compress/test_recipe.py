@@ -177,3 +177,23 @@ def test_a_teacher_is_found_beside_the_file_that_names_it(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path / "real")
     assert Path(load(inherits).stage("student").teacher).resolve() == tmp_path / "teacher.yml"
     assert Path(load(says).stage("student").teacher).resolve() == tmp_path / "real" / "teacher.yml"
+
+
+def test_formats_that_cannot_hold_the_model_are_refused_with_their_line(tmp_path):
+    path = write(tmp_path, "a.yml", BASE.replace("formats: [onnx]", "formats: [onnx, torchscript]"))
+    told = refused(path)
+    assert "a.yml, line 11" in told
+    assert "'int8' is quantized and torchscript cannot hold int8" in told
+    assert load(write(tmp_path, "b.yml", BASE.replace("formats: [onnx]", "from: pruned, formats: [onnx, torchscript]")))
+
+
+def test_a_format_without_a_row_does_not_stand_alone(tmp_path):
+    float_export = BASE.replace("formats: [onnx]", "from: pruned, formats: [torch_export]")
+    assert "never opened" in refused(write(tmp_path, "a.yml", float_export))
+    assert load(write(tmp_path, "b.yml", float_export.replace("[torch_export]", "[torch_export, onnx]")))
+
+
+def test_torch_compile_is_a_runtime_that_one_asks_for(tmp_path):
+    path = write(tmp_path, "a.yml", BASE)
+    assert "torch.compile" not in load(path).latency.runtimes
+    assert load(path, ["latency.runtimes=[torch.compile]"]).latency.runtimes == ("torch.compile",)

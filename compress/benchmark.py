@@ -1,0 +1,233 @@
+"""`compress benchmark`: latency of files and checkpoints in one run, in turns, so that they can be compared.
+
+A figure from one minute does not compare with one from the next on a machine that does other work too. Within one round everything
+meets the same load, so what is compared is the ratio of each call to the first artefact's call of the same round.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress import progress
+from compress.errors import CompressError, suggestion
+from compress.exporters.inspect import inspect
+from compress.measure import processor
+from compress.runtimes import FILES, Runtime, from_network, open_file, runtime_of
+from compress.runtimes.runtime import available_threads, figures, timed
+
+CHECKPOINT = ("torch", "torch.compile")
+# Rounds scatter too much where the middle half of the ratios to the first artefact is wider than this share of their median.
+SCATTER = 0.2
+WARMUP = 5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the benchmark: what is run, and in what. precision: of the float parts, None for 32 bit."""
+
+    path: Path
+    runtime: str
+    precision: str | None
+
+    def __str__(self) -> str:
+        return f"{self.path} in {self.runtime}{':' + self.precision if self.precision else ''}"
+
+
+def benchmark(
+    paths: Sequence[Path],
+    *,
+    size: str = "736x1280",
+    threads: Sequence[str] = ("1",),
+    rounds: int = 20,
+    runtimes: Sequence[str] = (),
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Time exported files and checkpoint folders on one picture of noise of `size` (HEIGHTxWIDTH, in pixels).
+
+    threads: numbers, each of which is a run of its own, pinned to as many cores where the system can. runtimes: NAME or
+    NAME:PRECISION; every artefact is timed in each that fits it, its own alone where none are given.
+    Returns `cpu`, `input`, `rounds`, `remarks` (sentences), and `results`, for each thread count and artefact: `artefact`, `runtime`,
+    `precision`, `threads`, `median` and `p90` in milliseconds, `ratio` (median over the rounds of the time by that of the first
+    artefact), `ratio_quartiles`, and `integers` as in :func:`compress.exporters.inspect.inspect`.
+    Raises CompressError, before anything is timed, for what cannot be run as asked.
+    """
+    shape = (1, 3, *picture_size(size))
+    counts = thread_counts(threads)
+    if rounds < 3:
+        raise CompressError(f"--rounds {rounds} is too few for a median that means something; give at least 3.")
+    entries = pairs(paths, runtimes)
+    integers = [inspect(entry.path, entry.runtime) for entry in entries]
+    results = [
+        {**row, "integers": found}
+        for count in counts
+        for row, found in zip(run(entries, shape, count, rounds, quiet), integers, strict=True)
+    ]
+    return {"cpu": processor(), "input": list(shape), "rounds": rounds, "results": results, "remarks": remarks(results)}
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """`736x1280` -> (736, 1280)."""
+    found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text.strip())
+    if not found:
+        raise CompressError(f"--input {text} is no size; write height and width in pixels, such as 736x1280.")
+    return int(found[1]), int(found[2])
+
+
+def thread_counts(texts: Sequence[str]) -> list[int]:
+    """`["1,2"]` or `["1", "2"]` -> [1, 2], each at least 1 and at most the cores there are."""
+    cores = available_threads(None)
+    counts = []
+    for part in (part.strip() for text in texts for part in text.split(",")):
+        if not part.isdecimal() or int(part) == 0:
+            raise CompressError(f"--threads {part} is no number of threads; write whole numbers from 1 on, such as 1,2.")
+        if int(part) > cores:
+            raise CompressError(f"--threads {part} is more than the {cores} core(s) that this process may use; give at most {cores}.")
+        counts.append(int(part))
+    return list(dict.fromkeys(counts))
+
+
+def pairs(paths: Sequence[Path], runtimes: Sequence[str]) -> list[Entry]:
+    """Every artefact with every runtime asked for that fits it; one that fits nothing, or is fitted by nothing, is refused."""
+    fitting = {path: fitting_runtimes(path) for path in paths}
+    wanted = [part.strip().partition(":") for text in runtimes for part in text.split(",")]
+    known = {name for names in (*FILES.values(), CHECKPOINT) for name in names}
+    for name, _, _ in wanted:
+        if name not in known:
+            raise CompressError(f"--runtime {name} is not known{suggestion(name, known)}")
+        if not any(name in names for names in fitting.values()):
+            raise CompressError(f"--runtime {name} runs none of the artefacts given; {', '.join(map(str, paths))} run in others.")
+    entries = []
+    for path, names in fitting.items():
+        chosen = [(name, precision or None) for name, _, precision in wanted if name in names] if wanted else [(names[0], None)]
+        if not chosen:
+            raise CompressError(f"{path} runs in none of the runtimes asked for; it runs in {', '.join(names)}.")
+        entries += [Entry(path, *pair) for pair in chosen]
+    return entries
+
+
+def fitting_runtimes(path: Path) -> tuple[str, ...]:
+    """The runtimes of a checkpoint folder or an exported file, its own first."""
+    if path.is_dir():
+        from compress.checkpoint import read_description
+
+        read_description(path)
+        return CHECKPOINT
+    runtime_of(path)
+    return FILES[path.suffix]
+
+
+def open_entry(entry: Entry, threads: int) -> Runtime:
+    """Ready to run; its description is the artefact's."""
+    if not entry.path.is_dir():
+        return open_file(entry.path, threads, entry.precision, entry.runtime)
+    if entry.precision not in (None, "f32"):
+        raise CompressError(f"A checkpoint is timed in f32; leave '{entry.precision}' out of --runtime {entry.runtime}.")
+    from compress.checkpoint import load
+
+    model = load(entry.path)
+    return replace(from_network(model.network, threads, compiled=entry.runtime == "torch.compile"), description=model.description())
+
+
+def check_size(entry: Entry, runtime: Runtime, shape: Sequence[int]) -> None:
+    """Refuse a size that the model does not take."""
+    from models.registry import build
+
+    try:
+        multiple = build(runtime.description["model"]).multiple
+    except (KeyError, TypeError, ValueError) as error:
+        raise CompressError(f"{entry.path} does not describe a model that this version knows: {error}") from None
+    height, width = shape[2:]
+    if height % multiple or width % multiple:
+        nearest = "x".join(str(max(1, round(side / multiple)) * multiple) for side in (height, width))
+        raise CompressError(f"--input {height}x{width}: {entry.path} takes multiples of {multiple}, such as {nearest}.")
+
+
+def run(entries: Sequence[Entry], shape: Sequence[int], threads: int, rounds: int, quiet: bool) -> list[dict[str, Any]]:
+    """Results at one number of threads."""
+    with pinned(threads):
+        opened = [open_entry(entry, threads) for entry in entries]
+        for entry, runtime in zip(entries, opened, strict=True):
+            check_size(entry, runtime, shape)
+        with progress.bar(f"{threads} thread(s)", len(opened) * (rounds + WARMUP), quiet=quiet) as bar:
+            seconds = timed(opened, shape, rounds, WARMUP, bar.advance)
+    ratios = np.quantile(seconds / seconds[0], (0.25, 0.5, 0.75), axis=1)
+    return [
+        {
+            "artefact": str(entry.path),
+            "runtime": runtime.name,
+            "precision": runtime.precision,
+            **figures(runtime, shape, times),
+            "ratio": float(ratio[1]),
+            "ratio_quartiles": [float(ratio[0]), float(ratio[2])],
+        }
+        for entry, runtime, times, ratio in zip(entries, opened, seconds, ratios.T, strict=True)
+    ]
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """This process, and the threads that it starts meanwhile, on as many cores as threads, where the system can do that."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def remarks(results: Sequence[dict[str, Any]]) -> list[str]:
+    """What the figures say: rounds that scatter, int8 slower than fp32, and the fastest."""
+    sentences = []
+    for count in dict.fromkeys(result["threads"] for result in results):
+        rows = [result for result in results if result["threads"] == count]
+        sentences += [scatter for row in rows if (scatter := scattered(row))]
+        sentences += slower_in_int8(rows)
+        sentences.append(fastest(rows))
+    return sentences
+
+
+def scattered(row: dict[str, Any]) -> str | None:
+    """A warning where the middle half of the ratios is wide."""
+    low, high = row["ratio_quartiles"]
+    if high - low <= SCATTER * row["ratio"]:
+        return None
+    what = f"half of the ratios lie outside of {low:.2f} to {high:.2f}"
+    return f"{name_of(row)}: the rounds scatter too much to compare ({what}); run again on a quieter machine, or with more --rounds."
+
+
+def slower_in_int8(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each int8 artefact that is slower than the nearest fp32 one before it, or else after it, in the same runtime."""
+    told = []
+    for place, row in enumerate(rows):
+        if not row["precision"].startswith("int8"):
+            continue
+        same = [other for other in (*reversed(rows[:place]), *rows[place:]) if other["runtime"] == row["runtime"]]
+        sibling = next((other for other in same if other["precision"] == "fp32"), None)
+        if sibling and row["ratio"] > sibling["ratio"]:
+            compared = f"{row['median']:.1f} ms against {sibling['median']:.1f} ms"
+            told.append(f"{name_of(row)} is slower than the fp32 {sibling['artefact']} with {row['threads']} thread(s): {compared}.")
+    return told
+
+
+def fastest(rows: Sequence[dict[str, Any]]) -> str:
+    """The recommendation; those whose quartiles of the ratio reach into the fastest's are named with it."""
+    best = min(rows, key=lambda row: row["ratio"])
+    close = [row for row in rows if row is not best and row["ratio_quartiles"][0] <= best["ratio_quartiles"][1]]
+    also = f"; too close to it to tell apart: {'; '.join(map(name_of, close))}" if close else ""
+    return f"Fastest with {best['threads']} thread(s): {name_of(best)}, {best['median']:.1f} ms{also}."
+
+
+def name_of(row: dict[str, Any]) -> str:
+    """An artefact, its runtime and precision."""
+    return f"{row['artefact']} in {row['runtime']} ({row['precision']})"
