@@ -1,0 +1,125 @@
+"""The sweep over channel groups: points against doing it by hand, killed and resumed, in one process or two."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from compress.checkpoint import save
+from compress.errors import CompressError
+from compress.evaluation.cost import parameters
+from compress.pruning import sensitivity
+from compress.pruning.groups import find_groups, widths
+from compress.pruning.sensitivity import POINTS, Bench, Settings, evaluation_batches, map_loss, measure_point, sweep
+
+FEW = ("backbone.*", "neck.*")
+SETTINGS = Settings((0.3, 0.7), protect=FEW, images=4, loss_images=2, batches=1, batch=4)
+
+
+@pytest.fixture
+def bench(tiny_model, lab) -> Bench:
+    return Bench(tiny_model, lab, SETTINGS)
+
+
+def nothing(_done: int, _all: int) -> None:
+    pass
+
+
+def test_every_group_at_every_ratio_once(bench, tmp_path):
+    found = sweep(bench, None, tmp_path / "out", 1, nothing)
+    names = [group.name for group in find_groups(bench.model, "model", FEW)]
+    assert [group["name"] for group in found["groups"]] == names
+    assert len(names) == 4
+    assert [(point["group"], point["ratio"]) for point in found["points"]] == [(name, ratio) for name in names for ratio in (0.3, 0.7)]
+    assert all(point["params"] < found["baseline"]["params"] for point in found["points"])
+    assert found["baseline"]["params"] == parameters(bench.model.network)
+    assert found["images"] == 4
+
+
+def test_a_point_leaves_the_model_as_it_was_and_cuts_one_group_alone(bench, monkeypatch):
+    cut = []
+    monkeypatch.setattr(sensitivity, "reestimate", lambda network, _batches: cut.append(widths(network)))
+    before, state = widths(bench.model.network), copy.deepcopy(bench.model.network.state_dict())
+    group = bench.groups[0]
+    point = measure_point(bench, group.name, 0.7)
+    changed = {name for name, width in cut[0].items() if width != before[name]}
+    assert changed == set(group.members)
+    assert point["channels_left"] == cut[0][group.name] == round(0.3 * group.channels)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in bench.model.network.state_dict().items())
+
+
+def test_the_unpruned_point_is_the_model_itself(bench, lab):
+    point = measure_point(Bench(bench.model, lab, Settings((0.5,), protect=FEW, loss_images=2)), None, 0.0)
+    score = lab.evaluate(bench.model, "val")
+    assert (point["precision"], point["recall"], point["hmean"]) == pytest.approx((score.precision, score.recall, score.hmean), abs=1e-6)
+
+
+def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
+    """Picture by picture through the top-level loss, for pictures of two sizes."""
+    samples = [lab.split("val")[index] for index in range(3)]
+    half = samples[1]
+    samples[1] = type(half)(half.name, np.ascontiguousarray(half.image[:64]), half.polygons, half.ignore)
+    together = map_loss(bench.model, list(evaluation_batches(bench.model, samples, 128, lab.device)))
+    alone = [map_loss(bench.model, list(evaluation_batches(bench.model, [sample], 128, lab.device))) for sample in samples]
+    assert together == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monkeypatch):
+    whole = sweep(bench, None, tmp_path / "whole", 1, nothing)
+    lines = (tmp_path / "whole" / POINTS).read_text().splitlines(keepends=True)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / POINTS).write_text("".join(lines[:4]) + lines[4][:20])  # killed in the middle of a line
+    measured = []
+
+    def counted(*arguments):
+        measured.append(arguments[1:])
+        return measure_point(*arguments)
+
+    monkeypatch.setattr(sensitivity, "measure_point", counted)
+    assert sweep(bench, None, tmp_path / "cut", 1, nothing) == whole
+    assert len(measured) == len(lines) - 4
+    assert len(set(measured)) == len(measured)
+
+
+def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path):
+    sweep(bench, None, tmp_path / "out", 1, nothing)
+    other = Bench(bench.model, lab, Settings((0.3,), protect=FEW, images=2, loss_images=2, batches=1, batch=4))
+    found = sweep(other, None, tmp_path / "out", 1, nothing)
+    assert found["images"] == 2
+    first = json.loads((tmp_path / "out" / POINTS).read_text().splitlines()[0])
+    assert first["settings"]["images"] == 2
+
+
+def test_two_processes_measure_what_one_does(tiny_model, lab, tmp_path):
+    settings = Settings((0.5,), protect=FEW, images=2, loss_images=2, batches=1, batch=4)
+    save(tiny_model, tmp_path / "checkpoint")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    one = sweep(Bench(tiny_model, lab, settings), None, tmp_path / "one", 1, nothing)
+    two = sweep(Bench(tiny_model, lab, settings), tmp_path / "checkpoint", tmp_path / "two", 2, nothing)
+    torch.set_num_threads(threads)
+    assert one == two
+
+
+def test_the_fast_pass_measures_no_hmean(tiny_model, lab, tmp_path):
+    found = sweep(
+        Bench(tiny_model, lab, Settings((0.5,), protect=FEW, full=False, loss_images=2, batches=1, batch=4)), None, tmp_path, 1, nothing
+    )
+    assert all(point["hmean"] is None and point["loss"] > 0 for point in found["points"])
+    assert found["rank_correlation"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [(("0.3,1.2", "taylor", "model"), "increasing shares"), (("0.6,0.3", "taylor", "model"), "increasing shares"),
+     (("a", "taylor", "model"), "increasing shares"), (("0.3", "tailor", "model"), "did you mean 'taylor'"), (("0.3", "l1", "neck"), "--scope neck")],
+)  # fmt: skip
+def test_words_that_are_no_settings_are_refused(words, sentence):
+    from compress.sensitivity import settings_from
+
+    with pytest.raises(CompressError, match=sentence):
+        settings_from(*words, None, False)

@@ -1,0 +1,86 @@
+"""Plans: what they predict must be what a run leaves, and they must not train or write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.files import read_json
+from compress.ledger import read
+from compress.plan import plan
+
+TINY = Path(__file__).parents[1] / "end_to_end" / "tiny.yml"
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("plan") / "new"
+    made = plan(TINY, ["stages.pruned.ratio=0.4"], out=folder)
+    assert not folder.exists()
+    return made
+
+
+def test_channels_and_sizes_are_those_that_a_run_leaves(tiny_run, tmp_path):
+    """Planned for an empty folder, against what the same recipe left in another."""
+    made = plan(TINY, out=tmp_path / "empty")
+    stages = {stage["name"]: stage for stage in made["stages"]}
+    left = read_json(tiny_run / "pruned" / "channels.json")
+    rows = {row.stage: row for row in read(tiny_run)}
+    for group in stages["pruned"]["groups"]:
+        assert left[group["name"]] == [group["before"], group["after"]]
+    for name in ("baseline", "pruned", "finetuned"):
+        assert (stages[name]["params"], stages[name]["macs"]) == (rows[name].params, rows[name].macs)
+        assert stages[name]["bytes"] == pytest.approx(rows[name].bytes, rel=0.01)
+
+
+def test_what_is_done_is_known_and_takes_no_time(tiny_run):
+    stages = {stage["name"]: stage for stage in plan(TINY, out=tiny_run)["stages"]}
+    assert stages["baseline"]["state"] == stages["pruned"]["state"] == "in the cache"
+    assert stages["baseline"]["seconds"] == 0
+
+
+def test_every_layer_is_in_one_group_or_protected(new):
+    from compress.checkpoint import fresh
+    from compress.pruning.groups import widths
+    from compress.recipe import load
+
+    recipe = load(TINY)
+    layers = widths(fresh(recipe.model, recipe.evaluate).network)
+    groups = next(stage for stage in new["stages"] if stage["name"] == "pruned")["groups"]
+    members = [name for group in groups for name in group["members"]]
+    assert sorted(members) == sorted(layers)
+    assert {group["name"] for group in groups if group["protected"]} == {"probability.up2", "threshold.up2"}
+
+
+def test_time_grows_with_the_schedule(new):
+    stages = {stage["name"]: stage for stage in new["stages"]}
+    longer = {s["name"]: s for s in plan(TINY, ["stages.baseline.epochs=300", "stages.baseline.evaluate_every=300"])["stages"]}
+    assert longer["baseline"]["seconds"] > 20 * stages["baseline"]["seconds"] > 0
+    assert new["seconds"] == pytest.approx(sum(stage["seconds"] for stage in new["stages"]))
+
+
+def test_channels_that_weights_decide_are_not_made_up(tmp_path):
+    made = plan(TINY, ["stages.pruned.allocation=global"], out=tmp_path / "none")
+    stages = {stage["name"]: stage for stage in made["stages"]}
+    assert all(group["after"] is None for group in stages["pruned"]["groups"] if not group["protected"])
+    assert stages["finetuned"]["params"] is None
+    assert made["seconds"] is None
+
+
+def test_a_budget_that_can_be_counted_is_planned_too(tmp_path):
+    made = plan(TINY, ["stages.pruned.ratio=null", "stages.pruned.target={params: -50%}"], out=tmp_path / "none")
+    stages = {stage["name"]: stage for stage in made["stages"]}
+    whole = stages["baseline"]["params"]
+    assert 0.4 * whole < stages["pruned"]["params"] <= 0.5 * whole
+
+
+def test_the_plan_is_printed_with_every_stage_and_group(tmp_path, capsys):
+    from compress.report.plan import print_plan
+
+    made = plan(TINY, out=tmp_path / "none")
+    print_plan(made)
+    shown = capsys.readouterr().out
+    for stage in made["stages"]:
+        assert stage["name"] in shown
+    assert "backbone.blocks.3.project.0" in shown
