@@ -29,7 +29,7 @@ evaluate: {short_side: 64, bin_threshold: 0.2, box_threshold: 0.1}
 stages:
   - train: {name: baseline, epochs: 1}
 """
-SCHEDULE = {"name": "distilled", "epochs": 3, "batch": 4, "crop": 64, "lr": 3e-3, "precision": "fp32"}
+SCHEDULE = {"name": "distilled", "epochs": 2, "batch": 4, "crop": 64, "lr": 3e-3, "precision": "fp32"}
 TEACHERS = {"wide": 1, "other": 2}
 LEVELS = ("neck.smooths.*",)
 
@@ -202,14 +202,14 @@ def test_a_resumed_stage_ends_in_the_same_bytes(tmp_path, recipe, monkeypatch, s
     distill(tmp_path / "whole", recipe, **settings)
     real, states = loop.train_epoch, []
 
-    def cut_off_in_epoch_3(run, *rest):
-        if run.epoch == 2:
+    def cut_off_in_epoch_2(run, *rest):
+        if run.epoch == 1:
             states.append(len(run.modules))
             raise KeyboardInterrupt
         return real(run, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "train_epoch", cut_off_in_epoch_3)
+        patched.setattr(loop, "train_epoch", cut_off_in_epoch_2)
         with pytest.raises(KeyboardInterrupt):
             distill(tmp_path / "cut", recipe, **settings)
     state = torch.load(tmp_path / "cut" / loop.STATE, weights_only=True)
