@@ -144,7 +144,7 @@ def check_before_work(experiment: Experiment) -> None:
         try:
             stage.check(model)
             for name in stage.other_models():
-                check_earlier(recipe, stage, name)
+                check_named(recipe, stage, name)
                 others[name] = others.get(name) or untrained(experiment, name)
             stage.check_others(model, others)
         except CompressError as error:
@@ -156,11 +156,13 @@ def stage_named(recipe: Recipe, name: str) -> Stage | None:
     return next((stage for stage in recipe.stages if stage.name == name), None)
 
 
-def check_earlier(recipe: Recipe, stage: Stage, name: str) -> None:
-    """A stage that another one names must come before it and give a model."""
-    named = stage_named(recipe, name)
-    if named and (not named.gives_model or recipe.stages.index(named) >= recipe.stages.index(stage)):
-        raise CompressError(f"'{name}' is no earlier stage that gives a model; name one, a recipe (.yml) or a checkpoint folder.")
+def check_named(recipe: Recipe, stage: Stage, name: str) -> None:
+    """What a stage names must be a recipe, a checkpoint folder, or a stage before it that gives a model."""
+    earlier = [other.name for other in recipe.stages[: recipe.stages.index(stage)] if other.gives_model]
+    is_file = Path(name).suffix in (".yml", ".yaml") or (Path(name) / "model.yml").exists()
+    if name not in earlier and (stage_named(recipe, name) or not is_file):
+        told = "is neither an earlier stage that gives a model, a recipe (.yml), nor a checkpoint folder with a model.yml"
+        raise CompressError(f"'{name}' {told}{suggestion(name, earlier)}")
 
 
 def untrained(experiment: Experiment, name: str) -> Model:
@@ -174,9 +176,6 @@ def untrained(experiment: Experiment, name: str) -> Model:
     if path.suffix in (".yml", ".yaml"):
         teacher = load(path, data_overrides(experiment))
         return fresh(teacher.model, teacher.evaluate)
-    if not (path / "model.yml").exists():
-        known = suggestion(name, [stage.name for stage in recipe.stages if stage.gives_model])
-        raise CompressError(f"teacher: {name} is neither a recipe (.yml), a checkpoint folder with a model.yml, nor a stage{known}")
     return load_checkpoint(path)
 
 

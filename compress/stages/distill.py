@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from compress.errors import CompressError, suggestion
 from compress.files import read_lines
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 MapWeights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1)]
 STUDENT, PEER = "student", "peer"
+
+
+def one_or_several(written: object) -> object:
+    """Refuse, in words of its own, what is neither a name nor a list of names."""
+    names = written if isinstance(written, list | tuple) and written else [written]
+    if written is not None and not all(isinstance(name, str) and name for name in names):
+        raise ValueError("name a recipe, a checkpoint folder or an earlier stage, or give a list of them")
+    return written
 
 
 class Response(BaseModel):
@@ -84,7 +92,7 @@ class Distill(Schedule, Stage):
     kind: ClassVar[str] = "distill"
     every_process: ClassVar[bool] = True
 
-    teacher: Name | Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    teacher: Annotated[str | tuple[str, ...] | None, BeforeValidator(one_or_several)] = None
     weight: float = Field(0.9, ge=0, le=1)
     response: Response = Response()
     feature: Feature | None = None

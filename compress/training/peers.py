@@ -19,7 +19,7 @@ def second_student(model: Model, peer: str, seed: int, open_model: Callable[[str
     """A model of the widths of `model` with other weights.
 
     peer: `perturbed` (:func:`perturbed`), `fresh` (:func:`fresh_like`), or what `open_model` understands.
-    Raises CompressError for a quantized student, and for a peer whose weights have other names or shapes.
+    Raises CompressError for a quantized student, and for a peer that is the student itself or whose weights have other names or shapes.
     """
     if model.quantization:
         raise CompressError("mutual learning starts from a float model; quantize its result instead.")
@@ -28,10 +28,15 @@ def second_student(model: Model, peer: str, seed: int, open_model: Callable[[str
     if peer == "fresh":
         return fresh_like(model, seed)
     other = open_model(peer)
-    shapes, others = ({name: tensor.shape for name, tensor in one.network.state_dict().items()} for one in (model, other))
+    states = [one.network.state_dict() for one in (model, other)]
+    shapes, others = ({name: tensor.shape for name, tensor in state.items()} for state in states)
     if other.quantization or shapes != others:
         raise CompressError(
             f"peer: {peer} has other layers or widths than the student; both must have the same, or one would not replace the other."
+        )
+    if all(torch.equal(tensor.cpu(), own.cpu()) for tensor, own in zip(states[1].values(), states[0].values(), strict=True)):
+        raise CompressError(
+            f"peer: {peer} is the student itself, and two that are equal learn nothing from each other; use `peer: perturbed`."
         )
     return other
 

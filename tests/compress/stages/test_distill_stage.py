@@ -318,6 +318,8 @@ def test_a_checkpoint_is_a_peer_if_its_widths_are_the_students(tmp_path):
     assert torch.equal(peer.network.state_dict()["neck.smooths.0.0.weight"], same.network.state_dict()["neck.smooths.0.0.weight"])
     with pytest.raises(CompressError, match="wider has other layers or widths than the student"):
         second_student(model, str(tmp_path / "wider"), 0, load)
+    with pytest.raises(CompressError, match="same is the student itself"):
+        second_student(same, str(tmp_path / "same"), 0, load)
     model.quantization = "{}"
     with pytest.raises(CompressError, match="starts from a float model"):
         second_student(model, "perturbed", 0, load)
