@@ -76,6 +76,68 @@ def run(
         typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {experiment.folder_of(recipe, out)}")
 
 
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    override: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The experiment's folder.", show_default="experiments/<recipe>")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """What a recipe will do, without training: what is cached, every channel group before and after, sizes, and a guess at the time.
+
+    Examples:
+
+      compress plan recipes/db_mv3_prune0.6_distill.yml
+
+      compress plan recipes/db_mv3_prune0.6_distill.yml -o stages.pruned.ratio=0.5 --json
+    """
+    from compress.plan import plan as make
+    from compress.report.plan import print_plan
+
+    made = make(recipe, override or (), out=out)
+    typer.echo(json.dumps(made)) if as_json else print_plan(made)
+
+
+@app.command()
+def sensitivity(
+    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT|RECIPE", help="A trained checkpoint, or a recipe with a prune stage.")],
+    ratios: Annotated[str, typer.Option(help="Shares of a group's channels to remove.")] = "0.15,0.3,0.45,0.6,0.75,0.9",
+    criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
+    scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",
+    images: Annotated[int | None, typer.Option(min=1, help="Validation pictures for Hmean.", show_default="all")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="The loss of the maps alone, no Hmean.")] = False,
+    quantize: Annotated[bool, typer.Option("--quantize", help="Every layer alone in 8 bits instead.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="cores")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
+    override: Overrides = None,
+) -> None:
+    """Where a model can be cut, or quantized: every channel group alone at several ratios, or every layer alone in 8 bits.
+
+    Writes sensitivity.json (or sensitivity_quantize.json) and plots, and recommends how many channels to leave in each group.
+
+    Each point is kept as it is measured; the same command goes on where an interrupted one stopped.
+
+    Examples:
+
+      compress sensitivity experiments/db_mv3_prune0.6_distill/baseline
+
+      compress sensitivity recipes/db_mv3_prune0.6_distill.yml --ratios 0.3,0.6 --images 50 -o evaluate.short_side=320
+
+      compress sensitivity experiments/db_mv3_prune0.6_distill/distilled --quantize
+    """
+    from compress import sensitivity as work
+    from compress.report.sensitivity import print_quantization, print_sensitivity
+
+    if quantize:
+        found, folder = work.of_layers(source, overrides=override or (), images=images, fast=fast, out=out)
+        print_quantization(found)
+    else:
+        settings = work.settings_from(ratios, criterion, scope, images, fast)
+        found, folder = work.of_groups(source, overrides=override or (), settings=settings, out=out, workers=workers)
+        print_sensitivity(found)
+    typer.echo(f"Points and plots are in {folder}")
+
+
 @app.command("eval")
 def evaluate(
     artefact: Annotated[Path, typer.Argument(help="A checkpoint folder, an .onnx file or an OpenVINO .xml file.")],
@@ -157,6 +219,27 @@ def table(experiments: Annotated[list[Path], typer.Argument(help="Experiment fol
     from compress import ledger
 
     show([row for folder in experiments for row in ledger.read(folder)])
+
+
+@app.command()
+def report(
+    experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    plots: Annotated[Path | None, typer.Option(help="Also write every plot into this folder, as PNG and SVG.", show_default=False)] = None,
+    images: Annotated[int, typer.Option(min=0, max=100, help="Validation pictures to show every stage's detections on; 0 for none.")] = 4,
+) -> None:
+    """Write one self-contained HTML page: result, table, plots, detections, provenance.
+
+    Examples:
+
+      compress report experiments/db_mv3_prune0.6_distill
+
+      compress report experiments/seed0 experiments/seed1 -o seeds.html --plots plots --images 0
+    """
+    from compress.report.page import write_report
+
+    for path in write_report(experiments, out, images=images, plot_folder=plots):
+        typer.echo(path)
 
 
 @data_app.command("check")

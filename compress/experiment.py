@@ -93,25 +93,37 @@ def folder_of(recipe: str | Path, out: str | Path | None) -> Path:
 
 def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None, redo_from: str | None = None) -> list[str]:
     """One line for each stage: where it starts, and whether its folder is complete, begun or to be done. Checks all that a run checks."""
-    loaded = load(recipe, overrides)
-    experiment = Experiment(loaded, folder_of(recipe, out), tuple(overrides), "cpu", True)
+    experiment = prepare(recipe, overrides, out)
     if redo_from:
-        check_stage(loaded, redo_from)
+        check_stage(experiment.recipe, redo_from)
     check_before_work(experiment)
-    lines, stale = [], set()
-    for stage in loaded.stages:
-        parent = loaded.parent(stage)
+    parents = {stage.name: experiment.recipe.parent(stage) for stage in experiment.recipe.stages}
+    kinds = {stage.name: stage.kind for stage in experiment.recipe.stages}
+    return [
+        f"{name}: {kinds[name]}{' from ' + parents[name] if parents[name] else ''}: {state}"
+        for name, state in states(experiment, redo_from).items()
+    ]
+
+
+def prepare(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None) -> Experiment:
+    """A recipe and its folder, to look at without running anything."""
+    return Experiment(load(recipe, overrides), folder_of(recipe, out), tuple(overrides), "cpu", True)
+
+
+def states(experiment: Experiment, redo_from: str | None = None) -> dict[str, str]:
+    """Stage -> `in the cache`, `begun`, `to do`, or, where only running can tell, `depends on its teacher`."""
+    found: dict[str, str] = {}
+    for stage in experiment.recipe.stages:
+        parent = experiment.recipe.parent(stage)
         others = stage.other_models()
-        outside = any(stage_named(loaded, other) is None for other in others)
-        if stage.name == redo_from or outside or not stale.isdisjoint((parent, *others)):
-            state = "depends on its teacher" if outside and stage.name != redo_from else "to do"
-            stale.add(stage.name)
+        if stage.name == redo_from or any(found.get(name, "in the cache") != "in the cache" for name in (parent, *others)):
+            found[stage.name] = "to do"
+        elif any(stage_named(experiment.recipe, name) is None for name in others):
+            found[stage.name] = "depends on its teacher"
         else:
             experiment.keys[stage.name] = stage_key(experiment, stage)
-            state = stage_state(experiment, stage)
-            stale |= set() if state == "in the cache" else {stage.name}
-        lines.append(f"{stage.name}: {stage.kind}{' from ' + parent if parent else ''}: {state}")
-    return lines
+            found[stage.name] = stage_state(experiment, stage)
+    return found
 
 
 def stage_state(experiment: Experiment, stage: Stage) -> str:

@@ -86,13 +86,16 @@ class Lab:
         """Leave an artefact to be measured: row `<stage>/<suffix>`, at `path` inside the folder; `facts` go into its row as they are."""
         self.artefacts.append({"suffix": suffix, "path": path, **facts})
 
-    def add_trained(self, suffix: str = "", path: str = ".") -> None:
-        """Leave what `training.loop.fit` wrote at `path`: the best epoch on validation and, as `last` below it, the last one."""
+    def add_trained(self, suffix: str = "", path: str = ".", **facts: Any) -> None:
+        """Leave what `training.loop.fit` wrote at `path`: the best epoch on validation and, as `last` below it, the last one.
+
+        `facts` go into both rows.
+        """
         evaluated = [entry for entry in read_lines(self.folder / path / METRICS) if "val_hmean" in entry]
         best = max(evaluated, key=lambda entry: entry["val_hmean"])
         for name, place, entry in (("", path, best), ("last", os.path.normpath(f"{path}/last"), evaluated[-1])):
             row = "/".join(part for part in (suffix, name) if part)
-            self.add(row, place, epoch=entry["epoch"], val_hmean=entry["val_hmean"])
+            self.add(row, place, epoch=entry["epoch"], val_hmean=entry["val_hmean"], **facts)
 
     def save(self, model: Model, folder: Path) -> None:
         """Save a checkpoint, from the main process of a distributed run alone."""

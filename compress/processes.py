@@ -7,8 +7,11 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from compress.errors import CompressError, suggestion
+
+Decision = TypeVar("Decision")
 
 
 def main_process() -> bool:
@@ -38,7 +41,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def agreed(decide: Callable[[], bool]) -> bool:
+def agreed(decide: Callable[[], Decision]) -> Decision:
     """What the main process decides, in every process."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return decide()

@@ -268,12 +268,13 @@ def in_unit_range(values: np.ndarray) -> bool:
 
 
 def find_regions(probability: np.ndarray, bin_threshold: float) -> list[np.ndarray]:
-    """Outer outlines, each (n, 1, 2) int32, of the 8-connected regions above `bin_threshold`; a region in another's hole counts."""
-    text = (probability > bin_threshold).view(np.uint8)
-    contours, hierarchy = cv2.findContours(text, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
-        return []
-    return [contours[i] for i in np.flatnonzero(hierarchy[0, :, 3] < 0)]
+    """Outer outlines, each (n, 1, 2) int32, of the 8-connected regions above `bin_threshold`; a region in another's hole counts.
+
+    Linked runs take a third of the time of border following. Corners are the ends of rows of pixels. Holes run the other way round;
+    those a single pixel high look like a line, which callers leave out as too narrow.
+    """
+    contours, _ = cv2.findContoursLinkRuns((probability > bin_threshold).view(np.uint8))
+    return [contour for contour in contours if cv2.contourArea(contour, True) >= 0]
 
 
 def mean_inside(probability: np.ndarray, polygons: Sequence[np.ndarray]) -> np.ndarray:

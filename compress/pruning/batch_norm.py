@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Iterable, Iterator
 
-from compress.checkpoint import Model
+import torch
+from torch import Tensor, nn
+
 from compress.data.prepare import normalise
 from compress.data.training import TrainingSet, batches
 from compress.lab import Lab
 
 
 @torch.no_grad()
-def reestimate(model: Model, samples: TrainingSet, batch: int, count: int, lab: Lab) -> None:
-    """Replace every running mean and variance by the plain average over `count` batches of training samples."""
-    network = model.network.to(lab.device)
+def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace every running mean and variance by the plain average over `batches` of normalised (B, 3, H, W) images."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
     network.train()
-    for inputs, _ in first_batches(samples, batch, count, lab):
-        network(inputs)
+    for images in batches:
+        network(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()
 
 
-def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab):
+def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """`count` batches of (normalised images, float targets) on the lab's device, over as many seeded epochs as that takes."""
     given = epoch = 0
     while given < count:

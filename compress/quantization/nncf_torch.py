@@ -12,15 +12,17 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor, nn
 
 from compress.errors import CompressError, suggestion
 from compress.quantization.fake_quantize import FUNCTIONS
 from compress.quantization.folding import fold_batch_norms
+from compress.quantization.settings import Quantizers
 from compress.runtimes.telemetry import forbid_telemetry
 
 HOOKS = "__nncf_hooks."
@@ -47,24 +49,19 @@ def quiet_nncf() -> Iterator[ModuleType]:
 
 
 def quantize(
-    network: nn.Module,
-    calibration: Iterable[Tensor],
-    example: Tensor,
-    keep_float: Sequence[str] = (),
-    *,
-    asymmetric_activations: bool = False,
-    bias_correction: bool = True,
+    network: nn.Module, calibration: Iterable[Tensor], example: Tensor, keep_float: Sequence[str] = (), settings: Quantizers | None = None
 ) -> nn.Module:
     """A quantized copy of `network`, in evaluation mode: post-training quantization, and the start of quantization-aware training.
 
-    Weights are int8, symmetric, one scale a channel; activations 8 bit with one scale a tensor, which integer convolutions need.
-    The same batches give the same quantizers. `network` itself is left as it was.
+    Weights are int8, symmetric; activations 8 bit with one scale a tensor, which integer convolutions need. The same batches give
+    the same quantizers. `network` itself is left as it was.
 
-    calibration: normalised (B, 3, H, W) batches, all of which are used; ranges are the means of each batch's extremes.
-    example: one such batch, of any content.
+    calibration: normalised (B, 3, H, W) batches, all of which are used. example: one such batch, of any content.
     keep_float: `fnmatch` patterns on module names; every weighted layer in or under a matching module stays float.
+    settings: what quantizers, and how their ranges are chosen; the defaults of :class:`Quantizers` unless given.
     Raises CompressError for a pattern that matches no module, and for an empty `calibration`.
     """
+    settings = settings or Quantizers()
     batches = list(calibration)
     if not batches:
         raise CompressError("Quantization needs at least one calibration batch, and the data gave none; use a larger split.")
@@ -77,14 +74,32 @@ def quantize(
         return nncf.quantize(
             folded,
             nncf.Dataset(batches),
-            preset=nncf.QuantizationPreset.MIXED if asymmetric_activations else nncf.QuantizationPreset.PERFORMANCE,
+            preset=nncf.QuantizationPreset.MIXED if settings.activations == "asymmetric" else nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(batches),
             ignored_scope=nncf.IgnoredScope(names=operators_of(folded, example, kept), validate=False),
             advanced_parameters=AdvancedQuantizationParameters(
                 activations_quantization_params=QuantizationParameters(per_channel=False),
-                disable_bias_correction=not bias_correction,
+                weights_quantization_params=QuantizationParameters(per_channel=settings.per_channel),
+                activations_range_estimator_params=range_estimator(settings),
+                disable_bias_correction=not settings.bias_correction,
             ),
         )
+
+
+def range_estimator(settings: Quantizers) -> Any:
+    """NNCF's parameters for the ranges of activations."""
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Known
+
+    known = {
+        "mean_min_max": Known.MEAN_MINMAX,
+        "min_max": Known.MINMAX,
+        "percentile": Known.MEAN_QUANTILE,
+        "histogram": Known.HISTOGRAM,
+    }
+    estimator = copy.deepcopy(known[settings.ranges])
+    if settings.ranges == "percentile":
+        estimator.min.quantile_outlier_prob = estimator.max.quantile_outlier_prob = 1 - settings.percentile / 100
+    return estimator
 
 
 def matching_modules(network: nn.Module, patterns: Sequence[str]) -> set[str]:
@@ -132,11 +147,55 @@ def is_quantized(network: nn.Module) -> bool:
     return bool(quantizers(network))
 
 
+def layer_quantizers(network: nn.Module, example: Tensor) -> dict[str, list[nn.Module]]:
+    """Layer name -> the quantizer of its weight and those that its input has last passed; of every layer in integers, in their order.
+
+    An input may pass several (the levels of a concatenation) and share one with other layers.
+    """
+    from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
+
+    graph = build_nncf_graph(network, example)
+    nodes = graph.get_all_nodes()
+    parents = {node.node_id: graph.get_previous_nodes(node) for node in nodes}
+    names = {key: [getattr(parent.layer_attributes, "name", "") for parent in found] for key, found in parents.items()}
+    hooked = quantizers(network)
+    rounding = {
+        key: hooked[name[len(HOOKS) :].rpartition(".")[0]] for key, read in names.items() for name in read if name.startswith(HOOKS)
+    }
+    weighted = {key: name.rpartition(".")[0] for key, read in names.items() for name in read if name and not name.startswith(HOOKS)}
+    weights = rounding.keys() & weighted.keys()
+
+    def passed(key: int) -> list[nn.Module]:
+        """The quantizers nearest above a node, itself included, with no weighted layer between."""
+        if key in rounding:
+            return [rounding[key]]
+        above = [parent.node_id for parent in parents[key]]
+        if key in weighted or weights.intersection(above):
+            return []
+        return [module for parent in above for module in passed(parent)]
+
+    layers = {}
+    for node in nodes:
+        above = [parent.node_id for parent in parents[node.node_id]]
+        for weight in weights.intersection(above):
+            inputs = [module for parent in above if parent != weight for module in passed(parent)]
+            layers[weighted[weight]] = list(dict.fromkeys([rounding[weight], *inputs]))
+    return layers
+
+
+def enable_only(network: nn.Module, wanted: Collection[nn.Module]) -> None:
+    """Let the quantizers in `wanted` round and all others of `network` pass their values, in place."""
+    for quantizer in set(quantizers(network).values()):
+        if quantizer in wanted:
+            quantizer.enable_quantization()
+        else:
+            quantizer.disable_quantization()
+
+
 def without_rounding(network: nn.Module) -> nn.Module:
     """A copy of a quantized network that computes in float: every quantizer lets its values pass."""
     plain = copy.deepcopy(network)
-    for quantizer in quantizers(plain).values():
-        quantizer.disable_quantization()
+    enable_only(plain, ())
     return plain
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from compress.pruning.budget import Target
+from compress.pruning.choices import Allocation, Criterion, Scope
 from compress.stages.stage import Stage
+from compress.training.settings import Schedule
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -16,50 +19,63 @@ if TYPE_CHECKING:
 class Prune(Stage):
     """Remove whole channels, coupled layers together (torch-pruning's dependency graph), the unimportant ones first.
 
-    ratio: share of the channels removed, of every group (`uniform`) or of all of them ranked together (`global`). It is a ratio of
-    channels: 0.6 of the whole model is about 0.83 of its parameters and MACs.
+    ratio: share of the channels removed. It is a ratio of channels: 0.6 of the whole model is about 0.83 of its parameters and MACs.
+    target: a budget instead of a ratio: `{params: 0.35M}`, `{size: 1.15MB}`, `{macs: -60%}`, `{latency: 12ms, runtime: openvino}`, or
+    `{max_hmean_drop: 0.01}`; see :class:`compress.pruning.budget.Target`.
+    allocation: which groups give: each the same share (`uniform`), the least important channels of all (`global`), or each as much as
+    costs the same loss (`sensitivity`, measured on validation when the stage runs).
     scope: `backbone`, or the whole `model`. protect: patterns (`*` matches anything) of layers whose outputs are left alone.
-    criterion: what makes a channel important: `l1`, `l2` norm of its weights, `bn_scale` |gamma| (Liu et al. 2017), `fpgm` distance to
-    the other channels (He et al. 2019), `taylor` first-order effect on the loss (Molchanov et al. 2019), or `random`.
-    round_to: widths are rounded to a multiple of it. max_ratio: largest share that one group may lose under `global`.
-    batches, batch, crop: training samples for the statistics, and for `taylor`.
+    criterion: what makes a channel important; see :func:`compress.pruning.criteria.score_channels`.
+    round_to: widths are rounded to a multiple of it. max_ratio: largest share that one group may lose under `global` and `sensitivity`.
+    steps: prune in so many steps, each taking the same share of what is left, with training by `recover` between them.
+    recover: schedule of that training, and of the short recovery before `max_hmean_drop` is judged.
+    batches, batch, crop: training samples for the statistics, and for criteria that look at the loss.
     """
 
     kind: ClassVar[str] = "prune"
 
-    ratio: float = Field(gt=0, lt=1)
-    scope: Literal["backbone", "model"] = "model"
-    criterion: Literal["l1", "l2", "bn_scale", "fpgm", "taylor", "random"] = "taylor"
-    allocation: Literal["uniform", "global"] = "uniform"
+    ratio: float | None = Field(None, gt=0, lt=1)
+    target: Target | None = None
+    scope: Scope = "model"
+    criterion: Criterion = "taylor"
+    allocation: Allocation = "uniform"
     round_to: int = Field(1, ge=1, le=256)
     max_ratio: float = Field(0.9, gt=0, le=1)
     protect: tuple[str, ...] = ()
+    steps: int = Field(1, ge=1, le=100)
+    recover: Schedule | None = None
     batches: int = Field(8, ge=1)
     batch: int = Field(16, ge=1)
     crop: int = Field(640, ge=32, multiple_of=32)
 
+    @model_validator(mode="after")
+    def check_together(self) -> Prune:
+        """Either a ratio or a target, and a schedule where something is trained."""
+        if (self.ratio is None) == (self.target is None):
+            raise ValueError("say either ratio or target")
+        drop = self.target is not None and self.target.kind == "max_hmean_drop"
+        if drop and self.steps > 1:
+            raise ValueError("max_hmean_drop prunes in one step; leave steps out")
+        if (drop or self.steps > 1) != (self.recover is not None):
+            raise ValueError("recover is the schedule between steps and before max_hmean_drop is judged: say it there, and only there")
+        return self
+
     def check(self, model: Model) -> None:
         """Refuse a pattern that matches no layer and a backbone that the network has not."""
-        from compress.pruning.channels import kept_layers
+        from compress.pruning.groups import kept_layers
 
         kept_layers(model, self.scope, self.protect)
 
     def apply(self, model: Model, lab: Lab) -> Model:
-        """Leaves the model before the statistics are re-estimated in `raw` and after it in the folder itself."""
-        from compress.checkpoint import save
-        from compress.data.training import TrainingSet
+        """Leaves the model before the statistics are re-estimated in `raw` and after it, or after recovery, in the folder itself."""
         from compress.files import write_json
-        from compress.pruning.batch_norm import reestimate
-        from compress.pruning.channels import prune, widths
+        from compress.pruning.groups import widths
+        from compress.pruning.shrink import shrink
 
-        samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, self.crop, lab.recipe.seed)
         before = widths(model.network)
-        prune(model, self, samples, lab)
-        save(model, lab.folder / "raw")
-        reestimate(model, samples, self.batch, self.batches, lab)
-        save(model, lab.folder)
-        after = widths(model.network)
+        pruned = shrink(model, self, lab)
+        after = widths(pruned.network)
         write_json(lab.folder / "channels.json", {name: [before[name], after[name]] for name in before})
         lab.add("raw", "raw")
         lab.add("", ".")
-        return model
+        return pruned

@@ -28,7 +28,13 @@ from compress.training.settings import Schedule
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
 JointObjective = Callable[[Sequence[nn.Module], Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
+# Given the network and the share of the stage's steps that are done, 0 to below 1: what depends on that alone needs no saving to resume.
+StepHook = Callable[[nn.Module, float], None]
 STATE = "training.pt"
+
+
+def nothing(_network: nn.Module, _share: float) -> None:
+    """The step hook that does nothing."""
 
 
 @dataclass
@@ -55,17 +61,29 @@ class Run:
     step: int = 0
 
 
-def fit(model: Model, objective: Objective, schedule: Schedule, lab: Lab, *, label: str, folder: Path) -> Model:
+def fit(
+    model: Model,
+    objective: Objective,
+    schedule: Schedule,
+    lab: Lab,
+    *,
+    label: str,
+    folder: Path,
+    before_forward: StepHook = nothing,
+    after_backward: StepHook = nothing,
+) -> Model:
     """Train `model` and leave the best epoch on validation in `folder`, the last in `folder/last`, and `metrics.jsonl`.
 
     objective: `(network, images, targets) -> (loss, parts)` for one batch; images are normalised (B, 3, crop, crop).
+    before_forward, after_backward: called at each step, the one to set modes, the other to change gradients.
     Returns the best model. With an average, it is the average that is evaluated and kept.
     """
 
     def alone(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return objective(modules[0], images, targets)
 
-    fit_together({folder: model}, [], alone, schedule, lab, label=label, folder=folder)
+    hooks = {"before_forward": before_forward, "after_backward": after_backward}
+    fit_together({folder: model}, [], alone, schedule, lab, label=label, folder=folder, **hooks)
     return load(folder)
 
 
@@ -78,11 +96,13 @@ def fit_together(
     *,
     label: str,
     folder: Path,
+    before_forward: StepHook = nothing,
+    after_backward: StepHook = nothing,
 ) -> None:
     """Train several models on the same batches, each evaluated on its own and left in its folder as :func:`fit` leaves one.
 
     beside: modules that are trained with them but kept in no checkpoint. folder: where what is needed to resume lies meanwhile.
-    objective: as for `fit`, but given all networks, in the order of `models`, and then `beside`.
+    objective: as for `fit`, but given all networks, in the order of `models`, and then `beside`. Hooks are called for each network.
     """
     if all((place / "last" / DESCRIPTION).exists() for place in models) and not (folder / STATE).exists():
         return  # finished before the stage was cut off
@@ -104,7 +124,7 @@ def fit_together(
     done = run.epoch * (total // schedule.epochs)
     with lab.bar(label, total, done=done) as bar:
         while run.epoch < schedule.epochs:
-            losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab)
+            losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab, before_forward, after_backward)
             run.epoch += 1
             finish_epoch(run, schedule, lab, accelerator, folder, losses, bar)
     accelerator.wait_for_everyone()
@@ -138,6 +158,8 @@ def train_epoch(
     per_epoch: int,
     bar: Any,
     lab: Lab,
+    before_forward: StepHook,
+    after_backward: StepHook,
 ) -> dict[str, float]:
     """One pass; returns the mean of the loss and of each of its parts."""
     torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
@@ -153,10 +175,13 @@ def train_epoch(
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.model_mean_std)
         targets = {name: tensor.float() for name, tensor in batch.items()}
+        for student in run.students:
+            before_forward(student.model.network, run.step / steps)
         with accelerator.autocast():
             loss, parts = objective(run.modules, images, targets)
         accelerator.backward(loss)
         for student in run.students:
+            after_backward(student.model.network, run.step / steps)
             if schedule.sparsity:
                 pull_scales_to_zero(student.model.network, schedule.sparsity)
             if schedule.clip:

@@ -6,7 +6,7 @@ import torch
 from compress.checkpoint import Model, channels_last, example_input, fresh, load, save
 from compress.errors import CompressError
 from compress.evaluation.settings import Evaluate
-from compress.pruning.channels import all_maps
+from compress.pruning.groups import all_maps
 from compress.training.modes import show_all_maps
 
 BACKBONES = ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "resnet18"]

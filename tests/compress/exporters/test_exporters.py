@@ -17,6 +17,7 @@ from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.openvino import export_openvino
 from compress.exporters.verify import verify
 from compress.quantization.nncf_torch import plain_state, quantize
+from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file
 from models.backbones.resnet import resnet18
 from models.db import DBNet
@@ -32,7 +33,7 @@ def int8_graph(quantized_detector, pictures):
 
 @pytest.fixture(scope="module")
 def asymmetric_detector(detector, pictures):
-    return quantize(detector, pictures[:2], pictures[0], ["last"], asymmetric_activations=True)
+    return quantize(detector, pictures[:2], pictures[0], ["last"], settings=Quantizers(activations="asymmetric"))
 
 
 class Wide(nn.Module):

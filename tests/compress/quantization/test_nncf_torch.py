@@ -15,8 +15,18 @@ from torch import nn
 from compress.errors import CompressError
 from compress.quantization.folding import fold_like
 from compress.quantization.nncf_torch import config_json, is_quantized, plain_state, quantize, quantizers, restore
+from compress.quantization.settings import Quantizers
 
 ROOT = Path(__file__).parents[3]
+KNOBS = [
+    {},
+    {"per_channel": False},
+    {"activations": "asymmetric"},
+    {"ranges": "min_max"},
+    {"ranges": "percentile", "percentile": 95.0},
+    {"ranges": "histogram"},
+    {"bias_correction": False},
+]
 
 
 @torch.no_grad()
@@ -110,9 +120,9 @@ def test_a_copy_is_independent(quantized_detector, pictures):
     assert torch.equal(probability(quantized_detector, pictures[0]), expected)
 
 
-@pytest.mark.parametrize("asymmetric", [False, True])
-def test_it_comes_back_bit_for_bit(detector, fresh_detector, pictures, asymmetric):
-    network = quantize(detector, pictures[:2], pictures[0], ["last"], asymmetric_activations=asymmetric)
+@pytest.mark.parametrize("settings", KNOBS, ids=str)
+def test_it_comes_back_bit_for_bit(detector, fresh_detector, pictures, settings):
+    network = quantize(detector, pictures[:2], pictures[0], ["last"], Quantizers(**settings))
     data, config = save(plain_state(network)), config_json(network)
     state = load(data)
     back = fresh_detector()

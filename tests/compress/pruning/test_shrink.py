@@ -10,12 +10,14 @@ from compress.checkpoint import fresh
 from compress.errors import CompressError
 from compress.lab import Lab
 from compress.pruning.batch_norm import reestimate
-from compress.pruning.channels import kept_layers, prune, widths
+from compress.pruning.groups import kept_layers, widths
+from compress.pruning.shrink import shrink
 from compress.recipe import load
 from compress.stages.prune import Prune
 
 TINY = Path(__file__).parents[2] / "end_to_end" / "tiny.yml"
-CRITERIA = ["l1", "l2", "bn_scale", "fpgm", "taylor", "random"]
+FEW = {"batches": 1, "batch": 4, "crop": 96}
+CRITERIA = ["l1", "l2", "group_norm", "lamp", "bn_scale", "fpgm", "taylor", "hessian", "random"]
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def samples(lab: Lab, model):
 def test_every_criterion_removes_channels_and_leaves_a_network_that_runs_and_trains(lab, criterion, allocation):
     model = network_model(lab)
     before = widths(model.network)
-    stage = Prune(ratio=0.5, criterion=criterion, allocation=allocation, batches=1, batch=4, crop=96)
-    prune(model, stage, samples(lab, model), lab)
+    stage = Prune(ratio=0.5, criterion=criterion, allocation=allocation, **FEW)
+    shrink(model, stage, lab)
     after = widths(model.network)
     assert sum(after.values()) < 0.75 * sum(before.values())
     assert all(1 <= after[name] <= before[name] for name in before)
@@ -58,7 +60,7 @@ def test_every_criterion_removes_channels_and_leaves_a_network_that_runs_and_tra
 def test_uniform_pruning_keeps_the_share_that_was_asked_for_rounded(lab):
     model = network_model(lab)
     before = widths(model.network)
-    prune(model, Prune(ratio=0.5, criterion="l1", round_to=4), samples(lab, model), lab)
+    shrink(model, Prune(ratio=0.5, criterion="l1", **FEW, round_to=4), lab)
     after = widths(model.network)
     plain = [name for name in before if before[name] > 8 and "squeeze" not in name and "up" not in name]
     assert plain
@@ -69,14 +71,14 @@ def test_uniform_pruning_keeps_the_share_that_was_asked_for_rounded(lab):
 def test_the_training_branch_is_pruned_with_the_rest(lab):
     model = network_model(lab)
     before = widths(model.network)
-    prune(model, Prune(ratio=0.5, criterion="l1"), samples(lab, model), lab)
+    shrink(model, Prune(ratio=0.5, criterion="l1", **FEW), lab)
     assert widths(model.network)["threshold.conv.0"] < before["threshold.conv.0"]
 
 
 def test_scope_backbone_leaves_every_other_layer_its_channels(lab):
     model = network_model(lab)
     before = widths(model.network)
-    prune(model, Prune(ratio=0.5, criterion="l1", scope="backbone"), samples(lab, model), lab)
+    shrink(model, Prune(ratio=0.5, criterion="l1", **FEW, scope="backbone"), lab)
     after = widths(model.network)
     assert all(after[name] == before[name] for name in before if not name.startswith("backbone."))
     assert sum(after[name] for name in after if name.startswith("backbone.")) < sum(
@@ -87,7 +89,7 @@ def test_scope_backbone_leaves_every_other_layer_its_channels(lab):
 def test_protected_layers_keep_their_channels(lab):
     model = network_model(lab)
     before = widths(model.network)
-    prune(model, Prune(ratio=0.5, criterion="l1", protect=("neck.*", "*.project.0")), samples(lab, model), lab)
+    shrink(model, Prune(ratio=0.5, criterion="l1", **FEW, protect=("neck.*", "*.project.0")), lab)
     after = widths(model.network)
     kept = [name for name in before if name.startswith("neck.") or name.endswith(".project.0")]
     assert len(kept) > 10
@@ -105,7 +107,7 @@ def test_removed_channels_are_the_least_important_ones(lab):
     model = network_model(lab)
     norm = model.network.threshold.conv[1]
     scales = norm.weight.detach().abs().clone()
-    prune(model, Prune(ratio=0.5, criterion="bn_scale"), samples(lab, model), lab)
+    shrink(model, Prune(ratio=0.5, criterion="bn_scale", **FEW), lab)
     left = model.network.threshold.conv[1].weight.detach().abs()
     assert torch.equal(left.sort().values, scales.sort().values[-len(left) :])
 
@@ -119,7 +121,7 @@ def test_reestimated_statistics_are_those_of_the_batches(lab):
     chosen = samples(lab, model)
     with torch.no_grad():
         seen = [model.network.backbone.stem[0](images).mean((0, 2, 3)) for images, _ in first_batches(chosen, 4, 3, lab)]
-    reestimate(model, chosen, 4, 3, lab)
+    reestimate(model.network, [images for images, _ in first_batches(chosen, 4, 3, lab)])
     assert torch.allclose(model.network.backbone.stem[1].running_mean, torch.stack(seen).mean(0), atol=1e-5)
     assert not model.network.training
     assert model.network.backbone.stem[1].momentum == 0.1

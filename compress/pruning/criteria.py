@@ -1,0 +1,79 @@
+"""What makes a channel important: torch-pruning's criteria, each given the gradients that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+import torch_pruning as tp
+from torch import Tensor
+
+from compress.checkpoint import Model
+from compress.pruning.choices import Criterion
+from compress.pruning.groups import Group
+from compress.training.modes import show_all_maps
+
+IMPORTANCE: dict[str, Callable[[], tp.importance.Importance]] = {
+    "l1": partial(tp.importance.GroupMagnitudeImportance, p=1),
+    "l2": partial(tp.importance.GroupMagnitudeImportance, p=2),
+    "group_norm": partial(tp.importance.GroupMagnitudeImportance, p=2, group_reduction="sum", normalizer=None),
+    "lamp": partial(tp.importance.LAMPImportance, p=2),
+    "bn_scale": tp.importance.BNScaleImportance,
+    "fpgm": partial(tp.importance.FPGMImportance, p=2),
+    "taylor": tp.importance.GroupTaylorImportance,
+    "hessian": tp.importance.GroupHessianImportance,
+    "random": tp.importance.RandomImportance,
+}
+Batches = Iterator[tuple[Tensor, dict[str, Tensor]]]
+
+
+def score_channels(model: Model, groups: Sequence[Group], criterion: Criterion, batches: Batches, seed: int) -> dict[str, Tensor]:
+    """Importance of every channel: group name -> (channels,) float32 on the CPU, the least important lowest.
+
+    batches: (images, targets) for the criteria that look at the loss. `l1`, `l2`: norm of a channel's weights in all members and readers,
+    the mean over them, relative to the group's mean; `group_norm`: the sum, not relative (Fang et al. 2023, section 3.3). `lamp`: relative
+    to what is left above it (Lee et al. 2021). `bn_scale`: |gamma| (Liu et al. 2017), and the l2 norm in a group without a norm. `fpgm`:
+    distance to the group's other channels (He et al. 2019). `taylor`: (gradient x weight)^2 (Molchanov et al. 2019). `hessian`:
+    mean squared gradient x weight^2 (LeCun et al. 1989, Fisher's diagonal). `random`: a number from the seed.
+    """
+    torch.manual_seed(seed)
+    model.network.zero_grad(set_to_none=True)
+    if criterion == "taylor":
+        sum_gradients(model, batches)
+    elif criterion == "hessian":
+        mean_squared_gradients(model, batches)
+    importance, without_norm = IMPORTANCE[criterion](), IMPORTANCE["l2"]()
+    scores = {}
+    for group in groups:
+        score = importance(group.coupled)
+        scores[group.name] = (without_norm(group.coupled) if score is None else score).detach().float().cpu()
+    model.network.zero_grad(set_to_none=True)
+    return scores
+
+
+def sum_gradients(model: Model, batches: Batches) -> None:
+    """Gradients of the algorithm's whole loss, summed over the batches, batch norms in evaluation mode."""
+    show_all_maps(model.network)
+    for images, targets in batches:
+        loss, _ = model.algorithm.loss(model.network(images), targets)
+        loss.backward()
+
+
+def mean_squared_gradients(model: Model, batches: Batches) -> None:
+    """As every parameter's gradient, the mean over pictures of the square of that picture's own."""
+    network = model.network
+    show_all_maps(network)
+    parameters = list(network.parameters())
+    squares = [torch.zeros_like(parameter) for parameter in parameters]
+    pictures = 0
+    for images, targets in batches:
+        for index in range(len(images)):
+            one = {name: tensor[index : index + 1] for name, tensor in targets.items()}
+            loss, _ = model.algorithm.loss(network(images[index : index + 1]), one)
+            for square, gradient in zip(squares, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+                if gradient is not None:
+                    square.addcmul_(gradient, gradient)
+            pictures += 1
+    for parameter, square in zip(parameters, squares, strict=True):
+        parameter.grad = square / max(1, pictures)

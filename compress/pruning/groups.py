@@ -1,0 +1,102 @@
+"""Channel groups: layers that can only lose output channels together, found by torch-pruning's dependency graph.
+
+A residual connection adds two layers' outputs, a depthwise convolution keeps a channel for each of its input's: such layers are one
+group, which loses channel k everywhere or nowhere. In `y = a(x) + b(x)` with 4 channels, a and b are one group of 4, and removing
+channel 2 takes row 2 of both weights and column 2 of whatever reads y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from compress.checkpoint import Model, channels_last, example_input
+from compress.errors import CompressError, suggestion
+from compress.training.modes import show_all_maps
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers with common output channels.
+
+    name: the first member's, in the network's order. members: layers whose output channels these are. channels: how many.
+    coupled: torch-pruning's group of all the channels, from which importance is read.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    channels: int
+    coupled: tp.dependency.Group = field(repr=False, compare=False)
+
+
+def find_groups(model: Model, scope: str = "model", protect: Sequence[str] = ()) -> list[Group]:
+    """The groups that may lose channels, in the network's order; see :func:`kept_layers` for those that may not."""
+    network = model.network
+    example = example_input(model).to(next(network.parameters()).device)
+    graph = tp.DependencyGraph().build_dependency(network, example, forward_fn=all_maps)
+    order = {layer: place for place, (_, layer) in enumerate(prunable(network))}
+    names = {layer: name for name, layer in prunable(network)}
+    found = []
+    for coupled in graph.get_all_groups(ignored_layers=kept_layers(model, scope, protect), root_module_types=list(PRUNABLE)):
+        layers = {item.dep.target.module for item in coupled if graph.is_out_channel_pruning_fn(item.dep.handler)}
+        members = sorted((layer for layer in layers if layer in order), key=order.__getitem__)
+        found.append((order[members[0]], Group(names[members[0]], tuple(names[m] for m in members), len(coupled[0].idxs), coupled)))
+    network.eval()
+    return [group for _, group in sorted(found, key=lambda pair: pair[0])]
+
+
+def remove_channels(model: Model, groups: Sequence[Group], removed: Mapping[str, Sequence[int]]) -> None:
+    """Take channels out of `model.network` in place: group name -> indices. Statistics of the batch norms are then wrong.
+
+    The groups must have been found in this very network and not been used to remove anything before.
+    """
+    for group in groups:
+        indices = [int(index) for index in removed.get(group.name, ())]
+        if indices:
+            group.coupled.prune(indices)
+    model.network.zero_grad(set_to_none=True)
+    channels_last(model.network).eval()
+
+
+def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Every map of the algorithm, so that branches which run in training alone are pruned with the rest."""
+    show_all_maps(network)
+    return list(network(images).values())
+
+
+def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Module]:
+    """Layers whose output channels stay: those that give the maps, those outside the scope, and those that `protect` names.
+
+    Raises CompressError for a pattern that matches no layer, and for a network without a backbone where the scope is one.
+    """
+    layers = dict(prunable(model.network))
+    if scope == "backbone" and not any(name.startswith("backbone.") for name in layers):
+        raise CompressError("this model has no `backbone`; use `scope: model`.")
+    for pattern in protect:
+        if not any(fnmatchcase(name, pattern) for name in layers):
+            raise CompressError(f"'{pattern}' matches no layer{suggestion(pattern, layers)}")
+    kept = (*protect, *model.algorithm.map_layers)
+    return [
+        layer
+        for name, layer in layers.items()
+        if any(fnmatchcase(name, pattern) for pattern in kept) or (scope == "backbone" and not name.startswith("backbone."))
+    ]
+
+
+PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
+
+
+def prunable(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Layers that have output channels of their own."""
+    for name, module in network.named_modules():
+        if isinstance(module, PRUNABLE):
+            yield name, module
+
+
+def widths(network: nn.Module) -> dict[str, int]:
+    """Output channels of every layer that has some of its own."""
+    return {name: getattr(layer, "out_channels", None) or layer.out_features for name, layer in prunable(network)}

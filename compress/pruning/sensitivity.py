@@ -1,0 +1,263 @@
+"""Where a model can be cut: every channel group alone, at several ratios, statistics re-estimated, measured.
+
+A fast pass takes the algorithm's loss on a few validation pictures; a full one adds precision, recall and Hmean on the validation split.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compress.checkpoint import Model, example_input, load
+from compress.data.prepare import network_input, resize_for
+from compress.data.split import Split
+from compress.data.training import TrainingSet
+from compress.evaluation.cost import macs, parameters
+from compress.evaluation.detector import Detector, detect, of_model
+from compress.evaluation.icdar import evaluate
+from compress.evaluation.rank import rank_correlation
+from compress.lab import Lab
+from compress.pruning.allocation import least_important, rounded
+from compress.pruning.batch_norm import first_batches, reestimate
+from compress.pruning.choices import Criterion, Scope
+from compress.pruning.criteria import score_channels
+from compress.pruning.groups import Group, find_groups, remove_channels
+from compress.quantization.folding import fold_batch_norms
+from compress.recipe import Recipe
+from compress.training.modes import show_all_maps
+from models.contract import Sample
+
+POINTS = "points.jsonl"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    ratios: shares of a group's channels to remove, increasing, in 0..1. images: validation pictures for Hmean, the first of the split.
+    full: measure Hmean, not the loss alone. loss_images: validation pictures for the loss. batches, batch: training samples, at the
+    size of evaluation, for the statistics of the norms and for criteria that look at the loss.
+    """
+
+    ratios: tuple[float, ...]
+    criterion: Criterion = "taylor"
+    scope: Scope = "model"
+    protect: tuple[str, ...] = ()
+    full: bool = True
+    images: int | None = None
+    loss_images: int = 16
+    batches: int = 3
+    batch: int = 8
+
+
+@dataclass
+class Bench:
+    """A model to be cut, with all that each point needs, made once."""
+
+    model: Model
+    lab: Lab
+    settings: Settings
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        return find_groups(self.model, self.settings.scope, self.settings.protect)
+
+    @cached_property
+    def training_batches(self) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        crop = -(-self.lab.recipe.evaluate.short_side // 32) * 32
+        samples = TrainingSet(self.lab.split("train"), self.model.algorithm.targets, self.lab.recipe.augment, crop, self.lab.recipe.seed)
+        return list(first_batches(samples, self.settings.batch, self.settings.batches, self.lab))
+
+    @cached_property
+    def scores(self) -> dict[str, Tensor]:
+        return score_channels(self.model, self.groups, self.settings.criterion, iter(self.training_batches), self.lab.recipe.seed)
+
+    @cached_property
+    def loss_batches(self) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        split = self.lab.split("val")
+        samples = [split[index] for index in range(min(self.settings.loss_images, len(split)))]
+        return list(evaluation_batches(self.model, samples, self.lab.recipe.evaluate.short_side, self.lab.device))
+
+    @cached_property
+    def pictures(self) -> Split | list[Sample]:
+        split = self.lab.split("val")
+        count = min(self.settings.images or len(split), len(split))
+        return [split[index] for index in range(count)]
+
+
+def evaluation_batches(
+    model: Model, samples: Sequence[Sample], short_side: int, device: torch.device, most: int = 8
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """(images, targets) of whole pictures as at inference, up to `most` of equal size that follow each other in a batch."""
+    algorithm = model.algorithm
+    group: list[Sample] = []
+    for sample in [*samples, None]:
+        resized = None if sample is None else resized_sample(sample, short_side, algorithm.multiple)
+        if group and (resized is None or len(group) == most or resized.image.shape != group[0].image.shape):
+            images = torch.from_numpy(network_input([one.image for one in group], (algorithm.mean, algorithm.std)))
+            made = [algorithm.targets(one) for one in group]
+            targets = {name: torch.from_numpy(np.stack([maps[name] for maps in made])).float().to(device) for name in made[0]}
+            yield images.to(device, memory_format=torch.channels_last), targets
+            group = []
+        if resized is not None:
+            group.append(resized)
+
+
+def resized_sample(sample: Sample, short_side: int, multiple: int) -> Sample:
+    """A sample at the size that the network is shown at inference, its polygons with it."""
+    image = resize_for(sample.image, short_side, multiple)
+    scale = np.array(image.shape[1::-1]) / sample.image.shape[1::-1]
+    return Sample(image, [polygon * scale for polygon in sample.polygons], sample.ignore)
+
+
+def measure_point(bench: Bench, group: str | None, ratio: float) -> dict[str, Any]:
+    """One point of a `sensitivity.json`; with no group, the unpruned model with its statistics as they are."""
+    settings = bench.settings
+    model = copy.deepcopy(bench.model.with_network(bench.model.network))
+    found: dict[str, Any] = {}
+    if group is not None:
+        chosen = next(one for one in bench.groups if one.name == group)
+        left = rounded(chosen.channels * (1 - ratio), chosen.channels, 1)
+        removed = least_important([chosen], bench.scores, {group: left})
+        remove_channels(model, find_groups(model, settings.scope, settings.protect), removed)
+        reestimate(model.network, (images for images, _ in bench.training_batches))
+        found = {"group": group, "ratio": ratio, "channels_left": left}
+    found |= {"loss": map_loss(model, bench.loss_batches), "precision": None, "recall": None, "hmean": None}
+    side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
+    found |= {"params": parameters(model.network), "macs": macs(model.network, (1, 3, side, side))}
+    if settings.full:
+        fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
+        score = hmean_on(bench, model)
+        found |= {"precision": score.precision, "recall": score.recall, "hmean": score.hmean}
+    return found
+
+
+@torch.no_grad()
+def map_loss(model: Model, batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> float:
+    """Mean over the pictures of the algorithm's loss, norms in evaluation mode."""
+    show_all_maps(model.network)
+    losses = [(float(model.algorithm.loss(model.network(images), targets)[0]), len(images)) for images, targets in batches]
+    model.network.eval()
+    return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
+
+
+def hmean_on(bench: Bench, model: Model) -> Any:
+    """Precision, recall and Hmean on the bench's pictures by the recipe's thresholds."""
+    settings = bench.lab.recipe.evaluate
+    plain = of_model(model)
+    detector = Detector(plain.run, plain.algorithm, settings, {}, plain.runtime, plain.precision)
+    return evaluate(
+        (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore)
+        for sample, maps in detect(detector, bench.pictures)
+    )
+
+
+def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, done: Callable[[int, int], None]) -> dict[str, Any]:
+    """All points, as a `sensitivity.json` holds them. Each is written to `folder` as it is measured, and not measured again.
+
+    checkpoint: where `bench.model` was loaded from, for `workers` processes that each load it; with none, or one worker, all is measured
+    here. done: called with how many points there are and are to be.
+    """
+    path = folder / POINTS
+    wanted = [(None, 0.0), *((group.name, ratio) for group in bench.groups for ratio in bench.settings.ratios)]
+    head = {"settings": asdict(bench.settings), "recipe": bench.lab.recipe.model_dump(mode="json", include={"seed", "data", "evaluate"})}
+    head = json.loads(json.dumps(head))
+    known = read_points(path, head)
+    if not known:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(head) + "\n")
+    left = [point for point in wanted if point not in known]
+    done(len(wanted) - len(left), len(wanted))
+    with path.open("a", encoding="utf-8") as file:
+        for place, found in measured(bench, checkpoint, left, workers):
+            known[place] = found
+            file.write(json.dumps({"at": place, **found}) + "\n")
+            file.flush()
+            done(len(known), len(wanted))
+    return summary(bench, [known[place] for place in wanted])
+
+
+def read_points(path: Path, head: dict[str, Any]) -> dict[tuple[str | None, float], dict[str, Any]]:
+    """Points that an earlier call with the same settings has left; a last line that was cut off is not one."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").split("\n")
+    whole = [json.loads(line) for line in lines[:-1]]
+    if not whole or whole[0] != head:
+        return {}
+    if lines[-1]:
+        path.write_text("".join(line + "\n" for line in lines[:-1]), encoding="utf-8")
+    return {tuple(line.pop("at")): line for line in whole[1:]}
+
+
+def measured(
+    bench: Bench, checkpoint: Path | None, places: Sequence[tuple[str | None, float]], workers: int
+) -> Iterator[tuple[tuple[str | None, float], dict[str, Any]]]:
+    """The points at `places`, in the order in which they are ready."""
+    workers = min(workers, len(places))
+    if workers <= 1 or checkpoint is None:
+        for place in places:
+            yield place, measure_point(bench, *place)
+        return
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    arguments = (checkpoint, bench.lab.recipe, bench.settings)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=arguments) as pool:
+        futures = {pool.submit(worker_point, *place): place for place in places}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def start_worker(checkpoint: Path, recipe: Recipe, settings: Settings) -> None:
+    """Load what the points need, once for each process, which computes with one thread."""
+    global bench_of_worker
+    torch.set_num_threads(1)
+    bench_of_worker = open_bench(checkpoint, recipe, settings)
+
+
+def worker_point(group: str | None, ratio: float) -> dict[str, Any]:
+    """:func:`measure_point` in a worker."""
+    return measure_point(bench_of_worker, group, ratio)
+
+
+def open_bench(checkpoint: Path, recipe: Recipe, settings: Settings) -> Bench:
+    """A bench on the CPU for the model in a checkpoint folder."""
+    from compress.training.devices import keep_freed_memory
+
+    keep_freed_memory()
+    lab = Lab(recipe, checkpoint, torch.device("cpu"), lambda _: None, quiet=True)
+    return Bench(load(checkpoint), lab, settings)
+
+
+def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a `sensitivity.json` holds: the unpruned model's figures, the groups, the points, and how well the fast pass predicted."""
+    base, *rest = points
+    settings, evaluation = bench.settings, bench.lab.recipe.evaluate
+    return {
+        "kind": "prune",
+        "split": "val",
+        "images": len(bench.pictures) if settings.full else 0,
+        "loss_images": min(settings.loss_images, len(bench.lab.split("val"))),
+        "short_side": evaluation.short_side,
+        "thresholds": asdict(evaluation.thresholds(bench.model.algorithm)),
+        "criterion": settings.criterion,
+        "seed": bench.lab.recipe.seed,
+        "baseline": base,
+        "groups": [{"name": group.name, "members": list(group.members), "channels": group.channels} for group in bench.groups],
+        "ratios": list(settings.ratios),
+        "points": rest,
+        "rank_correlation": rank_correlation([p["loss"] for p in rest], [-p["hmean"] for p in rest]) if settings.full else None,
+    }

@@ -1,0 +1,169 @@
+"""One prune stage from its settings to a smaller model: score, allocate, cut, put the statistics right, in one step or several."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from compress.checkpoint import Model, save
+from compress.data.training import TrainingSet
+from compress.files import read_json, write_json
+from compress.lab import Lab
+from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
+from compress.pruning.batch_norm import first_batches, reestimate
+from compress.pruning.budget import cost_of, limit, refuse_unreachable, strongest_good, weakest_enough
+from compress.pruning.criteria import score_channels
+from compress.pruning.groups import Group, find_groups, remove_channels
+
+if TYPE_CHECKING:
+    from compress.stages.prune import Prune
+
+BUDGET_TRIES, LATENCY_TRIES, DROP_TRIES = 14, 7, 5
+SENSITIVITY_RATIOS = (0.2, 0.4, 0.6, 0.8)
+
+
+def shrink(model: Model, stage: Prune, lab: Lab) -> Model:
+    """Prune `model` as the stage says, in place unless recovery gives another; leaves checkpoints in `lab.folder` and `lab.folder/raw`."""
+    model.network.to(lab.device)
+    samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, stage.crop, lab.recipe.seed)
+    draw = partial(first_batches, samples, stage.batch, stage.batches, lab)
+    if stage.target is not None and stage.target.kind == "max_hmean_drop":
+        return shrink_within_drop(model, stage, lab, draw)
+    start = None if stage.target is None else cost_of(stage.target, model, lab.recipe.latency)
+    for step in range(1, stage.steps + 1):
+        groups = find_groups(model, stage.scope, stage.protect)
+        scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
+        widths_at = allocate(model, groups, scores, stage, lab, step)
+        if stage.target is None:
+            kept = widths_at(1 - (1 - stage.ratio) ** (1 / stage.steps))
+        else:
+            wanted = start * (limit(stage.target.kind, getattr(stage.target, stage.target.kind), start) / start) ** (step / stage.steps)
+            kept = widths_within(model, stage, groups, scores, widths_at, wanted, lab)
+        remove_channels(model, groups, least_important(groups, scores, kept))
+        if step == stage.steps:
+            save(model, lab.folder / "raw")
+        reestimate(model.network, (images for images, _ in draw()))
+        if step < stage.steps:
+            model = recover(model, stage, lab, f"step{step}")
+            model.network.to(lab.device)
+    save(model, lab.folder)
+    return model
+
+
+def allocate(
+    model: Model, groups: Sequence[Group], scores: Mapping[str, Tensor], stage: Prune, lab: Lab, step: int = 1
+) -> Callable[[float], Widths]:
+    """The stage's allocation as a function of strength alone."""
+    if stage.allocation == "uniform":
+        return lambda strength: uniform(groups, strength, stage.round_to)
+    if stage.allocation == "global":
+        return lambda strength: ranked(groups, scores, strength, stage.round_to, stage.max_ratio)
+    kind = stage.target.kind if stage.target else "params"
+    curves = curves_from(sensitivity_of(model, stage, lab, step), "params" if kind in ("params", "size") else "macs")
+    give = partial(by_sensitivity, groups, curves, round_to=stage.round_to, max_ratio=stage.max_ratio)
+    if stage.target is not None:
+        return give
+    return lambda share: losing_share(give, groups, share)
+
+
+def losing_share(give: Callable[[float], Widths], groups: Sequence[Group], share: float) -> Widths:
+    """The weakest allocation that takes at least `share` of all channels, or the strongest there is."""
+    left = (1 - share) * sum(group.channels for group in groups)
+    strength = weakest_enough(lambda strength: sum(give(strength).values()) <= left, tries=BUDGET_TRIES)
+    return give(1.0 if strength is None else strength)
+
+
+def sensitivity_of(model: Model, stage: Prune, lab: Lab, step: int) -> dict[str, Any]:
+    """The fast sensitivity pass on the model as it is now; kept in the stage's folder, where an interrupted one goes on."""
+    from compress.pruning.sensitivity import Bench, Settings, sweep
+
+    name = "sensitivity" if step == 1 else f"sensitivity_step{step}"
+    known = read_json(lab.folder / f"{name}.json")
+    if known:
+        return known
+    settings = Settings(SENSITIVITY_RATIOS, stage.criterion, stage.scope, stage.protect, full=False)
+    with lab.bar(f"{stage.name}: sensitivity", 1) as bar:
+        found = sweep(Bench(model, lab, settings), None, lab.folder / f"{name}.partial", 1, bar.reach)
+    write_json(lab.folder / f"{name}.json", found)
+    return found
+
+
+def widths_within(
+    model: Model,
+    stage: Prune,
+    groups: Sequence[Group],
+    scores: Mapping[str, Tensor],
+    widths_at: Callable[[float], Widths],
+    wanted: float,
+    lab: Lab,
+) -> Widths:
+    """The weakest allocation whose measured cost is at most `wanted`. Raises CompressError where none is."""
+    costs: dict[tuple[int, ...], float] = {}
+
+    def cost(strength: float) -> float:
+        kept = widths_at(strength)
+        key = tuple(kept.values())
+        if key not in costs:
+            costs[key] = cost_of(stage.target, cut_copy(model, stage, groups, scores, kept), lab.recipe.latency)
+        return costs[key]
+
+    tries = LATENCY_TRIES if stage.target.kind == "latency" else BUDGET_TRIES
+    strength = weakest_enough(lambda strength: cost(strength) <= wanted, tries=tries)
+    if strength is None:
+        refuse_unreachable(stage.target, min(costs.values()))
+    return widths_at(strength)
+
+
+def cut_copy(model: Model, stage: Prune, groups: Sequence[Group], scores: Mapping[str, Tensor], kept: Widths) -> Model:
+    """A copy of the model with so many channels left in each group."""
+    smaller = model.with_network(copy.deepcopy(model.network))
+    remove_channels(smaller, find_groups(smaller, stage.scope, stage.protect), least_important(groups, scores, kept))
+    return smaller
+
+
+def shrink_within_drop(model: Model, stage: Prune, lab: Lab, draw: Callable[[], Any]) -> Model:
+    """The strongest pruning whose validation Hmean, after recovery, is at most the target below the parent's."""
+    parent = lab.evaluate(model, "val").hmean
+    groups = find_groups(model, stage.scope, stage.protect)
+    scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
+    widths_at = allocate(model, groups, scores, stage, lab)
+    tried: list[dict[str, Any]] = []
+
+    def good(strength: float) -> bool:
+        smaller = cut_copy(model, stage, groups, scores, widths_at(strength))
+        name = f"search/{strength:.4f}"
+        save(smaller, lab.folder / name / "raw")
+        reestimate(smaller.network, (images for images, _ in draw()))
+        hmean = lab.evaluate(recover(smaller, stage, lab, name), "val").hmean
+        tried.append({"strength": strength, "val_hmean": hmean, "drop": parent - hmean})
+        return parent - hmean <= stage.target.max_hmean_drop
+
+    strength = strongest_good(good, tries=DROP_TRIES)
+    write_json(lab.folder / "search.json", {"parent_val_hmean": parent, "tried": tried, "strength": strength})
+    if strength is None:
+        refuse_unreachable(stage.target, min(entry["drop"] for entry in tried))
+    return keep_found(lab, f"search/{strength:.4f}")
+
+
+def keep_found(lab: Lab, name: str) -> Model:
+    """The recovered model of the chosen strength as the stage's own."""
+    from compress.checkpoint import load
+
+    found = load(lab.folder / name)
+    save(load(lab.folder / name / "raw"), lab.folder / "raw")
+    save(found, lab.folder)
+    return found
+
+
+def recover(model: Model, stage: Prune, lab: Lab, name: str) -> Model:
+    """Train by the algorithm's own loss and the stage's `recover`, in a folder of its own, where an interrupted recovery goes on."""
+    from compress.training.loop import fit
+
+    def objective(network, images, targets):
+        return model.algorithm.loss(network(images), targets)
+
+    return fit(model, objective, stage.recover, lab, label=f"{stage.name}/{name}", folder=lab.folder / name)

@@ -1,0 +1,85 @@
+"""As few layers in float as an allowed loss of Hmean needs: the most sensitive first, how many by bisection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from compress.checkpoint import Model
+from compress.errors import CompressError
+from compress.files import read_json, write_json
+from compress.lab import Lab
+from compress.quantization.nncf_torch import config_json
+from compress.quantization.sensitivity import by_loss
+
+FILE = "accuracy_control.json"
+
+
+def control_accuracy(
+    model: Model, lab: Lab, quantized: Callable[[Sequence[str]], nn.Module], order: Callable[[], Sequence[str]], max_hmean_drop: float
+) -> dict[str, Any]:
+    """Find the fewest layers to keep float so that Hmean on validation is at most `max_hmean_drop` (0..1) below the float `model`'s.
+
+    Bisection takes it that more float layers do not lower Hmean; where they do, the answer still keeps the drop, but may not be the
+    fewest. At least one layer is in integers.
+
+    quantized: names of layers that stay float -> the calibrated network. order: all layers, the most sensitive first; asked for only
+    where not all of them can be in integers.
+    Returns, and leaves in `accuracy_control.json` after every trial: `max_hmean_drop`, `float_hmean`, `tried` (each the number of
+    layers `kept_float` and the `hmean`), and of the answer `kept_float` (names) and `hmean`. A run that was cut off tries nothing twice.
+    Raises CompressError, with the best that was reached, where no number of layers will do.
+    """
+    path = lab.folder / FILE
+    report = read_json(path) or {"max_hmean_drop": max_hmean_drop, "split": "val", "tried": [], "kept_float": None, "hmean": None}
+    if "float_hmean" not in report:
+        model.network.to(lab.device)
+        report["float_hmean"] = lab.evaluate(model, "val").hmean
+        model.network.cpu()
+        write_json(path, report)
+
+    def hmean(kept: Sequence[str]) -> float:
+        tried = {trial["kept_float"]: trial["hmean"] for trial in report["tried"]}
+        if len(kept) not in tried:
+            network = quantized(kept)
+            candidate = model.with_network(network.to(lab.device), config_json(network))
+            report["tried"].append({"kept_float": len(kept), "hmean": lab.evaluate(candidate, "val").hmean})
+            write_json(path, report)
+            return report["tried"][-1]["hmean"]
+        return tried[len(kept)]
+
+    def good(kept: Sequence[str]) -> bool:
+        return report["float_hmean"] - hmean(kept) <= max_hmean_drop + 1e-9  # a drop of as many words is a drop of as much
+
+    names: Sequence[str] = ()
+    fewest = 0
+    if not good(()):
+        names = order()
+        fewest = bisect(lambda count: good(names[:count]), len(names) - 1)
+        if fewest is None:
+            best = max(report["tried"], key=lambda trial: trial["hmean"])
+            raise CompressError(
+                f"max_hmean_drop {max_hmean_drop} cannot be kept: of Hmean {report['float_hmean']:.4f} on validation in float, the best of "
+                f"the quantized models keeps {best['hmean']:.4f}, with {best['kept_float']} of {len(names)} layers float; allow a larger "
+                "drop, or calibrate with other `ranges`."
+            )
+    report |= {"kept_float": list(names[:fewest]), "hmean": hmean(names[:fewest])}
+    write_json(path, report)
+    return report
+
+
+def bisect(good: Callable[[int], bool], most: int) -> int | None:
+    """The least of 1..most that is good, if those from it on all are and 0 is not; None if `most` itself is not, or is 0."""
+    if most == 0 or not good(most):
+        return None
+    bad, fine = 0, most
+    while fine - bad > 1:
+        middle = (bad + fine) // 2
+        bad, fine = (bad, middle) if good(middle) else (middle, fine)
+    return fine
+
+
+def sensitive_first(report: dict[str, Any]) -> list[str]:
+    """Names of the layers of a sensitivity report, the most sensitive first."""
+    return [point["layer"] for point in by_loss(report["points"])]

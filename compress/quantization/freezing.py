@@ -1,0 +1,29 @@
+"""What stops learning late in quantization-aware training, so that the weights settle on a grid that no longer moves."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from compress.quantization.folding import BatchNorm
+from compress.quantization.nncf_torch import quantizers
+
+
+def hold_norms(network: nn.Module) -> None:
+    """Let batch norms that could not be folded use and keep their running statistics; scale and shift learn on.
+
+    Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference", section 3.2.2. Lasts until the network is
+    next put in training mode.
+    """
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.eval()
+
+
+def hold_ranges(network: nn.Module) -> None:
+    """Take the gradients of all quantizers' ranges away, so that the optimiser, whatever its momentum and decay, passes them over.
+
+    Ranges that need no gradient would do the same for one process, but several wait for the gradient of every parameter.
+    """
+    for quantizer in quantizers(network).values():
+        for parameter in quantizer.parameters():
+            parameter.grad = None

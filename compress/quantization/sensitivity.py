@@ -1,0 +1,162 @@
+"""Which layers suffer from integers: each is quantized alone, all others computing in float.
+
+All quantizers are put in and calibrated once; for each layer its own are switched on. The pass over all layers compares maps with the
+float network's; for the layers that it finds most sensitive the Hmean is measured too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.checkpoint import Model, example_input
+from compress.data.split import Split
+from compress.errors import CompressError
+from compress.evaluation.detector import Detector, Maps, detect, of_model
+from compress.evaluation.icdar import Score, evaluate
+from compress.evaluation.rank import rank_correlation
+from compress.files import read_json, write_json
+from compress.lab import Lab
+from compress.quantization.calibration import calibration_batches
+from compress.quantization.nncf_torch import enable_only, layer_quantizers, quantize
+from compress.quantization.settings import Quantizers
+from compress.recipe import fingerprint
+from models.contract import Sample
+
+FILE = "sensitivity_quantize.json"
+
+
+def quantization_sensitivity(
+    model: Model,
+    lab: Lab,
+    *,
+    artefact: str = "",
+    split: str = "val",
+    images: int = 60,
+    top: int = 8,
+    calibration: int = 64,
+    keep_float: Sequence[str] = (),
+    settings: Quantizers | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Measure each layer of a float `model` quantized alone: its weight, and the activation that it reads.
+
+    A point's `loss` is the mean absolute difference of the exported maps from the float network's, so the baseline's is 0; `precision`,
+    `recall` and `hmean` are measured for the `top` layers of greatest loss and None for the others. `rank_correlation` is Spearman's
+    between loss and drop of Hmean over the layers that have both; None where fewer than three have, or where either never varies.
+
+    artefact: what `model` was loaded from, to be written down. images: how many pictures, spread evenly over the split.
+    calibration, keep_float, settings: as in stage `quantize`; biases are not corrected, since that depends on all layers together.
+    folder: where `sensitivity_quantize.json` is written, after every point; the lab's unless given. A run that was cut off goes on
+    from its points.
+    Raises CompressError for a quantized model, a pattern that matches no layer, or a split without pictures.
+    """
+    if model.quantization:
+        raise CompressError(f"The sensitivity to quantization is that of a float model, and {artefact or 'this one'} is quantized already.")
+    path = (folder or lab.folder) / FILE
+    samples = spread(lab.split(split), images)
+    settings = (settings or Quantizers()).model_copy(update={"bias_correction": False})
+    example = example_input(model)
+    pictures = calibration_batches(model, lab, calibration)
+    network = quantize(model.network.cpu(), pictures, example, (*model.algorithm.map_layers, *keep_float), settings)
+    layers = layer_quantizers(network, example)
+    detector = replace(of_model(model.with_network(network.to(lab.device))), evaluate=lab.recipe.evaluate)
+    report = begin(path, model, lab, artefact, split, len(samples), key_of(model, lab, split, calibration, keep_float, settings))
+    with lab.bar("sensitivity to quantization", (1 + len(layers)) * len(samples)) as bar:
+
+        def maps_with(layer: str | None) -> list[Maps]:
+            enable_only(network, layers[layer] if layer else ())
+            return [maps for _, maps in detect(detector, samples, bar.advance)]
+
+        plain = maps_with(None)
+        report["baseline"] = {"loss": 0.0, **figures(score(detector, samples, plain))}
+        known = {point["layer"]: point for point in report["points"]}
+        for layer in layers:
+            if layer not in known:
+                known[layer] = {
+                    "layer": layer,
+                    "loss": difference(maps_with(layer), plain),
+                    "precision": None,
+                    "recall": None,
+                    "hmean": None,
+                }
+                report["points"] = [known[name] for name in layers if name in known]
+                write_json(path, report)
+        for point in by_loss(report["points"])[:top]:
+            if point["hmean"] is None:
+                point |= figures(score(detector, samples, maps_with(point["layer"])))
+                write_json(path, report)
+    measured = [point for point in report["points"] if point["hmean"] is not None]
+    drops = [report["baseline"]["hmean"] - point["hmean"] for point in measured]
+    report["rank_correlation"] = rank_correlation([point["loss"] for point in measured], drops)
+    write_json(path, report)
+    return report
+
+
+def begin(path: Path, model: Model, lab: Lab, artefact: str, split: str, images: int, key: str) -> dict[str, Any]:
+    """The report with the points measured so far under the same key, or with none."""
+    evaluation = lab.recipe.evaluate
+    known = read_json(path) or {}
+    return {
+        "kind": "quantize",
+        "key": key,
+        "artefact": artefact,
+        "split": split,
+        "images": images,
+        "short_side": evaluation.short_side,
+        "thresholds": asdict(evaluation.thresholds(model.algorithm)),
+        "seed": lab.recipe.seed,
+        "baseline": None,
+        "points": known["points"] if known.get("key") == key else [],
+        "rank_correlation": None,
+    }
+
+
+def key_of(model: Model, lab: Lab, split: str, calibration: int, keep_float: Sequence[str], settings: Quantizers) -> str:
+    """sha256 over all that decides a point."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return fingerprint(
+        {
+            "weights": digest.hexdigest(),
+            "data": [lab.split(name).fingerprint() for name in ("train", split)],
+            "evaluate": lab.recipe.evaluate.model_dump(mode="json"),
+            "quantizers": [settings.model_dump(mode="json", include=set(Quantizers.model_fields)), calibration, list(keep_float)],
+        }
+    )
+
+
+def spread(split: Split, count: int) -> list[Sample]:
+    """Up to `count` pictures, evenly over a split."""
+    if len(split) == 0:
+        raise CompressError(f"The {split.name} split holds no pictures to measure the sensitivity on.")
+    return [split[int(index)] for index in np.linspace(0, len(split) - 1, min(count, len(split))).round()]
+
+
+def difference(given: Sequence[Maps], expected: Sequence[Maps]) -> float:
+    """Mean over pictures and maps of the mean absolute difference."""
+    pairs = [(maps[name], values) for maps, wanted in zip(given, expected, strict=True) for name, values in wanted.items()]
+    return float(np.mean([np.abs(mine - theirs).mean(dtype=np.float64) for mine, theirs in pairs]))
+
+
+def score(detector: Detector, samples: Sequence[Sample], maps: Sequence[Maps]) -> Score:
+    """Precision, recall and Hmean of maps that are at hand."""
+    found = [detector.decode(seen, sample.image.shape[:2], detector.evaluate) for seen, sample in zip(maps, samples, strict=True)]
+    return evaluate((detections.polygons, sample.polygons, sample.ignore) for detections, sample in zip(found, samples, strict=True))
+
+
+def figures(found: Score) -> dict[str, float]:
+    """The three figures of a score."""
+    return {"precision": found.precision, "recall": found.recall, "hmean": found.hmean}
+
+
+def by_loss(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Points, the most sensitive layer first."""
+    return sorted(points, key=lambda point: -point["loss"])

@@ -1,0 +1,36 @@
+"""The keys that say what quantizers are like; those of stage `quantize`, and of the passes that try quantizers out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from compress.errors import CompressError
+
+
+class Quantizers(BaseModel):
+    """What quantizers are put in and how their ranges are chosen.
+
+    per_channel: weights have one scale for each output channel, else one for the whole tensor; activations always have one.
+    activations: `symmetric` around zero (unsigned where nothing is negative), or `asymmetric`, with a zero point.
+    ranges: how an activation's range comes from the calibration pictures: `mean_min_max`, the means of each picture's extremes;
+    `min_max`, the extremes of all; `percentile`, the means of each picture's `percentile` and of its counterpart below; `histogram`,
+    the range of least squared rounding error on a histogram of all values. A weight's range is always that of its values.
+    percentile: of `ranges: percentile`.
+    bias_correction: shift each bias by the mean error that its layer's rounding makes on the calibration pictures.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per_channel: bool = True
+    activations: Literal["symmetric", "asymmetric"] = "symmetric"
+    ranges: Literal["mean_min_max", "min_max", "percentile", "histogram"] = "mean_min_max"
+    percentile: float = Field(99.99, gt=50, lt=100)
+    bias_correction: bool = True
+
+    def check_quantizers(self) -> None:
+        """Raises CompressError for a `percentile` that nothing would read."""
+        unread = self.ranges != "percentile" and self.percentile != type(self).model_fields["percentile"].default
+        if unread:
+            raise CompressError(f"percentile: {self.percentile} has no effect with ranges: {self.ranges}; set ranges: percentile.")

@@ -1,0 +1,130 @@
+"""An experiment's folder as plain data. What is not there is left out; only a folder without a ledger is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress import ledger
+from compress.errors import CompressError
+from compress.files import read_json, read_lines
+from compress.ledger import Row
+
+SENSITIVITY = ("sensitivity.json", "sensitivity_quantize.json")
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """What one stage left beside its weights.
+
+    parent: the stage that it started from. manifest: its manifest.json, empty where there is none.
+    curves: what was trained, `int8` or `int8/control`, -> its metrics, one mapping an epoch.
+    channels: layer -> output channels before and after pruning; empty for any other stage.
+    """
+
+    name: str
+    kind: str
+    parent: str | None
+    key: str
+    seconds: float
+    manifest: dict[str, Any]
+    curves: dict[str, list[dict[str, Any]]]
+    channels: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment. name: unlike that of any other in the report. recipe: the resolved recipe's text, empty where there is none.
+
+    sensitivity: where it lies in the folder -> the content of a `sensitivity.json` or `sensitivity_quantize.json`.
+    """
+
+    name: str
+    folder: Path
+    rows: list[Row]
+    recipe: str
+    stages: list[StageFacts]
+    sensitivity: dict[str, dict[str, Any]]
+
+
+def collect(folders: Sequence[Path]) -> list[Experiment]:
+    """The experiments in `folders`.
+
+    Raises CompressError for a folder that has no ledger, or one without rows.
+    """
+    names = distinct_names(folders)
+    return [collect_one(folder, name) for folder, name in zip(folders, names, strict=True)]
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The last part of each path, with as many parts before it as tell it from the others."""
+    paths = [folder.resolve().parts for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise CompressError("The same experiment is named twice; name each once.")
+    depth = 1
+    while len({path[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return ["/".join(path[-depth:]) for path in paths]
+
+
+def collect_one(folder: Path, name: str) -> Experiment:
+    """One experiment, under the name that the report calls it by."""
+    rows = ledger.read(folder)
+    if not rows:
+        raise CompressError(f"The ledger of {folder} has no rows yet; let its first stage finish.")
+    recipe = folder / "recipe.yml"
+    stages = list(dict.fromkeys(stage_name(row) for row in rows))
+    return Experiment(
+        name=name,
+        folder=folder,
+        rows=rows,
+        recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
+        stages=[stage_facts(folder, stage, next(row for row in rows if stage_name(row) == stage)) for stage in stages],
+        sensitivity=sensitivity(folder),
+    )
+
+
+def stage_name(row: Row) -> str:
+    """The stage that a row's artefact belongs to: `int8` of `int8/ptq`."""
+    return row.stage.partition("/")[0]
+
+
+def stage_facts(experiment: Path, name: str, row: Row) -> StageFacts:
+    """One stage, from its first row and its folder."""
+    folder = experiment / name
+    return StageFacts(
+        name=name,
+        kind=row.kind,
+        parent=row.parent,
+        key=row.key,
+        seconds=row.seconds,
+        manifest=read_json(folder / "manifest.json") or {},
+        curves=curves(folder, name),
+        channels={layer: (before, after) for layer, (before, after) in (read_json(folder / "channels.json") or {}).items()},
+    )
+
+
+def curves(folder: Path, name: str) -> dict[str, list[dict[str, Any]]]:
+    """The metrics of everything that a stage trained: itself, and a control below it."""
+    files = sorted(folder.rglob("metrics.jsonl"), key=lambda path: len(path.parts))
+    return {"/".join((name, *path.relative_to(folder).parts[:-1])): read_metrics(path) for path in files}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """One mapping an epoch."""
+    try:
+        return read_lines(path)
+    except ValueError:
+        raise CompressError(f"{path} is damaged: one of its lines is not JSON; restore it, or run its stage again.") from None
+
+
+def sensitivity(folder: Path) -> dict[str, dict[str, Any]]:
+    """Sensitivities in the experiment's folder and in its stages' folders."""
+    paths = [path for name in SENSITIVITY for path in (folder / name, *sorted(folder.glob(f"*/{name}"))) if path.exists()]
+    found = {str(path.relative_to(folder)): read_json(path) for path in paths}
+    for path, data in found.items():
+        if not isinstance(data, dict) or not {"kind", "points", "baseline"} <= data.keys():
+            raise CompressError(f"{folder / path} is damaged: it is no sensitivity; measure it again, or remove it.")
+    return found

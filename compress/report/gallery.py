@@ -1,0 +1,151 @@
+"""Which figures an experiment calls for, and what each of them says in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from compress.ledger import Row
+from compress.report import plots
+from compress.report.collect import Experiment
+from compress.report.findings import distinct, front, timings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure. name: of its files. alt: what it shows, for those who do not see it. caption: what to know when reading it."""
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str = ""
+
+
+def file_name(*parts: str) -> str:
+    """Parts of a name as one that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(parts)).strip("-.")
+
+
+def front_plots(experiments: Sequence[Experiment]) -> list[Plot]:
+    """Hmean against size, and against latency."""
+    rows = [(experiment, row) for experiment in experiments for row in distinct(experiment.rows)]
+    several = len(experiments) > 1
+
+    def point(experiment: Experiment, row: Row, cost: float, series: str) -> plots.Point:
+        return plots.Point(row.stage, cost, row.hmean, series, experiment.name if several else series)
+
+    sizes = [point(experiment, row, row.bytes / 1e6, row.runtime) for experiment, row in rows if row.bytes > 0]
+    times = [point(experiment, row, median, name) for experiment, row in rows for name, median in timings(row).items() if median > 0]
+    settings = sorted({latency_settings(row) for _, row in rows if row.latency_ms})
+    wanted = [
+        ("hmean_size", sizes, "size of the weights on disk (MB)", ""),
+        ("hmean_latency", times, "latency, median (ms)", "Latency of " + "; ".join(settings) + ". Fake-quantized networks are left out."),
+    ]
+    everywhere = [*sizes, *times]
+    return [
+        front_plot(name, points, cost, everywhere, caption) for name, points, cost, caption in wanted if any(p.hmean > 0 for p in points)
+    ]
+
+
+def latency_settings(row: Row) -> str:
+    """What a row was timed on."""
+    values = next(iter(row.latency_ms.values()))
+    return f"{'x'.join(map(str, values['input']))} input, {values['threads']} thread{'s' * (values['threads'] != 1)}"
+
+
+def front_plot(name: str, points: list[plots.Point], cost: str, everywhere: list[plots.Point], caption: str) -> Plot:
+    """One plot of Hmean against a cost."""
+    shown = plots.above_half(points)
+    best = [shown[index] for index in front([(point.cost, point.hmean) for point in shown])]
+    listed = "; ".join(f"{named(point)} {point.cost:.3g}, Hmean {100 * point.hmean:.2f} %" for point in best)
+    low = [point.label for point in points if point not in shown]
+    left_out = f" Below half of the best Hmean, not drawn: {', '.join(dict.fromkeys(low))}." if low else ""
+    alt = f"Hmean against {cost}. On the Pareto front, from the least cost on: {listed}."
+    return Plot(name, plots.pareto(points, cost, everywhere), alt, f"Dashed and bold: the Pareto front. {caption}{left_out}".strip())
+
+
+def named(point: plots.Point) -> str:
+    """A point's name with all that tells it from others of that name."""
+    return f"{point.group}: {point.label} ({point.series})" if point.group != point.series else f"{point.label} ({point.series})"
+
+
+def training_plots(experiment: Experiment) -> list[Plot]:
+    """Loss and validation figures of everything that was trained."""
+    return [
+        Plot(file_name(experiment.name, "training", name), plots.training_curves(name, entries), training_text(name, entries))
+        for stage in experiment.stages
+        for name, entries in stage.curves.items()
+        if entries
+    ]
+
+
+def training_text(name: str, entries: Sequence[dict[str, Any]]) -> str:
+    """A training in words."""
+    text = f"Training of {name}: {len(entries)} epochs, loss from {entries[0]['loss']:.3g} to {entries[-1]['loss']:.3g}."
+    evaluated = [entry for entry in entries if entry.get("val_hmean") is not None]
+    if not evaluated:
+        return text
+    best, last = max(evaluated, key=lambda entry: entry["val_hmean"]), evaluated[-1]
+    return (
+        f"{text} Validation Hmean: best {100 * best['val_hmean']:.2f} % in epoch {best['epoch']}, "
+        f"last {100 * last['val_hmean']:.2f} % in epoch {last['epoch']}."
+    )
+
+
+def channel_plots(experiment: Experiment) -> list[Plot]:
+    """Channels of every layer before and after each pruning."""
+    return [
+        Plot(
+            file_name(experiment.name, "channels", stage.name),
+            plots.channel_bars(stage.name, stage.channels),
+            f"Output channels of {len(stage.channels)} layers: {sum(old for old, _ in stage.channels.values())} before, "
+            f"{sum(new for _, new in stage.channels.values())} after {stage.name}.",
+        )
+        for stage in experiment.stages
+        if stage.channels
+    ]
+
+
+def sensitivity_plots(experiment: Experiment) -> list[Plot]:
+    """Every sensitivity that lies in the experiment, as its kind is drawn."""
+    found = []
+    for path, data in experiment.sensitivity.items():
+        if not data["points"]:
+            continue
+        name = file_name(experiment.name, path.removesuffix(".json"))
+        caption = sensitivity_caption(data, path)
+        if data["kind"] == "quantize":
+            found.append(Plot(name, plots.quantization_bars(data), worst(data, "layer"), caption))
+        else:
+            found.append(Plot(f"{name}_heatmap", plots.sensitivity_heatmap(data), worst(data, "group"), caption))
+            found.append(Plot(f"{name}_curves", plots.sensitivity_curves(data), worst(data, "group")))
+    return found
+
+
+def sensitivity_caption(data: dict[str, Any], path: str) -> str:
+    """What a sensitivity was measured on."""
+    facts = [
+        f"{path}: {data.get('artefact', 'the network')} on {data.get('images', '?')} {data.get('split', '')} pictures",
+        f"short side {data['short_side']} pixels" if "short_side" in data else "",
+        f"criterion {data['criterion']}" if data.get("criterion") else "",
+        f"rank correlation of loss and Hmean {data['rank_correlation']:.2f}" if data.get("rank_correlation") is not None else "",
+    ]
+    return ", ".join(fact for fact in facts if fact) + "."
+
+
+def worst(data: dict[str, Any], key: str) -> str:
+    """A sensitivity in words: its three dearest points."""
+    costs, what = plots.damage(data)
+    order = sorted(range(len(costs)), key=lambda index: -costs[index])[:3]
+    points = [(data["points"][index], costs[index]) for index in order]
+    told = "; ".join(f"{point[key]}{ratio_text(point)}: {cost:.3g}" for point, cost in points)
+    return f"Sensitivity, {what}. The worst: {told}."
+
+
+def ratio_text(point: dict[str, Any]) -> str:
+    return f" with {100 * point['ratio']:g} % removed" if "ratio" in point else ""

@@ -1,0 +1,376 @@
+"""Figures: plain data in, a matplotlib `Figure` out. Nothing here keeps state, opens a window, or reads a file.
+
+Colours are told apart by every kind of colour vision, and have a contrast of 3 to 1 to a white and to a black page; a marker or a dash
+says the same again.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from compress.errors import CompressError
+from compress.report.findings import front
+
+BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY = "#2b83c6", "#d55e00", "#009e73", "#b565a7", "#b8860b", "#808080"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY)
+MARKERS = "os^DvPX*<>hp"
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+WIDTH = 5.2  # inches: on a phone the text is still legible
+INK, RULE = "#1d2127", "#c9ced7"
+# Dates and random names out of the files: equal data give equal bytes.
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlesize": 10,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "compress",
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One artefact on a plot of Hmean against cost. hmean: 0..1. series: what its marker stands for. group: what its colour stands for."""
+
+    label: str
+    cost: float
+    hmean: float
+    series: str
+    group: str
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of so many inches, and its (rows, columns) axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def laid_out(figure: Figure) -> Figure:
+    """The figure with everything in its final place, so that it is arranged once and not at each writing."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def plain(text: object) -> str:
+    """Text as it is: matplotlib would read what stands between two dollars as a formula."""
+    return str(text).replace("$", r"\$")
+
+
+def percent(value: float, _position: int = 0) -> str:
+    return f"{100 * value:g}"
+
+
+def number(value: float, _position: int = 0) -> str:
+    return f"{value:g}"
+
+
+@rc_context(STYLE)
+def pareto(points: Sequence[Point], cost: str, everywhere: Sequence[Point] = ()) -> Figure:
+    """Hmean (%) against a cost on a logarithmic axis, with the Pareto front over all points.
+
+    cost: what the cost is, and its unit. everywhere: the points of all plots whose markers and colours should agree.
+    Points below half of the best Hmean are left out, which the axis would otherwise be spent on.
+    """
+    shown = above_half(points)
+    figure, axes = new_figure(WIDTH, 4.0)
+    ax = axes[0, 0]
+    best = front([(point.cost, point.hmean) for point in shown])
+    ax.plot([shown[i].cost for i in best], [shown[i].hmean for i in best], color=GREY, lw=1, ls="--", drawstyle="steps-post")
+    series, groups = (list(dict.fromkeys(getattr(point, name) for point in everywhere or points)) for name in ("series", "group"))
+    for key in dict.fromkeys((point.series, point.group) for point in shown):
+        marker, colour = MARKERS[series.index(key[0]) % len(MARKERS)], COLOURS[groups.index(key[1]) % len(COLOURS)]
+        chosen = [point for point in shown if (point.series, point.group) == key]
+        label = key[0] if key[0] == key[1] else f"{key[1]}: {key[0]}"
+        ax.plot([p.cost for p in chosen], [p.hmean for p in chosen], marker, color=colour, ms=7, mec="white", mew=0.6, label=plain(label))
+    ax.set(xlabel=f"{cost}, logarithmic", ylabel="Hmean (%)")
+    logarithmic(ax, [point.cost for point in shown])
+    ax.yaxis.set_major_formatter(FuncFormatter(percent))
+    ax.margins(x=0.12, y=0.12)
+    figure.legend(loc="outside lower center", ncols=2)
+    laid_out(figure)
+    label_points(figure, ax, [*(shown[i] for i in best), *(point for i, point in enumerate(shown) if i not in best)], len(best))
+    return figure
+
+
+def above_half(points: Sequence[Point]) -> list[Point]:
+    """The points with at least half of the best Hmean."""
+    best = max((point.hmean for point in points), default=0.0)
+    return [point for point in points if 2 * point.hmean >= best]
+
+
+def logarithmic(ax: Axes, values: Sequence[float]) -> None:
+    """A logarithmic x axis with plain numbers, enough of them on a short one."""
+    ax.set_xscale("log")
+    decades = math.log10(max(values) / min(values)) if values and min(values) > 0 else 1.0
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,), numticks=12))
+    ax.xaxis.set_major_formatter(FuncFormatter(number))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def label_points(figure: Figure, ax: Axes, points: Sequence[Point], must: int) -> None:
+    """Name points where the name covers no other; the first `must` of them, those of the front, get a name in any case."""
+    renderer = figure.canvas.get_renderer()
+    positions = [ax.transData.transform((point.cost, point.hmean)) for point in points]
+    taken = [box_around(position, 4) for position in positions]
+    frame = ax.get_window_extent(renderer)
+    places = [(7, 4), (7, -10), (-7, 4), (-7, -10), (0, 9), (0, -15), (9, 14), (-9, 14), (9, -20), (-9, -20)]
+    for index, point in enumerate(points):
+        for attempt, (dx, dy) in enumerate(places):
+            side = "left" if dx > 0 else "right" if dx < 0 else "center"
+            bold = "bold" if index < must else "normal"
+            text = ax.annotate(plain(point.label), (point.cost, point.hmean), (dx, dy), textcoords="offset points", ha=side, weight=bold)
+            text.set_fontsize(8)
+            box = text.get_window_extent(renderer)
+            inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 + 4 and box.y0 >= frame.y0 and box.y1 <= frame.y1 + 8
+            if (inside and not any(overlap(box.extents, other) for other in taken)) or (index < must and attempt == len(places) - 1):
+                taken.append(tuple(box.extents))
+                break
+            text.remove()
+
+
+def box_around(position: Sequence[float], radius: float) -> tuple[float, float, float, float]:
+    x, y = position
+    return x - radius, y - radius, x + radius, y + radius
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two boxes, as left, bottom, right and top, share an area."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+LOSS_TOTAL, NOT_PARTS = "loss", {"epoch", "lr", "loss"}
+
+
+@rc_context(STYLE)
+def training_curves(name: str, entries: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and its parts above, validation precision, recall and Hmean below, an epoch a step; the best and the last epoch are marked.
+
+    entries: one mapping an epoch with `epoch`, `lr`, `loss`, the loss's parts, and `val_precision`, `val_recall`, `val_hmean` where it
+    was evaluated.
+    """
+    figure, axes = new_figure(WIDTH, 4.8, rows=2, sharex=True, height_ratios=(1, 1.15))
+    figure.suptitle(plain(name), fontsize=10)
+    loss, score = axes[:, 0]
+    parts = [key for key in dict.fromkeys(key for entry in entries for key in entry) if key not in NOT_PARTS and not key.startswith("val_")]
+    for index, key in enumerate([LOSS_TOTAL, *parts]):
+        curve(loss, entries, key, index, "whole loss" if key == LOSS_TOTAL else key)
+    loss.set(ylabel="loss")
+    loss.set_ylim(bottom=0)
+    loss.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    for index, key in enumerate(("val_hmean", "val_precision", "val_recall")):
+        curve(score, entries, key, index, {"val_hmean": "Hmean", "val_precision": "precision", "val_recall": "recall"}[key])
+    evaluated = [entry for entry in entries if entry.get("val_hmean") is not None]
+    if evaluated:
+        best, last = max(evaluated, key=lambda entry: entry["val_hmean"]), evaluated[-1]
+        mark(score, best, "*", VERMILION, 13, f"best: epoch {best['epoch']}, {100 * best['val_hmean']:.2f} %")
+        mark(score, last, "s", INK, 9, f"last: epoch {last['epoch']}, {100 * last['val_hmean']:.2f} %")
+    score.set(ylabel="on validation (%)", xlabel="epoch (passes over the training pictures)")
+    score.yaxis.set_major_formatter(FuncFormatter(percent))
+    score.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    score.margins(y=0.12)
+    handles, labels = score.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return laid_out(figure)
+
+
+def curve(ax: Axes, entries: Sequence[Mapping[str, float]], key: str, index: int, label: str) -> None:
+    """One quantity over the epochs that have it; dots where there are few."""
+    known = [(entry["epoch"], entry[key]) for entry in entries if entry.get(key) is not None]
+    if not known:
+        return
+    dots = MARKERS[index % len(MARKERS)] if len(known) <= 20 else ""
+    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+    ax.plot(*zip(*known, strict=True), color=colour, ls=dash, marker=dots, ms=4, lw=1.6, label=plain(label))
+
+
+def mark(ax: Axes, entry: Mapping[str, float], marker: str, colour: str, size: float, label: str) -> None:
+    """One epoch, ringed."""
+    ax.plot(entry["epoch"], entry["val_hmean"], marker, mfc="none", mec=colour, mew=1.5, ms=size, label=label, ls="none")
+
+
+@rc_context(STYLE)
+def channel_bars(name: str, channels: Mapping[str, tuple[int, int]]) -> Figure:
+    """Output channels of every layer before (light) and after pruning (dark), in the network's order from the top.
+
+    channels: layer -> (before, after).
+    """
+    figure, axes = new_figure(WIDTH, 1.2 + 0.2 * len(channels))
+    ax = axes[0, 0]
+    places = np.arange(len(channels))
+    before, after = (np.array([pair[i] for pair in channels.values()], float) for i in (0, 1))
+    ax.barh(places, before, 0.78, color=RULE, edgecolor=GREY, lw=0.5, label="before")
+    ax.barh(places, after, 0.78, color=BLUE, label="after")
+    for place, (old, new) in enumerate(channels.values()):
+        text = f"{new} of {old}" if new != old else f"{old}, untouched"
+        ax.annotate(text, (old, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
+    layer_axis(ax, list(channels))
+    ax.set(xlabel="output channels", title=plain(f"{name}: {int(after.sum())} of {int(before.sum())} channels"))
+    ax.set_xlim(0, 1.3 * max(before, default=1))
+    figure.legend(loc="outside lower center", ncols=2)
+    return laid_out(figure)
+
+
+def layer_axis(ax: Axes, layers: Sequence[str]) -> None:
+    """The names of layers down the y axis, one a bar or a row, each around a whole number."""
+    ax.set_yticks(np.arange(len(layers)), [plain(short(layer)) for layer in layers], fontsize=7.5)
+    ax.set_ylim(len(layers) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.tick_params("y", length=0)
+
+
+def short(layer: str) -> str:
+    """A layer's name, its middle left out where it is very long."""
+    return layer if len(layer) <= 40 else layer[:16] + "…" + layer[-23:]
+
+
+def damage(data: Mapping[str, Any]) -> tuple[list[float], str]:
+    """What each point of a sensitivity costs against the baseline, and its name with its unit: Hmean where all have it, else loss."""
+    base, points = data["baseline"], data["points"]
+    if points and all(point.get("hmean") is not None for point in points):
+        return [100 * (base["hmean"] - point["hmean"]) for point in points], "Hmean lost (points)"
+    return [point["loss"] - base["loss"] for point in points], "loss gained"
+
+
+@rc_context(STYLE)
+def sensitivity_heatmap(data: Mapping[str, Any]) -> Figure:
+    """What pruning one group of layers alone costs: groups down, ratios across, the figure in each cell.
+
+    data: a `sensitivity.json` of kind `prune`: `baseline`, `groups`, `ratios` and `points`. Raises CompressError for one without points.
+    """
+    groups, ratios = axes_of(data)
+    costs, what = damage(data)
+    table = np.full((len(groups), len(ratios)), np.nan)
+    for point, cost in zip(data["points"], costs, strict=True):
+        table[groups.index(point["group"]), ratios.index(point["ratio"])] = cost
+    figure, axes = new_figure(WIDTH, 1.6 + 0.21 * len(groups))
+    ax = axes[0, 0]
+    ax.grid(False)
+    low, high = min(0.0, float(np.nanmin(table))), max(float(np.nanmax(table)), 1e-9)
+    edges = [np.arange(size + 1) - 0.5 for size in table.shape[::-1]]
+    drawn = ax.pcolormesh(*edges, np.ma.masked_invalid(table), cmap="cividis", vmin=low, vmax=high, edgecolors="white", linewidth=0.5)
+    for (down, across), cost in np.ndenumerate(table):
+        if np.isfinite(cost):
+            colour = "white" if (cost - low) < 0.55 * (high - low) else "black"
+            ax.text(
+                across,
+                down,
+                f"{cost:.2g}" if abs(cost) < 10 else f"{cost:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=colour,
+            )
+    layer_axis(ax, groups)
+    ax.set_xticks(np.arange(len(ratios)), [percent(ratio) for ratio in ratios])
+    ax.set(xlabel="channels of the group removed (%)", title=f"{what}, one group pruned at a time")
+    ax.spines[:].set_visible(False)
+    figure.colorbar(drawn, ax=ax, label=what, location="bottom", aspect=40)
+    return laid_out(figure)
+
+
+def axes_of(data: Mapping[str, Any]) -> tuple[list[str], list[float]]:
+    """Names of the groups, in their order, and the ratios, of those that have a point."""
+    measured = {point["group"] for point in data["points"]}
+    if not measured:
+        raise CompressError("This sensitivity has no points yet, so there is nothing to draw.")
+    named = [group["name"] for group in data.get("groups", ()) if group["name"] in measured]
+    groups = [*named, *sorted(measured - set(named))]
+    return groups, sorted({point["ratio"] for point in data["points"]})
+
+
+COLUMNS = 3
+
+
+@rc_context(STYLE)
+def sensitivity_curves(data: Mapping[str, Any]) -> Figure:
+    """The same as :func:`sensitivity_heatmap` as one small plot a group, all on the same axes, the unpruned network at 0 %."""
+    groups, ratios = axes_of(data)
+    costs, what = damage(data)
+    rows = math.ceil(len(groups) / COLUMNS)
+    figure, axes = new_figure(WIDTH, 0.9 + 1.2 * rows, rows, COLUMNS, sharex=True, sharey=True)
+    for ax, group in zip(axes.flat, groups, strict=False):
+        line = sorted((point["ratio"], cost) for point, cost in zip(data["points"], costs, strict=True) if point["group"] == group)
+        ax.plot(*zip((0.0, 0.0), *line, strict=True), color=BLUE, marker="o", ms=3, lw=1.4)
+        ax.axhline(0, color=GREY, lw=0.8, ls="--")
+        ax.set_title(plain("\n".join(textwrap.wrap(short(group).replace(".", ". "), 24)).replace(". ", ".")), fontsize=7.5)
+        ax.xaxis.set_major_formatter(FuncFormatter(percent))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.tick_params(labelsize=7.5)
+    for ax in list(axes.flat)[len(groups) :]:
+        ax.set_visible(False)
+    axes[0, 0].set_xlim(0, max(ratios) * 1.05)
+    figure.supxlabel("channels of the group removed (%)", fontsize=9, color=INK)
+    figure.supylabel(what, fontsize=9, color=INK)
+    return laid_out(figure)
+
+
+@rc_context(STYLE)
+def quantization_bars(data: Mapping[str, Any]) -> Figure:
+    """What quantizing one layer alone costs, the worst on top.
+
+    data: a `sensitivity_quantize.json`: `baseline` and `points` with `layer`, `loss` and `hmean`. Raises CompressError for no points.
+    """
+    if not data["points"]:
+        raise CompressError("This sensitivity has no points yet, so there is nothing to draw.")
+    costs, what = damage(data)
+    order = sorted(range(len(costs)), key=lambda index: -costs[index])
+    figure, axes = new_figure(WIDTH, 1.2 + 0.2 * len(costs))
+    ax = axes[0, 0]
+    values = [costs[index] for index in order]
+    ax.barh(np.arange(len(values)), values, 0.78, color=[VERMILION if value > 0 else BLUE for value in values])
+    for place, value in enumerate(values):
+        side, offset = ("left", 3) if value >= 0 else ("right", -3)
+        ax.annotate(f"{value:.2g}", (value, place), (offset, 0), textcoords="offset points", ha=side, va="center", fontsize=7)
+    layer_axis(ax, [data["points"][index]["layer"] for index in order])
+    ax.axvline(0, color=INK, lw=0.8)
+    ax.margins(x=0.15)
+    ax.set(xlabel=what, title=f"{what}, one layer quantized at a time")
+    return laid_out(figure)
+
+
+@rc_context(STYLE)
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write `<path>.png` and `<path>.svg`, equal bytes for equal figures, and return both paths."""
+    files = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(files[0], dpi=160, metadata={"Software": None})
+        figure.savefig(files[1], metadata={"Date": None})
+    except OSError as error:
+        raise CompressError(f"The plot {path} cannot be written ({error}); name another folder.") from None
+    return files
+
+
+@rc_context(STYLE)
+def svg(figure: Figure) -> str:
+    """The figure as an SVG document on a transparent ground, without a date."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    return out.getvalue()

@@ -1,0 +1,220 @@
+"""The parts of the page that are about one experiment. Every function gives HTML; all text from files is escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from compress.ledger import Row, caption
+from compress.report.collect import Experiment, StageFacts
+from compress.report.findings import TOLERANCE, fastest, recommended, scatter, shippable, slower_int8, timing_in
+from compress.report.gallery import file_name
+from compress.report.wording import SPACE, billions, change, megabytes, milliseconds, percent, points
+
+
+def headline(experiment: Experiment) -> str:
+    """What went in, what came out, what to ship, and where int8 does not pay."""
+    rows, first, pick = experiment.rows, experiment.rows[0], recommended(experiment.rows)
+    parts = [tiles(first, pick), f"<p>{went_in(first)} {came_out(rows)}</p>", f'<p class="pick-text">{to_ship(first, pick)}</p>']
+    parts += [f'<p class="warn">{warning}</p>' for warning in warnings(rows)]
+    return "\n".join(parts)
+
+
+def tiles(first: Row, pick: Row) -> str:
+    """The recommended artefact's figures, each with what it was."""
+    before, now = pair_of_latencies(first, pick)
+    facts = [
+        ("Size", megabytes(pick.bytes), megabytes(first.bytes), change(pick.bytes, first.bytes)),
+        ("Multiply-accumulates", billions(pick.macs), billions(first.macs), change(pick.macs, first.macs)),
+        ("Hmean", percent(pick.hmean), percent(first.hmean), points(pick.hmean, first.hmean)),
+    ]
+    if now is not None:
+        was = [milliseconds(before), change(now, before)] if before is not None else ["not timed there", ""]
+        facts.append((f"Latency, {fastest(pick)[1]}", milliseconds(now), *was))
+    cells = (
+        f'<div><dt>{escape(name)}</dt><dd class="figure">{new}</dd><dd class="before">was {old}{", " + by if by else ""}</dd></div>'
+        for name, new, old, by in facts
+    )
+    return f'<dl class="tiles">{"".join(cells)}</dl>'
+
+
+def pair_of_latencies(first: Row, pick: Row) -> tuple[float | None, float | None]:
+    """Medians, in ms, of the first row and of another in the runtime where that one is fastest; None where not timed."""
+    now, where = fastest(pick)
+    return (timing_in(first, where.split()[0]), now) if where else (None, None)
+
+
+def went_in(first: Row) -> str:
+    return (
+        f"<b>{escape(first.stage)}</b> went in: {megabytes(first.bytes)}, {first.params / 1e6:.2f}{SPACE}M parameters, "
+        f"{billions(first.macs)} multiply-accumulates, Hmean {percent(first.hmean)} on {first.images} {escape(first.split)} pictures."
+    )
+
+
+def came_out(rows: Sequence[Row]) -> str:
+    """The extremes of what can be shipped."""
+    choice = shippable(rows)
+    smallest, best, quickest = (
+        min(choice, key=lambda row: row.bytes),
+        max(choice, key=lambda row: row.hmean),
+        min(choice, key=lambda row: fastest(row)[0]),
+    )
+    what = "exported files" if choice[0].kind == "export" else "checkpoints (nothing was exported)"
+    told = [
+        f"the smallest is {artefact(smallest)} with {megabytes(smallest.bytes)}",
+        f"the best {artefact(best)} with an Hmean of {percent(best.hmean)}",
+    ]
+    if fastest(quickest)[1]:
+        told.append(f"the fastest {artefact(quickest)} with {milliseconds(fastest(quickest)[0])} in {escape(fastest(quickest)[1])}")
+    return f"Of the {len(choice)} {what}, {', '.join(told[:-1])} and {told[-1]}."
+
+
+def artefact(row: Row) -> str:
+    return f"<b>{escape(row.stage)}</b>"
+
+
+def to_ship(first: Row, pick: Row) -> str:
+    """The recommendation and its reason."""
+    if pick is first:
+        return f"Recommended: {artefact(pick)}; there is nothing else to choose from."
+    before, now = pair_of_latencies(first, pick)
+    times = f", {before / now:.1f} times the speed of {escape(first.stage)} in {escape(fastest(pick)[1])}" if before and now else ""
+    smaller = f"{first.bytes / pick.bytes:.1f} times smaller" if pick.bytes and pick.bytes < first.bytes else "no smaller"
+    kept = f"keeps {100 * pick.hmean / first.hmean:.1f}{SPACE}% of its Hmean" if first.hmean else f"has an Hmean of {percent(pick.hmean)}"
+    rule = (
+        f"the fastest of those within {100 * TOLERANCE:g} point of the best Hmean"
+        if now is not None
+        else "the smallest near the best Hmean"
+    )
+    return f"Recommended: {artefact(pick)} (<code>{escape(pick.artefact)}</code>), {rule}: {smaller}{times}; it {kept}."
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """Where int8 is slower, and how far timings differ by chance."""
+    found = [
+        f"In {escape(case.runtime)} the int8 {artefact(case.int8)} is <b>slower</b> than the float {artefact(case.floating)}: "
+        f"{milliseconds(case.int8_ms)} against {milliseconds(case.float_ms)}. There, take the float one for speed "
+        f"(Hmean {percent(case.floating.hmean)} against {percent(case.int8.hmean)}), the int8 one for size alone."
+        for case in slower_int8(rows)
+    ]
+    spread = scatter(rows)
+    if spread and spread[2] > 1.2 * spread[1]:
+        name, low, high = spread
+        found.append(
+            f"Timings scatter: in {escape(name)}, networks of equal layers took between {milliseconds(low)} and {milliseconds(high)} from "
+            "row to row. A smaller difference than that says nothing."
+        )
+    return found
+
+
+def detections(experiment: Experiment, compared: dict[str, Any]) -> str:
+    """Every artefact's words on the worst-changed pictures."""
+    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in compared["notes"])
+    if not compared["pictures"]:
+        return notes
+    shown = "".join(shots(file_name(experiment.name, str(place)), picture) for place, picture in enumerate(compared["pictures"]))
+    return notes + KEY + shown
+
+
+def sample_line(kind: str) -> str:
+    return f'<svg viewBox="0 0 32 14" aria-hidden="true"><line class="{kind}" x1="3" x2="29" y1="7" y2="7"/></svg>'
+
+
+KEY = f"""<ul class="key"><li>{sample_line("truth")} word, as annotated</li><li>{sample_line("ignored")} do-not-care word</li>
+<li>{sample_line("found")} found</li></ul>"""
+
+
+def shots(identity: str, picture: dict[str, Any]) -> str:
+    """One picture by every artefact; its pixels are in the page once."""
+    width, height = int(picture["width"]), int(picture["height"])
+    store = (
+        f'<svg class="store" aria-hidden="true"><image id="{identity}" width="{width}" height="{height}" '
+        f'href="data:image/jpeg;base64,{escape(picture["jpeg"])}"/></svg>'
+    )
+    truth = "".join(
+        polygon(corners, "ignored" if ignore else "truth") for corners, ignore in zip(picture["truth"], picture["ignore"], strict=True)
+    )
+    figures = [
+        shot(identity, (width, height), truth + "".join(polygon(corners, "found") for corners in found["polygons"]), stage, found["counts"])
+        for stage, found in picture["found"].items()
+    ]
+    return f'<h4>{escape(picture["name"])}</h4>{store}<div class="shots">{"".join(figures)}</div>'
+
+
+def polygon(corners: Sequence[Sequence[float]], kind: str) -> str:
+    """An outline with a dark one below it, so that it shows on any picture."""
+    path = " ".join(f"{float(x):g},{float(y):g}" for x, y in corners)
+    return f'<polygon class="halo" points="{path}"/><polygon class="{kind}" points="{path}"/>'
+
+
+def shot(identity: str, size: tuple[int, int], outlines: str, stage: str, counts: Sequence[int]) -> str:
+    """One artefact's view of a picture."""
+    matched, detected, words = (int(count) for count in counts)
+    score = f"{200 * matched / (detected + words):.0f}{SPACE}%" if detected + words else "nothing to find"
+    text = f"{matched} of {words} words found, {detected - matched} false; Hmean {score}"
+    alt = escape(f"{stage}: {text}", quote=True)
+    return (
+        f'<figure><svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{alt}"><use href="#{identity}"/>{outlines}</svg>'
+        f"<figcaption><b>{escape(stage)}</b><br>{escape(text)}</figcaption></figure>"
+    )
+
+
+def provenance(experiment: Experiment) -> str:
+    """Where the figures come from: enough to make them again."""
+    facts = {
+        "Folder": experiment.folder,
+        "Measured": caption(experiment.rows),
+        "Seed": joined(row.seed for row in experiment.rows),
+        "Runtimes": joined(name for row in experiment.rows for name in (row.runtime, *row.latency_ms)),
+        "CPU": joined(row.model_extra.get("cpu") for row in experiment.rows),
+        "Trained on": joined(
+            f"{facts.get('device', '?')}, {facts.get('threads', '?')} threads" for facts in manifests(experiment) if facts
+        ),
+        "Versions": joined(f"{name} {value}" for facts in manifests(experiment) for name, value in facts.get("versions", {}).items()),
+        "Data fingerprints": joined(f"{name} {value}" for facts in manifests(experiment) for name, value in facts.get("data", {}).items()),
+    }
+    lines = (f'<tr><th scope="row">{name}</th><td>{lines_of(value)}</td></tr>' for name, value in facts.items() if value)
+    recipe = f"<details><summary>Resolved recipe</summary><pre>{escape(experiment.recipe)}</pre></details>" if experiment.recipe else ""
+    return (
+        f'<table class="facts"><tbody>{"".join(lines)}</tbody></table>'
+        f"<h4>Stages, each under the one that it starts from</h4>{tree(experiment.stages, None)}{recipe}"
+    )
+
+
+def manifests(experiment: Experiment) -> list[dict[str, Any]]:
+    return [stage.manifest for stage in experiment.stages]
+
+
+def joined(values: Any) -> str:
+    """Different values, each once, a line each."""
+    return "\n".join(dict.fromkeys(str(value) for value in values if value not in (None, "")))
+
+
+def lines_of(value: object) -> str:
+    return "<br>".join(escape(line) for line in str(value).splitlines())
+
+
+def tree(stages: Sequence[StageFacts], parent: str | None) -> str:
+    """The stages that start from `parent`, each with those that start from it; one whose parent is not in the ledger is a root."""
+    names = {stage.name for stage in stages}
+    here = [stage for stage in stages if (stage.parent if stage.parent in names else None) == parent and stage.name != parent]
+    if not here:
+        return ""
+    items = (f"<li>{stage_line(stage)}{tree(stages, stage.name)}</li>" for stage in here)
+    return f"<ul{' class=tree' if parent is None else ''}>{''.join(items)}</ul>"
+
+
+def stage_line(stage: StageFacts) -> str:
+    return f"<b>{escape(stage.name)}</b> ({escape(stage.kind)}, {stage.seconds:.0f} s) <code>key {escape(stage.key[:16])}</code>"
+
+
+def inline(svg: str, identity: str, alt: str) -> str:
+    """An SVG document as a part of the page: in the page's own ink, its names unlike those of other figures, told in words by `alt`."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, count=1, flags=re.DOTALL)
+    body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
+    body = re.sub(r'\bid="', f'id="{identity}-', body)
+    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{identity}-", body)
+    return body.replace("<svg", f'<svg role="img" aria-label="{escape(alt, quote=True)}"', 1)

@@ -1,0 +1,129 @@
+"""`compress sensitivity`: where a trained model can be cut, as a JSON file, plots and a recommended allocation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+
+from compress import progress
+from compress.checkpoint import DESCRIPTION, load
+from compress.errors import CompressError, suggestion
+from compress.evaluation.cost import parameters
+from compress.experiment import prepare, states
+from compress.files import write_json
+from compress.lab import Lab
+from compress.pruning.allocation import by_sensitivity, curves_from, least_important
+from compress.pruning.budget import weakest_enough
+from compress.pruning.choices import Criterion, Scope
+from compress.pruning.groups import find_groups, remove_channels
+from compress.pruning.sensitivity import Bench, Settings, open_bench, sweep
+from compress.report.plots import quantization_bars, save, sensitivity_curves, sensitivity_heatmap
+from compress.runtimes.runtime import available_threads
+
+if TYPE_CHECKING:
+    from compress.recipe import Recipe
+
+NAME, NAME_QUANTIZE = "sensitivity", "sensitivity_quantize"
+HALF = 0.5
+
+
+def of_groups(
+    source: Path, *, overrides: Sequence[str] = (), settings: Settings, out: Path | None = None, workers: int | None = None
+) -> tuple[dict[str, Any], Path]:
+    """Measure the checkpoint at `source`, or the model that a recipe's first prune stage starts from; returns what was found and where.
+
+    `sensitivity.json` and the plots go to `out`, by default the folder `sensitivity` of the experiment; points are kept there as they are
+    measured, so an interrupted call goes on. workers: processes; by default as many as there are cores. `plan` is the recommended
+    allocation for half of the parameters.
+    """
+    checkpoint, recipe, folder = find_model(source, overrides)
+    out = out or folder / NAME
+    out.mkdir(parents=True, exist_ok=True)
+    bench = open_bench(checkpoint, recipe, settings)
+    with progress.bar("sensitivity (points)", 1) as bar:
+        found = sweep(bench, checkpoint, out, workers or available_threads(None), bar.reach)
+    found = {**found, "artefact": str(checkpoint), "plan": recommended(bench, found)}
+    write_json(out / f"{NAME}.json", found)
+    save(sensitivity_heatmap(found), out / "heatmap")
+    save(sensitivity_curves(found), out / "curves")
+    return found, out
+
+
+def of_layers(
+    source: Path, *, overrides: Sequence[str] = (), images: int | None = None, fast: bool = False, out: Path | None = None
+) -> tuple[dict[str, Any], Path]:
+    """The same for quantization: every layer alone in 8 bits; `sensitivity_quantize.json` and a plot."""
+    from compress.quantization.sensitivity import quantization_sensitivity
+
+    checkpoint, recipe, folder = find_model(source, overrides)
+    out = out or folder / NAME
+    out.mkdir(parents=True, exist_ok=True)
+    lab = Lab(recipe, out, torch.device("cpu"), lambda _: None)
+    count = images or len(lab.split("val"))
+    found = quantization_sensitivity(
+        load(checkpoint), lab, artefact=str(checkpoint), images=count, folder=out, **({"top": 0} if fast else {})
+    )
+    save(quantization_bars(found), out / "quantize")
+    return found, out
+
+
+def settings_from(ratios: str, criterion: str, scope: str, images: int | None, fast: bool) -> Settings:
+    """Settings from the command line's words. Raises CompressError for those that are none."""
+    for option, value, known in (("criterion", criterion, get_args(Criterion)), ("scope", scope, get_args(Scope))):
+        if value not in known:
+            raise CompressError(f"--{option} {value} is not known{suggestion(value, known)}")
+    try:
+        shares = tuple(float(part) for part in ratios.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or any(not 0 < share < 1 for share in shares) or list(shares) != sorted(set(shares)):
+        raise CompressError(f"--ratios {ratios}: give increasing shares between 0 and 1, such as 0.3,0.6,0.9.")
+    return Settings(shares, criterion, scope, images=images, full=not fast)
+
+
+def find_model(source: Path, overrides: Sequence[str]) -> tuple[Path, Recipe, Path]:
+    """Checkpoint folder, recipe and experiment folder of a checkpoint or a recipe."""
+    if source.suffix in (".yml", ".yaml"):
+        return model_before_pruning(source, overrides)
+    if not (source / DESCRIPTION).exists():
+        raise CompressError(f"{source} is neither a recipe (.yml) nor a checkpoint folder with a {DESCRIPTION}.")
+    home = next((folder for folder in source.resolve().parents if (folder / "recipe.yml").exists()), None)
+    if home is None:
+        raise CompressError(f"{source} lies in no experiment, so its data are not known; give the recipe instead.")
+    from compress.recipe import load
+
+    return source, load(home / "recipe.yml", overrides), home
+
+
+def model_before_pruning(path: Path, overrides: Sequence[str]) -> tuple[Path, Recipe, Path]:
+    """What a recipe's first prune stage starts from, which must have been trained."""
+    experiment = prepare(path, overrides)
+    recipe = experiment.recipe
+    prunes = [stage for stage in recipe.stages if stage.kind == "prune"]
+    if not prunes:
+        raise CompressError(f"{path} has no prune stage; give a checkpoint folder instead.")
+    parent = recipe.parent(prunes[0])
+    if states(experiment)[parent] != "in the cache":
+        raise CompressError(f"'{parent}' of {path} has not been trained yet; `compress run {path}` does that.")
+    return experiment.folder / parent, recipe, experiment.folder
+
+
+def recommended(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
+    """The allocation that takes half of the parameters for the least predicted loss; its size is counted on the model cut that way."""
+    curves = curves_from(found, "params")
+    whole = parameters(bench.model.network)
+
+    def cut(strength: float) -> tuple[dict[str, int], int]:
+        kept = by_sensitivity(bench.groups, curves, strength, 1, bench.settings.ratios[-1])
+        model = bench.model.with_network(copy.deepcopy(bench.model.network))
+        groups = find_groups(model, bench.settings.scope, bench.settings.protect)
+        remove_channels(model, groups, least_important(groups, bench.scores, kept))
+        return kept, parameters(model.network)
+
+    strength = weakest_enough(lambda strength: cut(strength)[1] <= HALF * whole, tries=12)
+    kept, left = cut(1.0 if strength is None else strength)
+    return {"target": {"params": "-50%"}, "params": left, "channels": kept}
