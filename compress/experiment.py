@@ -38,8 +38,8 @@ NOT_IN_KEY = {"name", "from_", "expect", "workers"}
 class Experiment:
     """One recipe being run in one folder.
 
-    keys: stage -> cache key, of the stages reached so far. rows: the ledger so far. splits: data opened so far. teachers: as a recipe
-    names them -> checkpoint folder and row, of those that are ready.
+    keys: stage -> cache key, of the stages reached so far. rows: the ledger so far. splits: data opened so far. teachers: recipe or
+    checkpoint folder, as a stage names it -> checkpoint folder and row, of those that are ready.
     """
 
     recipe: Recipe
@@ -79,7 +79,7 @@ def run(
             write_text(folder / "recipe.yml", loaded.dump())
         redone: set[str] = set()
         for stage in loaded.stages:
-            again = stage.name == redo_from or loaded.parent(stage) in redone
+            again = stage.name == redo_from or not redone.isdisjoint((loaded.parent(stage), *stage.other_models()))
             if again:
                 redone.add(stage.name)
             do_stage(experiment, stage, again=again)
@@ -115,9 +115,10 @@ def states(experiment: Experiment, redo_from: str | None = None) -> dict[str, st
     found: dict[str, str] = {}
     for stage in experiment.recipe.stages:
         parent = experiment.recipe.parent(stage)
-        if stage.name == redo_from or found.get(parent, "in the cache") != "in the cache":
+        others = stage.other_models()
+        if stage.name == redo_from or any(found.get(name, "in the cache") != "in the cache" for name in (parent, *others)):
             found[stage.name] = "to do"
-        elif hasattr(stage, "teacher"):
+        elif any(stage_named(experiment.recipe, name) is None for name in others):
             found[stage.name] = "depends on its teacher"
         else:
             experiment.keys[stage.name] = stage_key(experiment, stage)
@@ -150,22 +151,44 @@ def check_before_work(experiment: Experiment) -> None:
     for name in ("train", "val"):
         split_of(experiment, name)
     model = fresh(recipe.model, recipe.evaluate)
+    others: dict[str, Model] = {}
     for stage in recipe.stages:
         try:
             stage.check(model)
+            for name in stage.other_models():
+                check_named(recipe, stage, name)
+                others[name] = others.get(name) or untrained(experiment, name)
+            stage.check_others(model, others)
         except CompressError as error:
             raise CompressError(f"stage '{stage.name}': {error}") from None
-        if hasattr(stage, "teacher"):
-            check_teacher(experiment, stage.teacher)
 
 
-def check_teacher(experiment: Experiment, teacher: str) -> None:
-    """A teacher is a recipe that can be read or a checkpoint folder."""
-    path = Path(teacher)
+def stage_named(recipe: Recipe, name: str) -> Stage | None:
+    """The recipe's stage of that name; None for the name of a recipe or a checkpoint folder."""
+    return next((stage for stage in recipe.stages if stage.name == name), None)
+
+
+def check_named(recipe: Recipe, stage: Stage, name: str) -> None:
+    """What a stage names must be a recipe, a checkpoint folder, or a stage before it that gives a model."""
+    earlier = [other.name for other in recipe.stages[: recipe.stages.index(stage)] if other.gives_model]
+    is_file = Path(name).suffix in (".yml", ".yaml") or (Path(name) / "model.yml").exists()
+    if name not in earlier and (stage_named(recipe, name) or not is_file):
+        told = "is neither an earlier stage that gives a model, a recipe (.yml), nor a checkpoint folder with a model.yml"
+        raise CompressError(f"'{name}' {told}{suggestion(name, earlier)}")
+
+
+def untrained(experiment: Experiment, name: str) -> Model:
+    """The model of a checkpoint folder, or, as yet without its weights, that of a recipe or of a stage."""
+    from compress.checkpoint import fresh
+    from compress.checkpoint import load as load_checkpoint
+
+    path, recipe = Path(name), experiment.recipe
+    if stage_named(recipe, name):
+        return fresh(recipe.model, recipe.evaluate)
     if path.suffix in (".yml", ".yaml"):
-        load(path, data_overrides(experiment))
-    elif not (path / "model.yml").exists():
-        raise CompressError(f"teacher: {teacher} is neither a recipe (.yml) nor a checkpoint folder with a model.yml.")
+        teacher = load(path, data_overrides(experiment))
+        return fresh(teacher.model, teacher.evaluate)
+    return load_checkpoint(path)
 
 
 def data_overrides(experiment: Experiment) -> tuple[str, ...]:
@@ -182,7 +205,7 @@ def split_of(experiment: Experiment, name: str) -> Split:
 
 def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
     """Bring one stage to completion, measure it, add its rows to the ledger, and hold it to what is expected of it."""
-    teacher_rows = teacher_row(experiment, stage)
+    others = teacher_rows(experiment, stage)
     key = stage_key(experiment, stage)
     experiment.keys[stage.name] = key
     folder = experiment.folder / stage.name
@@ -192,7 +215,7 @@ def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
         console.print(f"  {stage.name}: in the cache", markup=False)
     if main_process():
         rows = stage_rows(experiment, stage, folder)
-        experiment.rows += [*teacher_rows, *rows]
+        experiment.rows += [*others, *rows]
         ledger.write(experiment.folder, experiment.rows)
         hold_to(stage, rows, experiment.rows[0])
     wait_for_everyone()
@@ -206,7 +229,7 @@ def stage_key(experiment: Experiment, stage: Stage) -> str:
             "parent": experiment.keys.get(parent) if parent else None,
             "kind": stage.kind,
             "config": stage.model_dump(mode="json", exclude=NOT_IN_KEY | {"teacher"}),
-            "teacher": teacher_key(experiment, stage),
+            "teacher": [teacher_key(experiment, name) for name in stage.other_models()] or None,
             "recipe": recipe.model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
             "data": [split_of(experiment, name).fingerprint() for name in ("train", "val")],
             "versions": versions(),
@@ -413,6 +436,8 @@ def make_lab(experiment: Experiment, folder: Path) -> Lab:
 
 def ready_teacher(experiment: Experiment, teacher: str) -> tuple[Path, Row | None]:
     """The checkpoint folder of a teacher, and its row where it is a recipe, which is run first if it has not been."""
+    if stage_named(experiment.recipe, teacher):
+        return experiment.folder / teacher, None
     if teacher not in experiment.teachers:
         path = Path(teacher)
         is_recipe = path.suffix in (".yml", ".yaml")
@@ -438,22 +463,28 @@ def open_teacher(experiment: Experiment, teacher: str) -> Model:
     return load_checkpoint(ready_teacher(experiment, teacher)[0])
 
 
-def teacher_key(experiment: Experiment, stage: Stage) -> str | None:
+def teacher_key(experiment: Experiment, teacher: str) -> str:
     """What identifies a teacher: its stage's key, or the bytes of a checkpoint that no run of this workbench left."""
-    if not hasattr(stage, "teacher"):
-        return None
-    folder, _ = ready_teacher(experiment, stage.teacher)
+    if teacher in experiment.keys:
+        return experiment.keys[teacher]
+    folder, _ = ready_teacher(experiment, teacher)
     manifest = read_json(folder / MANIFEST)
     return manifest["key"] if manifest else fingerprint([(folder / name).read_bytes().hex() for name in ("model.yml", "model.safetensors")])
 
 
-def teacher_row(experiment: Experiment, stage: Stage) -> list[Row]:
-    """The teacher's own row, measured in its own experiment, for the table of the student."""
-    if not hasattr(stage, "teacher"):
-        return []
-    folder, row = ready_teacher(experiment, stage.teacher)
-    artefact = os.path.relpath(folder, experiment.folder)
-    if row is None or any(known.artefact == artefact for known in experiment.rows):
-        return []
-    delta = row.hmean - experiment.rows[0].hmean if experiment.rows else 0.0
-    return [row.model_copy(update={"stage": "teacher", "kind": "teacher", "hmean_delta": delta, "artefact": artefact})]
+def teacher_rows(experiment: Experiment, stage: Stage) -> list[Row]:
+    """The rows of teachers that are recipes, each measured in its own experiment, for the table of the student, where each stands once.
+
+    The first in the table is called `teacher`, any other `teacher/<its recipe>`.
+    """
+    rows: list[Row] = []
+    for teacher in stage.other_models():
+        folder, row = ready_teacher(experiment, teacher)
+        artefact = os.path.relpath(folder, experiment.folder)
+        before = [known for known in (*experiment.rows, *rows) if known.kind == "teacher"]
+        if row is None or any(known.artefact == artefact for known in before):
+            continue
+        name = f"teacher/{Path(teacher).stem}" if before else "teacher"
+        delta = row.hmean - experiment.rows[0].hmean if experiment.rows else 0.0
+        rows.append(row.model_copy(update={"stage": name, "kind": "teacher", "hmean_delta": delta, "artefact": artefact}))
+    return rows

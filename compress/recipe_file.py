@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def read_extended(path: Path, seen: tuple[Path, ...]) -> Document:
     base = document.values.pop("extends", None)
     if base is None:
         document.values["stages"] = named_stages(document)
-        find_teachers(document.values["stages"], path)
+        find_models(document.values["stages"], path, document.values["stages"])
         return document
     if not isinstance(base, str):
         raise CompressError(f"{document.where(('extends',))}: `extends` must be the path of a recipe.")
@@ -62,7 +63,8 @@ def read_extended(path: Path, seen: tuple[Path, ...]) -> Document:
         below.values["stages"] = {}
         document.values["stages"] = named_stages(document)
     check_stage_names(document, below)
-    find_teachers(document.values.get("stages") or {}, path)
+    stages = document.values.get("stages") or {}
+    find_models(stages, path, {**below.values["stages"], **stages})
     below.values = merge(below.values, document.values)
     below.places.update(document.places)
     return below
@@ -137,11 +139,21 @@ def named_stages(document: Document) -> dict[str, Any]:
     return stages
 
 
-def find_teachers(stages: dict[str, Any], file: Path) -> None:
-    """Make the paths of teachers in one file's stages independent of what extends it."""
+def find_models(stages: dict[str, Any], file: Path, known: Collection[str]) -> None:
+    """Make the paths of teachers and peers in one file's stages independent of what extends it. known: names of stages, no paths."""
     for keys in stages.values():
-        if isinstance(keys, dict) and "teacher" in keys:
-            keys["teacher"] = from_here(beside(str(keys["teacher"]), file))
+        mutual = keys.get("mutual") if isinstance(keys, dict) else None
+        for holder, key in ((keys, "teacher"), (mutual, "peer")):
+            if isinstance(holder, dict) and key in holder:
+                holder[key] = located(holder[key], partial(beside, recipe=file), known)
+
+
+def located(written: Any, find: Callable[[str], Path], known: Collection[str]) -> Any:
+    """A path, or each of a list, as it reads from the working folder; names of stages and words that lead nowhere are left alone."""
+    if isinstance(written, list):
+        return [located(item, find, known) for item in written]
+    is_path = isinstance(written, str) and written not in known and find(written).exists()
+    return from_here(find(written)) if is_path else written
 
 
 def from_here(path: Path) -> str:
@@ -202,8 +214,8 @@ def apply_override(document: Document, override: str) -> None:
         raise CompressError(f"-o {override}: there is no stage '{path[1]}'{suggestion(path[1], stages)}")
     if path[-1] in ("kind", "name") and path[0] == "stages" and len(path) == 3:
         raise CompressError(f"-o {override}: a stage's {path[-1]} is fixed by the recipe; edit the file instead.")
-    if path[0] == "stages" and path[-1] == "teacher":
-        value = from_here(Path(str(value)))
+    if path[0] == "stages" and path[-1] in ("teacher", "peer"):
+        value = located(value, Path, stages)
     target = document.values
     for part in path[:-1]:
         if not isinstance(target.get(part), dict):

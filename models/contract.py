@@ -58,6 +58,8 @@ class Algorithm:
     thresholds: frozen dataclass of the decoding thresholds, each with a default.
     tunable: threshold name -> values worth trying on a validation split.
     distilled: names of the training maps, valued in 0..1, that a student copies from a teacher.
+    features: patterns (`fnmatch`, on module names, of nested matches the outermost) of the layers whose (B, C, H, W) outputs a student
+        may learn from a teacher's.
     map_layers: patterns (`fnmatch`, on module names) of the layers that give the maps: they are neither pruned nor quantized.
     multiple: height and width of the input must be multiples of it.
     """
@@ -70,6 +72,7 @@ class Algorithm:
     thresholds: type
     tunable: Mapping[str, Sequence[float]]
     distilled: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     map_layers: tuple[str, ...] = ()
     multiple: int = 32
     mean: tuple[float, float, float] = IMAGENET_MEAN

@@ -327,6 +327,7 @@ def db(
         thresholds=Thresholds,
         tunable=TUNABLE,
         distilled=("probability", "binary"),
+        features=("neck.smooths.*",),
         map_layers=("*.up2",),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,3 +59,10 @@ class Stage(BaseModel):
 
     def check(self, model: Model) -> None:
         """Refuse, before any work, settings that do not fit the unpruned `model` (a pattern that matches no layer)."""
+
+    def other_models(self) -> tuple[str, ...]:
+        """Models besides the parent's that the stage works with, as its keys name them: recipes, checkpoint folders, earlier stages."""
+        return ()
+
+    def check_others(self, model: Model, others: Mapping[str, Model]) -> None:
+        """Refuse, before any work, other models that do not fit the unpruned `model`; those of recipes and stages are as yet untrained."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from compress.training.settings import Schedule
 
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
+JointObjective = Callable[[Sequence[nn.Module], Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
 # Given the network and the share of the stage's steps that are done, 0 to below 1: what depends on that alone needs no saving to resume.
 StepHook = Callable[[nn.Module, float], None]
 STATE = "training.pt"
@@ -37,16 +38,27 @@ def nothing(_network: nn.Module, _share: float) -> None:
 
 
 @dataclass
-class Run:
-    """Everything that changes while a stage trains."""
+class Student:
+    """One of the models that a stage trains, and the folder of its best epoch; its last one goes into `last` below that."""
 
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
+    model: Model
+    folder: Path
     average: dict[str, Tensor] | None
+    best_hmean: float = -1.0
+
+
+@dataclass
+class Run:
+    """Everything that changes while a stage trains.
+
+    modules: as accelerate prepared them, the networks of the students in their order, then what is trained beside them.
+    """
+
+    modules: list[nn.Module]
+    students: list[Student]
+    optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0
-    best_hmean: float = -1.0
-    best_epoch: int = -1
 
 
 def fit(
@@ -66,17 +78,47 @@ def fit(
     before_forward, after_backward: called at each step, the one to set modes, the other to change gradients.
     Returns the best model. With an average, it is the average that is evaluated and kept.
     """
-    if (folder / "last" / DESCRIPTION).exists() and not (folder / STATE).exists():
-        return load(folder)  # finished before the stage was cut off
-    folder.mkdir(parents=True, exist_ok=True)
+
+    def alone(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return objective(modules[0], images, targets)
+
+    hooks = {"before_forward": before_forward, "after_backward": after_backward}
+    fit_together({folder: model}, [], alone, schedule, lab, label=label, folder=folder, **hooks)
+    return load(folder)
+
+
+def fit_together(
+    models: Mapping[Path, Model],
+    beside: Sequence[nn.Module],
+    objective: JointObjective,
+    schedule: Schedule,
+    lab: Lab,
+    *,
+    label: str,
+    folder: Path,
+    before_forward: StepHook = nothing,
+    after_backward: StepHook = nothing,
+) -> None:
+    """Train several models on the same batches, each evaluated on its own and left in its folder as :func:`fit` leaves one.
+
+    beside: modules that are trained with them but kept in no checkpoint. folder: where what is needed to resume lies meanwhile.
+    objective: as for `fit`, but given all networks, in the order of `models`, and then `beside`. Hooks are called for each network.
+    """
+    if all((place / "last" / DESCRIPTION).exists() for place in models) and not (folder / STATE).exists():
+        return  # finished before the stage was cut off
+    for place in (folder, *models):
+        place.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     AcceleratorState._reset_state()  # a stage may train in another precision than the one before it
     accelerator = Accelerator(cpu=lab.device.type == "cpu", mixed_precision=mixed_precision(schedule.precision, lab.device))
-    training_set = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, schedule.crop, lab.recipe.seed)
+    algorithm = next(iter(models.values())).algorithm
+    training_set = TrainingSet(lab.split("train"), algorithm.targets, lab.recipe.augment, schedule.crop, lab.recipe.seed)
     per_epoch = steps_per_epoch(len(training_set), schedule.batch, accelerator.num_processes)
-    optimizer = make_optimizer(model.network, schedule)
-    network, optimizer = accelerator.prepare(model.network, optimizer)
-    run = Run(network, optimizer, start_average(model.network) if schedule.ema else None)
+    modules = [*(model.network for model in models.values()), *beside]
+    optimizer = make_optimizer(nn.ModuleList(modules), schedule)
+    modules = [accelerator.prepare(module) if list(module.parameters()) else module for module in modules]
+    students = [Student(model, place, start_average(model.network) if schedule.ema else None) for place, model in models.items()]
+    run = Run(modules, students, accelerator.prepare(optimizer))
     resume(run, accelerator, folder)
     total = per_epoch * schedule.epochs * schedule.batch * accelerator.num_processes
     done = run.epoch * (total // schedule.epochs)
@@ -84,10 +126,9 @@ def fit(
         while run.epoch < schedule.epochs:
             losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab, before_forward, after_backward)
             run.epoch += 1
-            finish_epoch(run, model, schedule, lab, accelerator, folder, losses, bar)
+            finish_epoch(run, schedule, lab, accelerator, folder, losses, bar)
     accelerator.wait_for_everyone()
     (folder / STATE).unlink(missing_ok=True)
-    return load(folder)
 
 
 def steps_per_epoch(samples: int, batch: int, processes: int) -> int:
@@ -110,7 +151,7 @@ def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimi
 
 def train_epoch(
     run: Run,
-    objective: Objective,
+    objective: JointObjective,
     schedule: Schedule,
     training_set: TrainingSet,
     accelerator: Accelerator,
@@ -122,8 +163,8 @@ def train_epoch(
 ) -> dict[str, float]:
     """One pass; returns the mean of the loss and of each of its parts."""
     torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
-    run.network.train()
-    network = accelerator.unwrap_model(run.network)
+    for module in run.modules:
+        module.train()
     steps, warmup = per_epoch * schedule.epochs, int(schedule.warmup * per_epoch)
     sums: dict[str, Tensor] = {}
     loader = batches(
@@ -134,20 +175,23 @@ def train_epoch(
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.model_mean_std)
         targets = {name: tensor.float() for name, tensor in batch.items()}
-        before_forward(network, run.step / steps)
+        for student in run.students:
+            before_forward(student.model.network, run.step / steps)
         with accelerator.autocast():
-            loss, parts = objective(run.network, images, targets)
+            loss, parts = objective(run.modules, images, targets)
         accelerator.backward(loss)
-        after_backward(network, run.step / steps)
-        if schedule.sparsity:
-            pull_scales_to_zero(network, schedule.sparsity)
-        if schedule.clip:
-            accelerator.clip_grad_norm_(run.network.parameters(), schedule.clip)
+        for student in run.students:
+            after_backward(student.model.network, run.step / steps)
+            if schedule.sparsity:
+                pull_scales_to_zero(student.model.network, schedule.sparsity)
+            if schedule.clip:
+                accelerator.clip_grad_norm_(student.model.network.parameters(), schedule.clip)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.step += 1
-        if run.average is not None:
-            update_average(run.average, network, decay=schedule.ema, step=run.step)
+        for student in run.students:
+            if student.average is not None:
+                update_average(student.average, student.model.network, decay=schedule.ema, step=run.step)
         for name, value in {"loss": loss.detach(), **parts}.items():
             sums[name] = sums.get(name, 0) + value
         bar.advance(len(images) * accelerator.num_processes, f"epoch {run.epoch + 1}/{schedule.epochs}")
@@ -173,7 +217,7 @@ def pull_scales_to_zero(network: nn.Module, weight: float) -> None:
 
 
 def finish_epoch(
-    run: Run, model: Model, schedule: Schedule, lab: Lab, accelerator: Accelerator, folder: Path, losses: dict[str, float], bar: Any
+    run: Run, schedule: Schedule, lab: Lab, accelerator: Accelerator, folder: Path, losses: dict[str, float], bar: Any
 ) -> None:
     """Evaluate where it is due, keep the best and the last, write the metrics and what is needed to go on from here."""
     last = run.epoch == schedule.epochs
@@ -181,27 +225,36 @@ def finish_epoch(
     if accelerator.is_main_process:
         entry: dict[str, Any] = {"epoch": run.epoch, "lr": run.optimizer.param_groups[0]["lr"], **losses}
         if due:
-            current = snapshot(model, accelerator.unwrap_model(run.network), run.average)
-            score = lab.evaluate(current, "val")
-            entry |= {"val_precision": score.precision, "val_recall": score.recall, "val_hmean": score.hmean}
-            if score.hmean > run.best_hmean:
-                run.best_hmean, run.best_epoch = score.hmean, run.epoch
-                save(current, folder)
-            if last:
-                save(current, folder / "last")
-            bar.say(f"epoch {run.epoch}/{schedule.epochs}, loss {losses['loss']:.3f}, validation Hmean {score.hmean:.4f}")
-        write_metrics(folder / METRICS, entry)
+            hmeans = " and ".join(f"{evaluate_student(student, lab, entry, last=last):.4f}" for student in run.students)
+            bar.say(f"epoch {run.epoch}/{schedule.epochs}, loss {losses['loss']:.3f}, validation Hmean {hmeans}")
+        else:
+            for student in run.students:
+                write_metrics(student.folder / METRICS, entry)
         if not last:
             save_state(run, accelerator, folder)
             lab.note_elapsed()
     accelerator.wait_for_everyone()
 
 
-def snapshot(model: Model, network: nn.Module, average: dict[str, Tensor] | None) -> Model:
-    """The model to evaluate and keep: the network itself, or a copy of it with the averaged weights."""
+def evaluate_student(student: Student, lab: Lab, entry: dict[str, Any], *, last: bool) -> float:
+    """Hmean on validation, which goes into the metrics with `entry`; the best epoch and the `last` one are saved."""
+    current = snapshot(student.model, student.average)
+    score = lab.evaluate(current, "val")
+    if score.hmean > student.best_hmean:
+        student.best_hmean = score.hmean
+        save(current, student.folder)
+    scores = {"val_precision": score.precision, "val_recall": score.recall, "val_hmean": score.hmean}
+    write_metrics(student.folder / METRICS, {**entry, **scores})
+    if last:  # after all else: where it lies, a run that was cut off takes the training for finished
+        save(current, student.folder / "last")
+    return score.hmean
+
+
+def snapshot(model: Model, average: dict[str, Tensor] | None) -> Model:
+    """The model to evaluate and keep: itself as it is, or a copy of it with the averaged weights."""
     if average is None:
-        return model.with_network(network, model.quantization)
-    averaged = copy.deepcopy(network)
+        return model.with_network(model.network, model.quantization)
+    averaged = copy.deepcopy(model.network)
     averaged.load_state_dict(average)
     return model.with_network(averaged, model.quantization)
 
@@ -215,10 +268,11 @@ def write_metrics(path: Path, entry: dict[str, Any]) -> None:
 def save_state(run: Run, accelerator: Accelerator, folder: Path) -> None:
     """Everything needed to go on after this epoch, under a temporary name until it is whole."""
     state = {
-        "network": accelerator.unwrap_model(run.network).state_dict(),
+        "modules": [accelerator.unwrap_model(module).state_dict() for module in run.modules],
         "optimizer": run.optimizer.state_dict(),
-        "average": run.average,
-        "progress": {key: getattr(run, key) for key in ("epoch", "step", "best_hmean", "best_epoch")},
+        "averages": [student.average for student in run.students],
+        "best_hmeans": [student.best_hmean for student in run.students],
+        "progress": {"epoch": run.epoch, "step": run.step},
     }
     temporary = folder / (STATE + ".tmp")
     try:
@@ -235,8 +289,9 @@ def resume(run: Run, accelerator: Accelerator, folder: Path) -> None:
     if not path.exists():
         return
     state = torch.load(path, map_location=accelerator.device, weights_only=True)
-    accelerator.unwrap_model(run.network).load_state_dict(state["network"])
+    for module, weights in zip(run.modules, state["modules"], strict=True):
+        accelerator.unwrap_model(module).load_state_dict(weights)
     run.optimizer.load_state_dict(state["optimizer"])
-    run.average = state["average"]
-    for key, value in state["progress"].items():
-        setattr(run, key, value)
+    for student, average, hmean in zip(run.students, state["averages"], state["best_hmeans"], strict=True):
+        student.average, student.best_hmean = average, hmean
+    run.epoch, run.step = state["progress"]["epoch"], state["progress"]["step"]

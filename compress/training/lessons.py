@@ -1,0 +1,92 @@
+"""What the students of a `distill` stage are told about one batch: the task, the teachers' maps and features, each other's maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from compress.checkpoint import Model
+from compress.training.distillation import dilated, feature_loss, mean_maps, response_loss
+from compress.training.features import Levels, outputs_of
+from compress.training.loop import Batch, JointObjective
+from compress.training.modes import show_all_maps
+from models.contract import Algorithm
+
+if TYPE_CHECKING:
+    from compress.stages.distill import Distill
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a network gave for one batch: its training maps, and the features of the levels that are compared."""
+
+    maps: dict[str, Tensor]
+    features: list[Tensor]
+
+
+def lessons(stage: Distill, students: Sequence[Model], teachers: Sequence[Model], levels: Levels | None) -> JointObjective:
+    """The objective of `fit_together` for the students' networks and, where there are `levels`, the adapters after them.
+
+    The teachers, on the students' device, are frozen here. The loss is the sum of the students' losses; the names of its parts start
+    with `peer_` for the second student.
+    """
+    for teacher in teachers:
+        show_all_maps(teacher.network.requires_grad_(False))
+    algorithm = students[0].algorithm
+    here, there = (levels.student, levels.teacher) if levels else ((), ())
+
+    def objective(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        given = [run(student, network, here, images) for student, network in zip(students, modules, strict=False)]
+        if levels:
+            adapted = modules[-1]([one.features for one in given])
+            given = [Given(one.maps, features) for one, features in zip(given, adapted, strict=True)]
+        taught = teach(stage, algorithm, teachers, there, images) if teachers else None
+        total, parts = torch.zeros((), device=images.device), {}
+        for prefix, own, other in zip(("", "peer_"), given, reversed(given), strict=False):
+            loss, named = student_loss(stage, algorithm, own, targets, taught, other)
+            total = total + loss
+            parts |= {prefix + name: part.detach() for name, part in named.items()}
+        return total, parts
+
+    return objective
+
+
+def run(model: Model, network: Callable[[Tensor], dict[str, Tensor]], layers: Sequence[str], images: Tensor) -> Given:
+    """Call `network`, the model's own or a wrapper around it, and keep what leaves `layers`."""
+    with outputs_of(model.network, layers) as seen:
+        maps = network(images)
+    return Given(maps, [seen[name] for name in layers])
+
+
+@torch.no_grad()
+def teach(stage: Distill, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor) -> Given:
+    """The teachers' mean maps, dilated where the stage says so, and the first one's features."""
+    first = run(teachers[0], teachers[0].network, layers, images)
+    others = [teacher.network(images) for teacher in teachers[1:]]
+    maps = mean_maps([first.maps, *others], stage.response_weights(algorithm))
+    if stage.response.dilate > 1:
+        maps = {name: dilated(tensor, stage.response.dilate) for name, tensor in maps.items()}
+    return Given(maps, first.features)
+
+
+def student_loss(
+    stage: Distill, algorithm: Algorithm, own: Given, targets: Batch, taught: Given | None, other: Given
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One student's loss, as the stage's docstring writes it, and its parts. No gradient reaches `other`, the second student."""
+    loss, parts = algorithm.loss(own.maps, targets)
+    weights = stage.response_weights(algorithm)
+    if weights:
+        parts["response"] = response_loss(own.maps, taught.maps, weights)
+        loss = (1 - stage.weight) * loss + stage.weight * parts["response"]
+    if stage.feature:
+        parts["feature"] = feature_loss(own.features, taught.features, stage.feature.tau)
+        loss = loss + stage.feature.weight * parts["feature"]
+    if stage.mutual:
+        copied = {name: tensor.detach() for name, tensor in other.maps.items()}
+        parts["mutual"] = response_loss(own.maps, copied, stage.mutual_weights(algorithm))
+        loss = loss + stage.mutual.weight * parts["mutual"]
+    return loss, parts

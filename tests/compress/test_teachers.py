@@ -1,0 +1,147 @@
+"""Recipes whose stages name other models: teachers that are recipes, checkpoints or stages, and peers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import compress
+from compress import experiment
+from compress.errors import CompressError
+from compress.files import read_lines
+from compress.recipe import load
+
+SMALL = """
+model: {name: db, backbone: BACKBONE, neck: {name: fpn, channels: 16}}
+data: {format: synthetic, train: 4, val: 2, test: 2, size: 64}
+evaluate: {short_side: 64}
+latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [], rounds: 3}
+stages:
+  - train: {name: NAME, epochs: 1, batch: 4, crop: 64}
+"""
+SCHEDULE = "epochs: 1, batch: 4, crop: 64"
+STUDENTS = f"""
+  - prune: {{name: pruned, ratio: 0.5, criterion: l1, batches: 1, batch: 2, crop: 64}}
+  - distill: {{name: both, from: pruned, teacher: [one.yml, two.yml], feature: {{}}, {SCHEDULE}}}
+  - distill: {{name: again, from: pruned, teacher: one.yml, {SCHEDULE}}}
+  - distill: {{name: own, from: pruned, teacher: baseline, {SCHEDULE}}}
+  - distill: {{name: pair, from: pruned, mutual: {{peer: again}}, {SCHEDULE}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("recipes")
+    small = SMALL.replace("BACKBONE", "mobilenet_v3_small").replace("NAME", "baseline")
+    (folder / "student.yml").write_text(small + STUDENTS.lstrip("\n"))
+    (folder / "one.yml").write_text(SMALL.replace("BACKBONE", "resnet18").replace("NAME", "teacher"))
+    (folder / "two.yml").write_text("extends: one.yml\nseed: 1\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(recipes, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("experiments") / "student"
+    compress.run(recipes / "student.yml", out=folder, quiet=True)
+    return folder
+
+
+def test_every_teacher_stands_once_in_the_table_and_the_peer_has_a_row(done):
+    rows = {row["stage"]: row for row in read_lines(done / "ledger.jsonl")}
+    names = [name for name in rows if not name.endswith("/last")]
+    assert names[:5] == ["baseline", "pruned/raw", "pruned", "teacher", "teacher/two"]
+    assert names[5:9] == ["both", "again", "own", "pair"]
+    assert names[9:] in (["pair/peer"], ["pair/student"])
+    assert rows["teacher"]["params"] == rows["teacher/two"]["params"] > rows["baseline"]["params"]
+    assert [Path(rows[name]["artefact"]).parts[-2] for name in ("teacher", "teacher/two")] == ["one", "two"]
+    assert rows["pair"]["params"] == rows[names[9]]["params"] == rows["pruned"]["params"]
+    assert not list(done.glob("*/training.pt"))
+
+
+def test_nothing_is_done_again_and_a_changed_peer_or_teacher_changes_what_names_it(done, recipes, tmp_path, monkeypatch):
+    for name in ("student", "one", "two"):
+        shutil.copytree(done.parent / name, tmp_path / name)
+    worked, real = [], experiment.work
+
+    def noted(what, stage, key):
+        worked.append(stage.name)
+        real(what, stage, key)
+
+    monkeypatch.setattr(experiment, "work", noted)
+    compress.run(recipes / "student.yml", out=tmp_path / "student", quiet=True)
+    assert worked == []
+    compress.run(recipes / "student.yml", ["stages.again.weight=0.5"], out=tmp_path / "student", quiet=True)
+    assert worked == ["again", "pair"]
+
+
+def test_a_dry_run_knows_what_depends_on_stages_and_what_on_teachers(done, recipes):
+    lines = experiment.dry_run(recipes / "student.yml", ["stages.pruned.ratio=0.4"], out=done)
+    states = {line.partition(":")[0]: line.rpartition(": ")[2] for line in lines}
+    assert states == {
+        "baseline": "in the cache",
+        "pruned": "to do",
+        "both": "to do",
+        "again": "to do",
+        "own": "to do",
+        "pair": "to do",
+    }
+    lines = experiment.dry_run(recipes / "student.yml", out=done)
+    states = {line.partition(":")[0]: line.rpartition(": ")[2] for line in lines}
+    assert states == {
+        "baseline": "in the cache",
+        "pruned": "in the cache",
+        "both": "depends on its teacher",
+        "again": "depends on its teacher",
+        "own": "in the cache",
+        "pair": "to do",
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("stages.own.teacher=basline", "did you mean 'baseline'"),
+        ("stages.own.teacher=pair", "'pair' is neither an earlier stage"),
+        ("stages.own.teacher=[baseline, nowhere]", "'nowhere' is neither an earlier stage that gives a model, a recipe"),
+        ("stages.own.teacher=nowhere.yml", "nowhere.yml"),
+        ("stages.own.teacher=[]", "stages.own.teacher: name a recipe, a checkpoint folder or an earlier stage"),
+        ("stages.own.response.maps.binry=1", "did you mean 'binary'"),
+        ("stages.own.response.dilat=2", "did you mean 'dilate'"),
+        ("stages.both.feature.layers=[nek.*]", "stage 'both': feature.layers: 'nek.*' matches no layer"),
+        ("stages.both.feature.teacher_layers=[nek.*]", "stage 'both': feature: in the teacher 'nek.*' matches no layer"),
+        ("stages.pair.mutual.peer=agian", "did you mean 'again'"),
+        ("stages.pair.mutual.peer=one.yml", "is a recipe"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_before_any_work(recipes, tmp_path, override, told):
+    with pytest.raises(CompressError) as caught:
+        compress.run(recipes / "student.yml", [override], out=tmp_path / "out", quiet=True)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_paths_are_found_beside_the_file_that_names_them_and_stages_are_no_paths(recipes, tmp_path, monkeypatch):
+    below = recipes / "below"
+    below.mkdir()
+    (recipes / "baseline").mkdir()
+    (recipes / "weights").mkdir()
+    (below / "child.yml").write_text(
+        "extends: ../student.yml\nstages: {pair: {mutual: {peer: ../weights}}, own: {teacher: [pruned, ../one.yml]}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = load(below / "child.yml")
+    assert recipe.stage("both").teachers == (str(recipes / "one.yml"), str(recipes / "two.yml"))
+    assert recipe.stage("pair").mutual.peer == str(recipes / "weights")
+    assert recipe.stage("own").teachers == ("pruned", str(recipes / "one.yml"))
+    assert load(recipes / "student.yml").stage("own").teacher == "baseline"
+    monkeypatch.chdir(recipes)
+    assert load(below / "child.yml", ["stages.own.teacher=[baseline, ./two.yml]"]).stage("own").teachers == ("baseline", "two.yml")
+
+
+def test_a_recipe_with_all_terms_reads_back_as_itself(recipes, tmp_path):
+    recipe = load(recipes / "student.yml", ["stages.own.response={maps: {binary: 2}, dilate: 2}", "stages.own.mutual={weight: 0.5}"])
+    (tmp_path / "student.yml").write_text(recipe.dump())
+    assert load(tmp_path / "student.yml") == recipe

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from compress.training.distillation import channel_wise, dilated, feature_loss, mean_maps, response_loss, soft_dice
+
+
+def noise(seed: int, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def plain_dice(prediction: np.ndarray, target: np.ndarray) -> float:
+    overlap = squares = 0.0
+    for p, t in zip(prediction.ravel().tolist(), target.ravel().tolist(), strict=True):
+        overlap += p * t
+        squares += p * p + t * t
+    return 1 - 2 * overlap / (squares + 1e-6)
+
+
+def plain_channel_wise(student: np.ndarray, teacher: np.ndarray, tau: float) -> float:
+    """Equations 3 and 4, one position after the other."""
+    total = 0.0
+    for one, other in zip(student, teacher, strict=True):
+        for ours, theirs in zip(one, other, strict=True):
+            sums = [sum(math.exp(value / tau) for value in channel.ravel().tolist()) for channel in (ours, theirs)]
+            for s, t in zip(ours.ravel().tolist(), theirs.ravel().tolist(), strict=True):
+                p, q = math.exp(t / tau) / sums[1], math.exp(s / tau) / sums[0]
+                total += p * math.log(p / q)
+    return tau**2 / student.shape[1] * total / len(student)
+
+
+def test_the_response_is_the_weighted_sum_of_the_dice_of_every_named_map():
+    student = {name: noise(i, 2, 1, 5, 7) for i, name in enumerate("abc")}
+    teacher = {name: noise(10 + i, 2, 1, 5, 7) for i, name in enumerate("abc")}
+    expected = 0.5 * plain_dice(student["a"].numpy(), teacher["a"].numpy()) + 2 * plain_dice(student["c"].numpy(), teacher["c"].numpy())
+    assert float(response_loss(student, teacher, {"a": 0.5, "c": 2.0})) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("tau", [0.7, 4.0])
+def test_channel_wise_distillation_is_equations_3_and_4_written_out(tau):
+    student, teacher = 5 * noise(0, 2, 3, 4, 5), 5 * noise(1, 2, 3, 4, 5)
+    assert float(channel_wise(student, teacher, tau)) == pytest.approx(plain_channel_wise(student.numpy(), teacher.numpy(), tau), rel=1e-4)
+
+
+def test_channel_wise_distillation_is_the_same_in_either_memory_layout():
+    student, teacher = noise(0, 2, 3, 4, 5), noise(1, 2, 3, 4, 5)
+    last = channel_wise(student.to(memory_format=torch.channels_last), teacher, 2.0)
+    assert float(last) == pytest.approx(float(channel_wise(student, teacher, 2.0)), rel=1e-5)
+
+
+def test_the_feature_loss_is_the_mean_over_levels():
+    student, teacher = [noise(0, 1, 2, 4, 4), noise(1, 1, 3, 2, 2)], [noise(2, 1, 2, 4, 4), noise(3, 1, 3, 2, 2)]
+    expected = sum(plain_channel_wise(s.numpy(), t.numpy(), 1.0) for s, t in zip(student, teacher, strict=True)) / 2
+    assert float(feature_loss(student, teacher, 1.0)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_losses_are_zero_where_student_equals_teacher_and_positive_elsewhere():
+    one, other = noise(0, 2, 3, 8, 8), noise(1, 2, 3, 8, 8)
+    for loss in (soft_dice, lambda s, t: channel_wise(10 * s, 10 * t, 1.0)):
+        assert float(loss(one, one)) == pytest.approx(0, abs=1e-6)
+        assert float(loss(one, other)) > 0.01
+
+
+def test_features_that_differ_by_a_constant_a_channel_are_equal_to_channel_wise_distillation():
+    features = noise(0, 2, 3, 8, 8)
+    assert float(channel_wise(features + torch.tensor([1.0, -2.0, 3.0]).view(1, 3, 1, 1), features, 1.0)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5])
+def test_dilation_is_that_of_opencv(side):
+    maps = noise(side, 2, 1, 9, 13)
+    expected = [cv2.dilate(picture[0].numpy(), np.ones((side, side), np.uint8)) for picture in maps]
+    assert np.array_equal(dilated(maps, side)[:, 0].numpy(), np.stack(expected))
+
+
+def test_the_mean_of_equal_teachers_is_the_one_bit_for_bit():
+    maps = {"a": noise(0, 2, 1, 8, 8), "b": noise(1, 2, 1, 8, 8), "unused": noise(2, 1)}
+    for several in ([maps], [maps, maps]):
+        mean = mean_maps(several, ("a", "b"))
+        assert mean.keys() == {"a", "b"}
+        assert all(torch.equal(mean[name], maps[name]) for name in mean)
+
+
+def test_the_mean_of_different_teachers_is_taken_pixel_by_pixel():
+    maps = [{"a": noise(seed, 1, 1, 2, 3)} for seed in range(3)]
+    plain = [sum(float(one["a"].view(-1)[i]) for one in maps) / 3 for i in range(6)]
+    assert mean_maps(maps, ("a",))["a"].flatten().tolist() == pytest.approx(plain)
