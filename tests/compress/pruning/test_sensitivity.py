@@ -116,7 +116,8 @@ def test_the_fast_pass_measures_no_hmean(tiny_model, lab, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [(("0.3,1.2", "taylor", "model"), "increasing shares"), (("0.6,0.3", "taylor", "model"), "increasing shares"),
-     (("a", "taylor", "model"), "increasing shares"), (("0.3", "tailor", "model"), "did you mean 'taylor'"), (("0.3", "l1", "neck"), "--scope neck")],
+     (("a", "taylor", "model"), "increasing shares"), (("0.3", "tailor", "model"), "did you mean 'taylor'"),
+     (("0.3", "l1", "neck"), "--scope neck")],
 )  # fmt: skip
 def test_words_that_are_no_settings_are_refused(words, sentence):
     from compress.sensitivity import settings_from
