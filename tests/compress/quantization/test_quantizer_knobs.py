@@ -16,6 +16,15 @@ from compress.stages.quantize import Quantize
 LAYER = "blocks.0.project.0"
 
 
+class One(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, images):
+        return self.conv(images)
+
+
 @pytest.fixture(scope="module")
 def singles(pictures):
     """Pictures one at a time, of unlike contrast, as calibration gives them."""
@@ -72,7 +81,9 @@ def test_one_scale_for_a_whole_weight(made, weights_of):
     channels = weights_of(plain)
     for name, quantizer in weights_of(whole).items():
         assert quantizer.scale.shape == (1,)
-        assert float(quantizer.scale) == pytest.approx(float(whole.get_submodule(name).weight.abs().max()))
+        # The first layer has 7 bits, or a sum of two products would overflow on processors without VNNI.
+        half = 2 if name == "stem.0" else 1
+        assert float(quantizer.scale) == pytest.approx(half * float(whole.get_submodule(name).weight.abs().max()))
         assert channels[name].scale.numel() > 1
         assert float(channels[name].scale.max()) == pytest.approx(float(quantizer.scale))
 
@@ -82,14 +93,14 @@ def test_asymmetric_activations_have_zero_points(made, weights_of, singles):
     weights = {name for name, module in quantizers(moved).items() if module in weights_of(moved).values()}
     assert not {name for name in changed(plain, moved) if name.removeprefix("__nncf_hooks.").rpartition(".")[0] in weights}
     images = quantizers(moved)["post_hooks.images__0.0"]
-    low, high = (float(value) for value in images.get_input_low_input_high())
+    low, high = (float(value.detach()) for value in images.get_input_low_input_high())
     expected = [np.mean([getattr(np, side)(image.numpy()) for image in singles]) for side in ("min", "max")]
     # The range is widened, by less than a step, until zero lies on the grid.
     step = (high - low) / 255
     assert expected[0] - step <= low <= expected[0] + 1e-5
     assert expected[1] - 1e-5 <= high <= expected[1] + step
     assert -low / step == pytest.approx(round(-low / step), abs=1e-3)
-    low, high = (float(value) for value in quantizers(plain)["post_hooks.images__0.0"].get_input_low_input_high())
+    low, high = (float(value.detach()) for value in quantizers(plain)["post_hooks.images__0.0"].get_input_low_input_high())
     assert -low / high == pytest.approx(128 / 127)
 
 
@@ -115,8 +126,8 @@ def test_a_histogram_cuts_an_outlier_off_where_that_lowers_the_squared_error():
     images[0, 0, 0, 0] = 12
     errors, highs = {}, {}
     for ranges in ("min_max", "histogram"):
-        network = quantize(nn.Sequential(nn.Conv2d(3, 4, 1)), [images], images, (), Quantizers(ranges=ranges))
-        low, high = (float(value) for value in quantizers(network)["post_hooks.input__0.0"].get_input_low_input_high())
+        network = quantize(One(), [images], images, (), Quantizers(ranges=ranges))
+        low, high = (float(value.detach()) for value in quantizers(network)["post_hooks.images__0.0"].get_input_low_input_high())
         step = (high - low) / 255
         highs[ranges] = high
         errors[ranges] = float((((images / step).round().clamp(-128, 127) * step - images) ** 2).mean())
@@ -134,17 +145,26 @@ def test_ranges_change_activations_alone(made, weights_of, ranges):
     assert all(name.rpartition(".")[2] in ("scale", "signed_tensor") and name.rpartition(".")[0] not in weights for name in names)
 
 
-def test_bias_correction_changes_biases_and_brings_the_mean_nearer(made, detector, singles):
-    plain, corrected = made(), made(bias_correction=True)
-    moved = changed(plain, corrected)
+def test_bias_correction_changes_biases_alone(made):
+    moved = changed(made(), made(bias_correction=True))
     assert moved
     assert all(name.endswith(".bias") for name in moved)
+
+
+def test_bias_correction_restores_the_mean_that_rounded_weights_lose():
+    network = One()
     with torch.no_grad():
-        floats, without, with_ = (
-            torch.cat([network(image)["probability"].clamp(1e-5, 1 - 1e-5).logit() for image in singles])
-            for network in (detector, plain, corrected)
-        )
-    assert (with_ - floats).mean().abs() < (without - floats).mean().abs()
+        network.conv.weight.fill_(0.1)
+        network.conv.bias.fill_(1)  # NNCF leaves a bias alone that would more than double
+        network.conv.weight[0] = 30  # with one scale for all, the others are rounded to zero
+    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    shifts = []
+    for corrected in (False, True):
+        quantized = quantize(network, [images], images, (), Quantizers(per_channel=False, bias_correction=corrected))
+        with torch.no_grad():
+            shifts.append((quantized(images) - network(images)).mean((0, 2, 3))[1:].abs())
+    assert (shifts[0] > 0.1).all()
+    assert (shifts[1] < 0.02).all()
 
 
 def test_more_pictures_change_ranges_alone(detector, singles, made):
