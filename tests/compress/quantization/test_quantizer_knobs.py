@@ -155,7 +155,7 @@ def test_bias_correction_restores_the_mean_that_rounded_weights_lose():
     network = One()
     with torch.no_grad():
         network.conv.weight.fill_(0.1)
-        network.conv.bias.fill_(1)  # NNCF leaves a bias alone that would more than double
+        network.conv.bias.fill_(1)  # NNCF leaves biases alone that would be shifted by more than twice themselves
         network.conv.weight[0] = 30  # with one scale for all, the others are rounded to zero
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     shifts = []
