@@ -30,6 +30,7 @@ def export_openvino(network: nn.Module, path: Path | str, example: Tensor, descr
     model = openvino.Core().read_model(graph.SerializeToString())
     model.set_rt_info(text, METADATA_KEY)
     fold_shapes(model)
+    join_round_trips(model)
     path = Path(path)
     partial = path.with_name(f"partial.{path.name}")
     files = [(partial.with_suffix(suffix), path.with_suffix(suffix)) for suffix in (".bin", ".xml")]
@@ -63,6 +64,25 @@ def fold_shapes(model: openvino.Model) -> None:
     for weight, stand_in in zip(weights, stand_ins, strict=True):
         replace_source(stand_in, weight)
         model.remove_parameter(stand_in)
+
+
+def join_round_trips(model: openvino.Model) -> None:
+    """Write each activation's way to 8 bits and back as one FakeQuantize that gives the range it takes: half of an int8 .xml.
+
+    ONNX's pair arrives as a FakeQuantize to 0..255, two conversions, minus the zero point, times the step. OpenVINO's own optimiser
+    joins them just so before it looks for integer convolutions.
+    """
+    for rounding in [node for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]:
+        last = rounding
+        for kind in ("Convert", "Convert", "Subtract", "Multiply"):
+            readers = last.output(0).get_target_inputs()
+            last = next(iter(readers)).get_node()
+            if len(readers) != 1 or last.get_type_name() != kind:
+                break
+        else:
+            for given, taken in ((3, 1), (4, 2)):
+                rounding.input(given).replace_source_output(rounding.input_value(taken))
+            replace_source(last, rounding)
 
 
 def replace_source(old: openvino.Node, new: openvino.Node) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from compress.errors import CompressError, suggestion
 from compress.quantization.fake_quantize import FUNCTIONS
-from compress.quantization.folding import fold_batch_norms
+from compress.quantization.folding import BatchNorm, fold_batch_norms
 from compress.quantization.settings import Quantizers
 from compress.runtimes.telemetry import forbid_telemetry
 
@@ -71,19 +71,27 @@ def quantize(
     with quiet_nncf() as nncf:
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
 
-        return nncf.quantize(
-            folded,
-            nncf.Dataset(batches),
-            preset=nncf.QuantizationPreset.MIXED if settings.activations == "asymmetric" else nncf.QuantizationPreset.PERFORMANCE,
-            subset_size=len(batches),
-            ignored_scope=nncf.IgnoredScope(names=operators_of(folded, example, kept), validate=False),
-            advanced_parameters=AdvancedQuantizationParameters(
-                activations_quantization_params=QuantizationParameters(per_channel=False),
-                weights_quantization_params=QuantizationParameters(per_channel=settings.per_channel),
-                activations_range_estimator_params=range_estimator(settings),
-                disable_bias_correction=not settings.bias_correction,
-            ),
+        advanced = AdvancedQuantizationParameters(
+            activations_quantization_params=QuantizationParameters(per_channel=False),
+            weights_quantization_params=QuantizationParameters(per_channel=settings.per_channel),
+            activations_range_estimator_params=range_estimator(settings),
+            disable_bias_correction=not settings.bias_correction,
         )
+        try:
+            return nncf.quantize(
+                folded,
+                nncf.Dataset(batches),
+                preset=nncf.QuantizationPreset.MIXED if settings.activations == "asymmetric" else nncf.QuantizationPreset.PERFORMANCE,
+                subset_size=len(batches),
+                ignored_scope=nncf.IgnoredScope(names=operators_of(folded, example, kept), validate=False),
+                advanced_parameters=advanced,
+            )
+        except IndexError:  # NNCF 3.4 finds no statistics for a layer between which and its batch norm another reader sits
+            if not settings.bias_correction or not any(isinstance(module, BatchNorm) for module in folded.modules()):
+                raise
+            raise CompressError(
+                "Biases cannot be corrected in this network, because a batch norm in it could not be folded; set bias_correction: false."
+            ) from None
 
 
 def range_estimator(settings: Quantizers) -> Any:
