@@ -82,7 +82,7 @@ def to_ship(first: Row, pick: Row) -> str:
     before, now = pair_of_latencies(first, pick)
     times = f", {before / now:.1f} times the speed of {escape(first.stage)} in {escape(fastest(pick)[1])}" if before and now else ""
     smaller = f"{first.bytes / pick.bytes:.1f} times smaller" if pick.bytes and pick.bytes < first.bytes else "no smaller"
-    kept = f"keeps {100 * pick.hmean / first.hmean:.1f}{SPACE}% of its Hmean" if first.hmean else f"has an Hmean of {percent(pick.hmean)}"
+    kept = f"keeps {100 * pick.hmean / first.hmean:.1f}{SPACE}% of the Hmean" if first.hmean else f"has an Hmean of {percent(pick.hmean)}"
     rule = (
         f"the fastest of those within {100 * TOLERANCE:g} point of the best Hmean"
         if now is not None

@@ -24,6 +24,7 @@ from compress.training.averaging import start_average, update_average
 from compress.training.devices import keep_freed_memory, mixed_precision
 from compress.training.schedules import lr_factor
 from compress.training.settings import Schedule
+from compress.training.trackers import tracking
 
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
@@ -63,11 +64,11 @@ def fit(model: Model, objective: Objective, schedule: Schedule, lab: Lab, *, lab
     resume(run, accelerator, folder)
     total = per_epoch * schedule.epochs * schedule.batch * accelerator.num_processes
     done = run.epoch * (total // schedule.epochs)
-    with lab.bar(label, total, done=done) as bar:
+    with lab.bar(label, total, done=done) as bar, tracking(lab.recipe.trackers, lab.folder.parent, label, run.epoch) as log:
         while run.epoch < schedule.epochs:
             losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab)
             run.epoch += 1
-            finish_epoch(run, model, schedule, lab, accelerator, folder, losses, bar)
+            finish_epoch(run, model, schedule, lab, accelerator, folder, losses, bar, log)
     accelerator.wait_for_everyone()
     (folder / STATE).unlink(missing_ok=True)
     return load(folder)
@@ -152,7 +153,15 @@ def pull_scales_to_zero(network: nn.Module, weight: float) -> None:
 
 
 def finish_epoch(
-    run: Run, model: Model, schedule: Schedule, lab: Lab, accelerator: Accelerator, folder: Path, losses: dict[str, float], bar: Any
+    run: Run,
+    model: Model,
+    schedule: Schedule,
+    lab: Lab,
+    accelerator: Accelerator,
+    folder: Path,
+    losses: dict[str, float],
+    bar: Any,
+    log: Callable[[Mapping[str, float]], None],
 ) -> None:
     """Evaluate where it is due, keep the best and the last, write the metrics and what is needed to go on from here."""
     last = run.epoch == schedule.epochs
@@ -170,6 +179,7 @@ def finish_epoch(
                 save(current, folder / "last")
             bar.say(f"epoch {run.epoch}/{schedule.epochs}, loss {losses['loss']:.3f}, validation Hmean {score.hmean:.4f}")
         write_metrics(folder / METRICS, entry)
+        log(entry)
         if not last:
             save_state(run, accelerator, folder)
             lab.note_elapsed()
