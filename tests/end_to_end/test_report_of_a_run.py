@@ -19,5 +19,5 @@ def test_every_artefact_is_shown_and_a_second_report_runs_no_network(tiny_run, t
     assert first.read_bytes() == second.read_bytes()
     shown = re.findall(r"<figcaption><b>(.*?)</b>", first.read_text())
     assert shown == 2 * [row.stage for row in distinct(read(tiny_run))]
-    for plot in ("plot-tiny_training_int8-control", "plot-tiny_channels_pruned", "plot-hmean_latency"):
+    for plot in ("plot-tiny_training_int8-control", "plot-tiny_channels_pruned"):
         assert f'id="{plot}-' in first.read_text()
