@@ -146,8 +146,10 @@ def check_stage(recipe: Recipe, name: str) -> None:
 def check_before_work(experiment: Experiment) -> None:
     """Everything that would stop the run later and can be seen now: data, patterns, teachers."""
     from compress.checkpoint import fresh
+    from compress.training.trackers import check_installed
 
     recipe = experiment.recipe
+    check_installed(recipe.trackers)
     for name in ("train", "val"):
         split_of(experiment, name)
     model = fresh(recipe.model, recipe.evaluate)

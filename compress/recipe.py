@@ -19,6 +19,7 @@ from compress.evaluation.settings import Evaluate
 from compress.recipe_file import Document, Place
 from compress.stages import KINDS, Stage
 from compress.stages.export import HOLD_INT8
+from compress.training.trackers import TrackerName
 
 RuntimeName = Literal["torch", "torch.compile", "onnxruntime", "openvino"]
 
@@ -39,7 +40,10 @@ class Latency(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A resolved recipe. `stages` is in order; every stage has a name, and `from` where it does not start from the one before."""
+    """A resolved recipe. `stages` is in order; every stage has a name, and `from` where it does not start from the one before.
+
+    trackers: where training is logged besides `metrics.jsonl`; no outcome depends on it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,6 +54,7 @@ class Recipe(BaseModel):
     augment: Augment
     evaluate: Evaluate = Evaluate()
     latency: Latency = Latency()
+    trackers: tuple[TrackerName, ...] = ()
     stages: tuple[SerializeAsAny[Stage], ...]
 
     def stage(self, name: str) -> Stage:
@@ -104,6 +109,7 @@ def resolve(document: Document, name: str) -> Recipe:
         augment=section(Augment, augment, ("augment",), document),
         evaluate=section(Evaluate, values.get("evaluate") or {}, ("evaluate",), document),
         latency=section(Latency, values.get("latency") or {}, ("latency",), document),
+        trackers=tracker_names(values.get("trackers") or [], document),
         stages=tuple(read_stage(keys, document) for keys in values["stages"].values()),
     )
     check_parents(recipe, document)
@@ -123,6 +129,17 @@ def number(value: Any, document: Document) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise CompressError(f"{document.where(('seed',))}: seed must be a whole number from 0 to 4294967295, not {value!r}.")
     return value
+
+
+def tracker_names(value: Any, document: Document) -> tuple[TrackerName, ...]:
+    """The trackers."""
+    place, known = document.where(("trackers",)), get_args(TrackerName)
+    if not isinstance(value, list):
+        raise CompressError(f"{place}: trackers must be a list, such as [{known[0]}], not {value!r}.")
+    for name in value:
+        if name not in known:
+            raise CompressError(f"{place}: there is no tracker '{name}'{suggestion(str(name), known)}")
+    return tuple(dict.fromkeys(value))
 
 
 def check_model(config: dict[str, Any], document: Document) -> dict[str, Any]:

@@ -33,8 +33,10 @@ def fastest(row: Row) -> tuple[float, str]:
 
 
 def shippable(rows: Sequence[Row]) -> list[Row]:
-    """The exported files; where there are none, the checkpoints. A teacher is neither."""
-    return [row for row in rows if row.kind == "export"] or [row for row in rows if row.kind != "teacher"]
+    """The exported files; where there are none, the checkpoints, but no teacher's. Those below half of the best Hmean are of no use."""
+    choice = [row for row in rows if row.kind == "export"] or [row for row in rows if row.kind != "teacher"] or list(rows)
+    best = max(row.hmean for row in choice)
+    return [row for row in choice if 2 * row.hmean >= best]
 
 
 def recommended(rows: Sequence[Row]) -> Row:

@@ -15,7 +15,7 @@ from compress.report.collect import Experiment, collect
 from compress.report.compare import compare
 from compress.report.findings import distinct, recommended, runtimes_of, same_figures, timing_in
 from compress.report.gallery import Plot
-from compress.report.sections import detections, headline, inline, provenance
+from compress.report.sections import detections, headline, inline, provenance, summary
 from compress.report.wording import SPACE, change, signed
 
 # The page may use its own styles and embedded pictures, and nothing else: no script, no request.
@@ -60,7 +60,8 @@ def page(
     """The whole document. figures, compared: by the experiment's name."""
     several = len(experiments) > 1
     title = "Compression report: " + ", ".join(experiment.name for experiment in experiments)
-    body = [section("Result", "".join(heading(experiment, several) + headline(experiment) for experiment in experiments))]
+    results = "".join(heading(experiment, several) + headline(experiment) for experiment in experiments)
+    body = [section("Result", (summary(experiments) if several else "") + results)]
     body.append(section("Table", "".join(heading(experiment, several) + table(experiment) for experiment in experiments)))
     body.append(section(FRONTS, grid(fronts)))
     for name in (TRAINING, SENSITIVITY, CHANNELS):
@@ -123,7 +124,7 @@ def figure(plot: Plot) -> str:
     """One plot with what it says in words."""
     drawing = inline(themed(plots.svg(plot.figure)), f"plot-{plot.name}", plot.alt)
     below = f"<figcaption>{escape(plot.caption)}</figcaption>" if plot.caption else ""
-    width = plot.figure.get_size_inches()[0] * 110  # CSS pixels that a figure may take: its text is then of the page's size
+    width = plot.figure.get_size_inches()[0] * 118  # CSS pixels that a figure may take: its text is then of the page's size
     return f'<figure style="max-width:{width:.0f}px">{drawing}{below}</figure>\n'
 
 

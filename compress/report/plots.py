@@ -19,6 +19,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from compress.errors import CompressError
@@ -28,7 +31,7 @@ BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY = "#2b83c6", "#d55e00", "#009e73", "
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY)
 MARKERS = "os^DvPX*<>hp"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-WIDTH = 5.2  # inches: on a phone the text is still legible
+WIDTH = 4.7  # inches: on a phone the text is still legible
 INK, RULE = "#1d2127", "#c9ced7"
 # Dates and random names out of the files: equal data give equal bytes.
 STYLE = {
@@ -48,6 +51,7 @@ STYLE = {
     "axes.spines.right": False,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "text.hinting": "none",  # so that text is as wide in an SVG as where it was measured
     "svg.hashsalt": "compress",
     "svg.fonttype": "none",
 }
@@ -66,7 +70,7 @@ class Point:
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure of so many inches, and its (rows, columns) axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05))
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
@@ -105,18 +109,30 @@ def pareto(points: Sequence[Point], cost: str, everywhere: Sequence[Point] = ())
     ax.plot([shown[i].cost for i in best], [shown[i].hmean for i in best], color=GREY, lw=1, ls="--", drawstyle="steps-post")
     series, groups = (list(dict.fromkeys(getattr(point, name) for point in everywhere or points)) for name in ("series", "group"))
     for key in dict.fromkeys((point.series, point.group) for point in shown):
-        marker, colour = MARKERS[series.index(key[0]) % len(MARKERS)], COLOURS[groups.index(key[1]) % len(COLOURS)]
         chosen = [point for point in shown if (point.series, point.group) == key]
-        label = key[0] if key[0] == key[1] else f"{key[1]}: {key[0]}"
-        ax.plot([p.cost for p in chosen], [p.hmean for p in chosen], marker, color=colour, ms=7, mec="white", mew=0.6, label=plain(label))
+        look = {"marker": MARKERS[series.index(key[0]) % len(MARKERS)], "color": COLOURS[groups.index(key[1]) % len(COLOURS)]}
+        ax.plot([point.cost for point in chosen], [point.hmean for point in chosen], ls="none", ms=7, mec="white", mew=0.6, **look)
+    keys(figure, series, groups)
     ax.set(xlabel=f"{cost}, logarithmic", ylabel="Hmean (%)")
     logarithmic(ax, [point.cost for point in shown])
     ax.yaxis.set_major_formatter(FuncFormatter(percent))
     ax.margins(x=0.12, y=0.12)
-    figure.legend(loc="outside lower center", ncols=2)
     laid_out(figure)
     label_points(figure, ax, [*(shown[i] for i in best), *(point for i, point in enumerate(shown) if i not in best)], len(best))
     return figure
+
+
+def keys(figure: Figure, series: Sequence[str], groups: Sequence[str]) -> None:
+    """What markers, and, where they say something else, colours stand for."""
+    same = list(series) == list(groups)
+    colours = [COLOURS[index % len(COLOURS)] if same else GREY for index in range(len(series))]
+    handles = [
+        Line2D([], [], ls="none", ms=7, marker=MARKERS[index % len(MARKERS)], color=colour, label=plain(name))
+        for index, (name, colour) in enumerate(zip(series, colours, strict=True))
+    ]
+    if not same:
+        handles += [Patch(color=COLOURS[index % len(COLOURS)], label=plain(short(name))) for index, name in enumerate(groups)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
 def above_half(points: Sequence[Point]) -> list[Point]:
@@ -134,22 +150,25 @@ def logarithmic(ax: Axes, values: Sequence[float]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def label_points(figure: Figure, ax: Axes, points: Sequence[Point], must: int) -> None:
-    """Name points where the name covers no other; the first `must` of them, those of the front, get a name in any case."""
+def label_points(figure: Figure, ax: Axes, points: Sequence[Point], bold: int) -> None:
+    """Name points where the name covers no other name or point; the first `bold` of them, those of the front, before the others."""
     renderer = figure.canvas.get_renderer()
     positions = [ax.transData.transform((point.cost, point.hmean)) for point in points]
     taken = [box_around(position, 4) for position in positions]
     frame = ax.get_window_extent(renderer)
-    places = [(7, 4), (7, -10), (-7, 4), (-7, -10), (0, 9), (0, -15), (9, 14), (-9, 14), (9, -20), (-9, -20)]
+    places = [
+        (dx, dy)
+        for far in (1, 2, 3)
+        for dx, dy in ((7, 4), (7, -10 * far), (-7, 4), (-7, -10 * far), (0, 9 * far), (0, -14 * far), (8, 8 * far))
+    ]
     for index, point in enumerate(points):
-        for attempt, (dx, dy) in enumerate(places):
+        for dx, dy in places:
             side = "left" if dx > 0 else "right" if dx < 0 else "center"
-            bold = "bold" if index < must else "normal"
-            text = ax.annotate(plain(point.label), (point.cost, point.hmean), (dx, dy), textcoords="offset points", ha=side, weight=bold)
-            text.set_fontsize(8)
+            text = ax.annotate(plain(point.label), (point.cost, point.hmean), (dx, dy), textcoords="offset points", ha=side, fontsize=8)
+            text.set_fontweight("bold" if index < bold else "normal")
             box = text.get_window_extent(renderer)
             inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 + 4 and box.y0 >= frame.y0 and box.y1 <= frame.y1 + 8
-            if (inside and not any(overlap(box.extents, other) for other in taken)) or (index < must and attempt == len(places) - 1):
+            if inside and not any(overlap(box.extents, other) for other in taken):
                 taken.append(tuple(box.extents))
                 break
             text.remove()
@@ -231,7 +250,8 @@ def channel_bars(name: str, channels: Mapping[str, tuple[int, int]]) -> Figure:
         text = f"{new} of {old}" if new != old else f"{old}, untouched"
         ax.annotate(text, (old, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
     layer_axis(ax, list(channels))
-    ax.set(xlabel="output channels", title=plain(f"{name}: {int(after.sum())} of {int(before.sum())} channels"))
+    ax.set(xlabel="output channels")
+    figure.suptitle(plain(f"{name}: {int(after.sum())} of {int(before.sum())} channels"), fontsize=10)
     ax.set_xlim(0, 1.3 * max(before, default=1))
     figure.legend(loc="outside lower center", ncols=2)
     return laid_out(figure)
@@ -239,7 +259,7 @@ def channel_bars(name: str, channels: Mapping[str, tuple[int, int]]) -> Figure:
 
 def layer_axis(ax: Axes, layers: Sequence[str]) -> None:
     """The names of layers down the y axis, one a bar or a row, each around a whole number."""
-    ax.set_yticks(np.arange(len(layers)), [plain(short(layer)) for layer in layers], fontsize=7.5)
+    ax.set_yticks(np.arange(len(layers)), [plain(short(layer)) for layer in layers], fontsize=8)
     ax.set_ylim(len(layers) - 0.5, -0.5)
     ax.grid(False, axis="y")
     ax.tick_params("y", length=0)
@@ -274,7 +294,7 @@ def sensitivity_heatmap(data: Mapping[str, Any]) -> Figure:
     ax.grid(False)
     low, high = min(0.0, float(np.nanmin(table))), max(float(np.nanmax(table)), 1e-9)
     edges = [np.arange(size + 1) - 0.5 for size in table.shape[::-1]]
-    drawn = ax.pcolormesh(*edges, np.ma.masked_invalid(table), cmap="cividis", vmin=low, vmax=high, edgecolors="white", linewidth=0.5)
+    ax.pcolormesh(*edges, np.ma.masked_invalid(table), cmap="cividis", vmin=low, vmax=high, edgecolors="white", linewidth=0.5)
     for (down, across), cost in np.ndenumerate(table):
         if np.isfinite(cost):
             colour = "white" if (cost - low) < 0.55 * (high - low) else "black"
@@ -289,9 +309,9 @@ def sensitivity_heatmap(data: Mapping[str, Any]) -> Figure:
             )
     layer_axis(ax, groups)
     ax.set_xticks(np.arange(len(ratios)), [percent(ratio) for ratio in ratios])
-    ax.set(xlabel="channels of the group removed (%)", title=f"{what}, one group pruned at a time")
+    ax.set(xlabel="channels of the group removed (%)")
+    figure.suptitle(f"{what}, one group pruned at a time", fontsize=10)
     ax.spines[:].set_visible(False)
-    figure.colorbar(drawn, ax=ax, label=what, location="bottom", aspect=40)
     return laid_out(figure)
 
 
@@ -351,7 +371,8 @@ def quantization_bars(data: Mapping[str, Any]) -> Figure:
     layer_axis(ax, [data["points"][index]["layer"] for index in order])
     ax.axvline(0, color=INK, lw=0.8)
     ax.margins(x=0.15)
-    ax.set(xlabel=what, title=f"{what}, one layer quantized at a time")
+    ax.set(xlabel=what)
+    figure.suptitle(f"{what}, one layer quantized at a time", fontsize=10)
     return laid_out(figure)
 
 

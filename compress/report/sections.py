@@ -22,6 +22,21 @@ def headline(experiment: Experiment) -> str:
     return "\n".join(parts)
 
 
+def summary(experiments: Sequence[Experiment]) -> str:
+    """The recommended artefacts of several experiments, a line each."""
+    lines = []
+    for experiment in experiments:
+        pick = recommended(experiment.rows)
+        median, where = fastest(pick)
+        cells = (pick.stage, megabytes(pick.bytes), percent(pick.hmean), f"{milliseconds(median)} ({where})" if where else "not timed")
+        lines.append(f'<tr><th scope="row">{escape(experiment.name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("experiment", "recommended", "size", "Hmean", "latency"))
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Recommended artefacts"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
 def tiles(first: Row, pick: Row) -> str:
     """The recommended artefact's figures, each with what it was."""
     before, now = pair_of_latencies(first, pick)
@@ -34,10 +49,15 @@ def tiles(first: Row, pick: Row) -> str:
         was = [milliseconds(before), change(now, before)] if before is not None else ["not timed there", ""]
         facts.append((f"Latency, {fastest(pick)[1]}", milliseconds(now), *was))
     cells = (
-        f'<div><dt>{escape(name)}</dt><dd class="figure">{new}</dd><dd class="before">was {old}{", " + by if by else ""}</dd></div>'
+        f'<div><dt>{escape(name)}</dt><dd class="figure">{new}</dd><dd class="before">{escape(moved(pick is first, old, by))}</dd></div>'
         for name, new, old, by in facts
     )
     return f'<dl class="tiles">{"".join(cells)}</dl>'
+
+
+def moved(unchanged: bool, old: str, by: str) -> str:
+    """What a figure was, and by how much it changed."""
+    return "as it went in" if unchanged else f"was {old}, {by}" if by else f"was {old}"
 
 
 def pair_of_latencies(first: Row, pick: Row) -> tuple[float | None, float | None]:
@@ -78,11 +98,11 @@ def artefact(row: Row) -> str:
 def to_ship(first: Row, pick: Row) -> str:
     """The recommendation and its reason."""
     if pick is first:
-        return f"Recommended: {artefact(pick)}; there is nothing else to choose from."
+        return f"Recommended: {artefact(pick)} itself; nothing smaller or faster comes within {100 * TOLERANCE:g} point of its Hmean."
     before, now = pair_of_latencies(first, pick)
     times = f", {before / now:.1f} times the speed of {escape(first.stage)} in {escape(fastest(pick)[1])}" if before and now else ""
     smaller = f"{first.bytes / pick.bytes:.1f} times smaller" if pick.bytes and pick.bytes < first.bytes else "no smaller"
-    kept = f"keeps {100 * pick.hmean / first.hmean:.1f}{SPACE}% of its Hmean" if first.hmean else f"has an Hmean of {percent(pick.hmean)}"
+    kept = f"keeps {100 * pick.hmean / first.hmean:.1f}{SPACE}% of the Hmean" if first.hmean else f"has an Hmean of {percent(pick.hmean)}"
     rule = (
         f"the fastest of those within {100 * TOLERANCE:g} point of the best Hmean"
         if now is not None

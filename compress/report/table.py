@@ -44,7 +44,7 @@ def print_benchmark(found: dict[str, Any]) -> None:
             f"{integers['integer_convs']} of {integers['convs']}" if integers else "",
             ", ".join(f"{size / 1e3:.1f} {kind}" for kind, size in integers["weight_bytes"].items()) if integers else "",
         )
-    console = Console(highlight=False, width=None if Console().is_terminal else 200)
+    console = output()
     console.print(table)
     shape = "x".join(map(str, found["input"]))
     lines = [f"input {shape}, {found['rounds']} rounds in turn; ratio: to the first, median over the rounds", f"on {found['cpu']}"]

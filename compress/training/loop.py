@@ -24,12 +24,14 @@ from compress.training.averaging import start_average, update_average
 from compress.training.devices import keep_freed_memory, mixed_precision
 from compress.training.schedules import lr_factor
 from compress.training.settings import Schedule
+from compress.training.trackers import tracking
 
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
 JointObjective = Callable[[Sequence[nn.Module], Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
 # Given the network and the share of the stage's steps that are done, 0 to below 1: what depends on that alone needs no saving to resume.
 StepHook = Callable[[nn.Module, float], None]
+Log = Callable[[Mapping[str, float]], None]
 STATE = "training.pt"
 
 
@@ -122,11 +124,11 @@ def fit_together(
     resume(run, accelerator, folder)
     total = per_epoch * schedule.epochs * schedule.batch * accelerator.num_processes
     done = run.epoch * (total // schedule.epochs)
-    with lab.bar(label, total, done=done) as bar:
+    with lab.bar(label, total, done=done) as bar, tracking(lab.recipe.trackers, lab.folder.parent, label, run.epoch) as log:
         while run.epoch < schedule.epochs:
             losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab, before_forward, after_backward)
             run.epoch += 1
-            finish_epoch(run, schedule, lab, accelerator, folder, losses, bar)
+            finish_epoch(run, schedule, lab, accelerator, folder, losses, bar, log)
     accelerator.wait_for_everyone()
     (folder / STATE).unlink(missing_ok=True)
 
@@ -217,27 +219,33 @@ def pull_scales_to_zero(network: nn.Module, weight: float) -> None:
 
 
 def finish_epoch(
-    run: Run, schedule: Schedule, lab: Lab, accelerator: Accelerator, folder: Path, losses: dict[str, float], bar: Any
+    run: Run, schedule: Schedule, lab: Lab, accelerator: Accelerator, folder: Path, losses: dict[str, float], bar: Any, log: Log
 ) -> None:
     """Evaluate where it is due, keep the best and the last, write the metrics and what is needed to go on from here."""
     last = run.epoch == schedule.epochs
     due = last or run.epoch % schedule.evaluate_every == 0
     if accelerator.is_main_process:
         entry: dict[str, Any] = {"epoch": run.epoch, "lr": run.optimizer.param_groups[0]["lr"], **losses}
+        logged = dict(entry)
         if due:
-            hmeans = " and ".join(f"{evaluate_student(student, lab, entry, last=last):.4f}" for student in run.students)
+            scores = [evaluate_student(student, lab, entry, last=last) for student in run.students]
+            hmeans = " and ".join(f"{score['val_hmean']:.4f}" for score in scores)
             bar.say(f"epoch {run.epoch}/{schedule.epochs}, loss {losses['loss']:.3f}, validation Hmean {hmeans}")
+            several = len(run.students) > 1
+            for student, score in zip(run.students, scores, strict=True):
+                logged |= {f"{student.folder.name}/{name}" if several else name: value for name, value in score.items()}
         else:
             for student in run.students:
                 write_metrics(student.folder / METRICS, entry)
+        log(logged)
         if not last:
             save_state(run, accelerator, folder)
             lab.note_elapsed()
     accelerator.wait_for_everyone()
 
 
-def evaluate_student(student: Student, lab: Lab, entry: dict[str, Any], *, last: bool) -> float:
-    """Hmean on validation, which goes into the metrics with `entry`; the best epoch and the `last` one are saved."""
+def evaluate_student(student: Student, lab: Lab, entry: dict[str, Any], *, last: bool) -> dict[str, float]:
+    """Precision, recall and Hmean on validation, which go into the metrics with `entry`; the best epoch and the `last` one are saved."""
     current = snapshot(student.model, student.average)
     score = lab.evaluate(current, "val")
     if score.hmean > student.best_hmean:
@@ -247,7 +255,7 @@ def evaluate_student(student: Student, lab: Lab, entry: dict[str, Any], *, last:
     write_metrics(student.folder / METRICS, {**entry, **scores})
     if last:  # after all else: where it lies, a run that was cut off takes the training for finished
         save(current, student.folder / "last")
-    return score.hmean
+    return scores
 
 
 def snapshot(model: Model, average: dict[str, Tensor] | None) -> Model:

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from compress.errors import CompressError
+from compress.report.collect import collect
+from compress.report.page import write_report
+
+VOID = {"meta", "br", "image", "use", "polygon", "line"}
+
+
+class Outline(HTMLParser):
+    """Tags that are left open, ids, images' texts, and everything that would be fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.tags.append((tag, values))
+        self.ids += [values["id"]] if "id" in values else []
+        self.fetched += [values[key] for key in ("src", "href", "xlink:href", "data", "action") if key in values]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(written, tmp_path_factory) -> str:
+    out = tmp_path_factory.mktemp("report") / "out" / "r.html"
+    write_report([written()], out, images=0)
+    return out.read_text()
+
+
+def plain(html: str) -> str:
+    """What is read, with simple spaces."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html)).replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+
+
+def test_the_headline_says_what_went_in_what_came_out_and_where_int8_does_not_pay(page):
+    text = plain(page)
+    for part in (
+        "baseline went in: 2.40 MB, 0.58 M parameters, 1.000 G multiply-accumulates, Hmean 85.00 % on 500 test pictures.",
+        "the smallest is files_int8/openvino with 0.120 MB",
+        "the fastest files/onnx with 9.0 ms in onnxruntime fp32",
+        "Recommended: files_int8/openvino (files_int8/openvino/model.xml)",
+        "20.0 times smaller, 4.5 times the speed of baseline in openvino int8; it keeps 94.1 % of the Hmean.",
+        "In onnxruntime the int8 files_int8/onnx is slower than the float files/onnx: 22.0 ms against 9.0 ms. There, take the float one",
+    ):
+        assert part in text
+
+
+def test_the_table_has_scopes_units_and_changes_in_points_and_per_cent(page):
+    body = page[page.index("<tbody>") :]
+    row = plain(
+        re.search(r'<tr class="?pick.*?</tr>', body, re.DOTALL)[0].replace("</td>", " ").replace("<small>", " ").replace("</th>", " ")
+    )
+    assert row.split() == [
+        "files_int8/openvino", "0.095", "-83.6", "%", "0.200", "-80.0", "%", "0.120", "-95.0", "%",
+        "90.00", "+0.00", "pt", "+0.0", "%", "80.00", "+0.00", "pt", "+0.0", "%", "80.00", "-5.00", "pt", "-5.9", "%",
+        "&ndash;", "11.0", "int8", "-78.0", "%",
+    ]  # fmt: skip
+    assert page.count('<th scope="row">baseline<') == 1, "a last epoch that was the best has no line of its own"
+    assert "the same: baseline/last" in page
+    for unit in ("parameters (M)", "MACs (G)", "size (MB)", "Hmean (%)", "onnxruntime (ms)"):
+        assert f'<th scope="col">{unit}</th>' in page
+
+
+def test_the_page_is_whole_well_formed_and_fetches_nothing(page):
+    outline = Outline(page)
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    assert all(target.startswith(("#", "data:")) for target in outline.fetched)
+    assert {target[1:] for target in outline.fetched if target.startswith("#")} <= set(outline.ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(outline.ids)
+    assert not re.search(r"url\((?!#)|@import", page)
+    assert "script" not in {tag for tag, _ in outline.tags}
+    drawings = [values for tag, values in outline.tags if tag == "svg"]
+    assert len(drawings) == 7, "two fronts, a training, three sensitivities, channels"
+    assert all(values["aria-label"] and values["role"] == "img" for values in drawings)
+    assert [tag for tag, _ in outline.tags if tag in ("h1", "h2")] == ["h1", *["h2"] * 7]
+
+
+def test_figures_take_the_colours_of_the_page(page):
+    assert "currentColor" in page
+    assert "#1d2127" not in page.split("</style>", 1)[1]
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+
+
+def test_text_from_files_is_escaped(written, row, tmp_path):
+    evil = '<img src=x onerror="alert(1)">&$x$'
+    rows = [row(evil, artefact=evil, cpu=evil), row("b", kind=evil, parent=evil, split=evil, latency_ms={f"{evil} fp32": {
+        "median": 1.0, "p90": 1.0, "threads": evil, "input": [evil], "rounds": evil}})]  # fmt: skip
+    write_report([written("x", rows)], tmp_path / "r.html", images=0)
+    outline = Outline((tmp_path / "r.html").read_text())
+    assert not {"img", "script"} & {tag for tag, _ in outline.tags}
+    assert not any(key.startswith("on") for _, values in outline.tags for key in values)
+
+
+def test_provenance_is_enough_to_make_the_figures_again(page):
+    text = plain(page)
+    for part in (
+        "Seed3",
+        "Some CPU",
+        "torch 9.9",
+        "val fingerprint-of-val",
+        "cpu, 2 threads",
+        "key-of-files_int8",
+        "seed: 3",
+        "short_side 64",
+    ):
+        assert part.replace("key-of-files_int8", "key key-of-files/on") in text
+    tree = page[page.index('<ul class="tree"' if '<ul class="tree"' in page else "<ul class=tree") :]
+    assert re.search(r"<b>baseline</b>.*?<ul><li><b>pruned</b>.*?<ul><li><b>files</b>", tree, re.DOTALL)
+
+
+def test_several_experiments_share_one_front_and_have_names_of_their_own(written, rows, row, tmp_path):
+    best = row("baseline", bytes=1000, hmean=0.99)
+    folders = [written("a/run", rows), written("b/run", [best])]
+    files = write_report(folders, tmp_path / "r.html", images=0, plot_folder=tmp_path / "plots")
+    text = (tmp_path / "r.html").read_text()
+    assert [experiment.name for experiment in collect(folders)] == ["a/run", "b/run"]
+    assert "On the Pareto front, from the least cost on: b/run: baseline (torch fp32) 0.001, Hmean 99.00 %." in text
+    names = {file.name for file in files[1:]}
+    assert {"hmean_size.svg", "hmean_latency.png", "a-run_channels_pruned.svg", "b-run_training_baseline.png"} <= names
+    assert all(file.stat().st_size for file in files)
+    assert len(names) == 2 * (2 + 5 + 4), "the second has no row of a pruned stage"
+
+
+def test_a_bare_ledger_is_reported(tmp_path, row):
+    (tmp_path / "ledger.jsonl").write_text(row("only").model_dump_json() + "\n")
+    write_report([tmp_path], tmp_path / "r.html")
+    text = plain((tmp_path / "r.html").read_text())
+    assert "Recommended: only itself" in text
+    assert "There are no detections here" in text
+    assert "no recipe.yml" in text
+
+
+def test_no_experiment_an_empty_one_and_one_named_twice_are_refused(tmp_path, written):
+    with pytest.raises(CompressError, match="is not an experiment"):
+        write_report([tmp_path], tmp_path / "r.html")
+    with pytest.raises(CompressError, match="no rows yet"):
+        write_report([written("empty", [])], tmp_path / "r.html")
+    odd = written("odd")
+    with pytest.raises(CompressError, match="named twice"):
+        write_report([odd, odd], tmp_path / "r.html")
+    (odd / "sensitivity.json").write_text("[]")
+    with pytest.raises(CompressError, match="is no sensitivity"):
+        write_report([odd], tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_the_command_writes_the_page_and_says_where_without_torch(written, tmp_path):
+    code = "import sys; from compress.cli import app; app(sys.argv[1:], standalone_mode=False); assert 'torch' not in sys.modules"
+    words = ["report", str(written()), "-o", str(tmp_path / "r.html"), "--images", "0"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == [str(tmp_path / "r.html")]

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+
+import pytest
+
+from compress.errors import CompressError
+from compress.report import plots
+from compress.report.plots import Point
+
+CHANNELS = {f"backbone.blocks.{index}.squeeze.gate.1.0": (96, 32) for index in range(60)}
+
+
+def texts(figure) -> set[str]:
+    return {text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", plots.svg(figure))}
+
+
+def test_labels_of_sixty_layers_do_not_touch(sensitivity):
+    quantized = {**sensitivity(1), "points": [{"layer": name, "loss": 1.1, "hmean": 0.8} for name in CHANNELS]}
+    for figure in (
+        plots.channel_bars("pruned", CHANNELS),
+        plots.quantization_bars(quantized),
+        plots.sensitivity_heatmap(sensitivity(60)),
+    ):
+        axis = figure.axes[0].yaxis
+        boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
+        assert len(boxes) == 60
+        ends = sorted((box.y0, box.y1) for box in boxes)
+        assert all(below[1] <= above[0] for below, above in itertools.pairwise(ends))
+        assert min(box.x0 for box in boxes) >= 0, "no name is cut off"
+
+
+def test_bars_say_both_numbers_and_axes_their_unit():
+    found = texts(plots.channel_bars("pruned", {"a": (96, 32), "b": (8, 8)}))
+    assert {"32 of 96", "8, untouched", "output channels", "pruned: 40 of 104 channels"} <= found
+
+
+def test_heatmap_cells_are_points_of_hmean_and_loss_where_there_is_no_hmean_yet(sensitivity):
+    assert {"4.5", "81", "backbone.blocks.1.expand.0", "channels of the group removed (%)"} <= texts(
+        plots.sensitivity_heatmap(sensitivity(2))
+    )
+    found = texts(plots.sensitivity_heatmap(sensitivity(2, hmean=False)))
+    assert {"0.001", "0.018", "loss gained, one group pruned at a time"} <= found
+
+
+def test_curves_have_a_panel_a_group_that_starts_at_the_unpruned_network(sensitivity):
+    figure = plots.sensitivity_curves(sensitivity(40))
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    assert len(panels) == 40
+    for index, ax in enumerate(panels):
+        ratios, lost = ax.lines[0].get_data()
+        assert list(ratios) == [0.0, 0.1, 0.5, 0.9]
+        assert lost == pytest.approx([90 * ratio * (index + 1) / 40 for ratio in ratios])
+
+
+def test_quantized_layers_are_ordered_by_what_they_cost(sensitivity):
+    points = [{"layer": name, "loss": 0.0, "hmean": hmean} for name, hmean in (("good", 0.91), ("bad", 0.5), ("fair", 0.88))]
+    ax = plots.quantization_bars({**sensitivity(1), "points": points}).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["bad", "fair", "good"]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([40, 2, -1])
+
+
+@pytest.mark.parametrize("draw", [plots.sensitivity_heatmap, plots.sensitivity_curves, plots.quantization_bars])
+def test_a_sensitivity_without_points_is_refused(draw, sensitivity):
+    with pytest.raises(CompressError, match="no points yet"):
+        draw({**sensitivity(2), "points": []})
+
+
+def test_training_marks_the_best_and_the_last_evaluated_epoch():
+    entries = [{"epoch": epoch, "lr": 0.1, "loss": 1.0, "dice": 0.5} for epoch in range(1, 5)]
+    for epoch, hmean in ((2, 0.9), (3, 0.7)):
+        entries[epoch - 1] |= {"val_hmean": hmean, "val_precision": hmean, "val_recall": hmean}
+    figure = plots.training_curves("baseline", entries)
+    assert {"best: epoch 2, 90.00 %", "last: epoch 3, 70.00 %", "dice", "loss"} <= texts(figure)
+    assert {"dice", "epoch (passes over the training pictures)"} <= texts(plots.training_curves("x", entries[:1])), (
+        "one epoch, none evaluated"
+    )
+
+
+def test_the_front_is_named_and_a_network_that_finds_nothing_is_not_drawn():
+    points = [
+        Point("small", 0.1, 0.8, "a", "a"),
+        Point("large", 2.0, 0.9, "a", "a"),
+        Point("worse", 3.0, 0.7, "b", "b"),
+        Point("raw", 0.1, 0.0, "a", "a"),
+    ]
+    figure = plots.pareto(points, "size (MB)")
+    bold = {text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"}
+    assert bold == {"small", "large"}
+    assert "raw" not in texts(figure)
+    assert "size (MB), logarithmic" in texts(figure)
+
+
+def test_text_is_never_read_as_a_formula():
+    assert {"a$b$c_{", "x$\\frac$"} <= texts(plots.channel_bars("x", {"a$b$c_{": (2, 1), "x$\\frac$": (3, 1)}))
+
+
+def test_equal_figures_give_equal_files_without_a_date(tmp_path):
+    for name in ("one", "two"):
+        files = plots.save(plots.channel_bars("pruned", {"a": (96, 32)}), tmp_path / name / "bars.v1")
+        assert [file.name for file in files] == ["bars.v1.png", "bars.v1.svg"]
+    for kind in ("png", "svg"):
+        first, second = ((tmp_path / name / f"bars.v1.{kind}").read_bytes() for name in ("one", "two"))
+        assert first == second
+        assert b"dc:date" not in first
+
+
+def test_drawing_leaves_the_callers_settings_and_pyplot_alone():
+    code = (
+        "import sys, matplotlib as m; from compress.report import plots; before = {name: m.rcParams[name] for name in plots.STYLE};"
+        "plots.svg(plots.channel_bars('x', {'a': (2, 1)})); after = {name: m.rcParams[name] for name in plots.STYLE};"
+        "assert after == before != plots.STYLE; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_colours_stand_out_on_white_and_on_black_pages():
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in plots.COLOURS:
+        for page in ("#ffffff", "#15181d"):
+            low, high = sorted((luminance(colour), luminance(page)))
+            assert (high + 0.05) / (low + 0.05) > 3
