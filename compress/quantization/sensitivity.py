@@ -67,7 +67,7 @@ def quantization_sensitivity(
     layers = layer_quantizers(network, example)
     detector = replace(of_model(model.with_network(network.to(lab.device))), evaluate=lab.recipe.evaluate)
     report = begin(path, model, lab, artefact, split, len(samples), key_of(model, lab, split, calibration, keep_float, settings))
-    with lab.bar("sensitivity to quantization", (1 + len(layers)) * len(samples)) as bar:
+    with lab.bar("sensitivity to quantization", (1 + len(layers) + min(top, len(layers))) * len(samples)) as bar:
 
         def maps_with(layer: str | None) -> list[Maps]:
             enable_only(network, layers[layer] if layer else ())

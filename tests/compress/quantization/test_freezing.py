@@ -87,7 +87,7 @@ def calibrated():
 
 def train(calibrated, folder: Path, **settings) -> dict[str, bytes]:
     recipe, folded, model = calibrated
-    stage = Quantize(name="int8", epochs=4, batch=8, crop=32, lr=1e-2, ema=0.5, freeze_ranges=0.5, **settings)
+    stage = Quantize(name="int8", epochs=4, batch=8, crop=32, lr=1e-2, ema=0.5, evaluate_every=4, freeze_ranges=0.5, **settings)
     lab = Lab(recipe, folder, torch.device("cpu"), lambda _: None, quiet=True)
     stage.train(folded, model.with_network(copy.deepcopy(model.network), model.quantization), lab, {})
     return {
