@@ -111,19 +111,31 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path |
 
 
 def states(experiment: Experiment, redo_from: str | None = None) -> dict[str, str]:
-    """Stage -> `in the cache`, `begun`, `to do`, or, where only running can tell, `depends on its teacher`."""
+    """Stage -> `in the cache`, `begun` or `to do`."""
     found: dict[str, str] = {}
     for stage in experiment.recipe.stages:
         parent = experiment.recipe.parent(stage)
         others = stage.other_models()
-        if stage.name == redo_from or any(found.get(name, "in the cache") != "in the cache" for name in (parent, *others)):
+        waits = any(found.get(name, "in the cache") != "in the cache" for name in (parent, *others))
+        if stage.name == redo_from or waits or not all(teacher_done(experiment, name) for name in others):
             found[stage.name] = "to do"
-        elif any(stage_named(experiment.recipe, name) is None for name in others):
-            found[stage.name] = "depends on its teacher"
         else:
             experiment.keys[stage.name] = stage_key(experiment, stage)
             found[stage.name] = stage_state(experiment, stage)
     return found
+
+
+def teacher_done(experiment: Experiment, teacher: str) -> bool:
+    """Whether nothing needs training for a teacher; where it is a recipe, its checkpoint is noted."""
+    path = Path(teacher)
+    if stage_named(experiment.recipe, teacher) or path.suffix not in (".yml", ".yaml"):
+        return True
+    its = prepare(path, data_overrides(experiment), experiment.folder.parent / Path(experiment_name(path)).name)
+    last = [stage for stage in its.recipe.stages if stage.gives_model][-1]
+    if states(its)[last.name] != "in the cache":
+        return False
+    experiment.teachers[teacher] = (its.folder / last.name, None)
+    return True
 
 
 def stage_state(experiment: Experiment, stage: Stage) -> str:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.experiment import Experiment, check_before_work, prepare, states
+from compress.experiment import Experiment, check_before_work, data_overrides, prepare, states, teacher_done, untrained
 from compress.files import read_json
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
     timings: dict[Any, float] = {}
     stages = []
     for stage in loaded.stages:
+        stages += teachers_to_do(experiment, stage, [entry["name"] for entry in stages])
         parent = loaded.parent(stage)
         entry: dict[str, Any] = {"name": stage.name, "kind": stage.kind, "parent": parent, "state": known[stage.name]}
         cached = known[stage.name] == "in the cache"
@@ -54,10 +55,20 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
         elif stage.gives_model:
             models[stage.name] = models[parent]
         entry |= sizes(models.get(stage.name, models[parent]), loaded) if stage.gives_model else {}
-        entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, lab, timings)
+        entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, experiment, lab, timings)
         stages.append(entry)
     guesses = [entry["seconds"] for entry in stages]
     return {"recipe": loaded.name, "folder": str(experiment.folder), "stages": stages, "seconds": total(guesses)}
+
+
+def teachers_to_do(experiment: Experiment, stage: Stage, known: Sequence[str]) -> list[dict[str, Any]]:
+    """The stages of those of its teachers' recipes that have not been run and are not `known`, called `<recipe>/<stage>`."""
+    found = []
+    for teacher in stage.other_models():
+        if not teacher_done(experiment, teacher) and not any(name.startswith(f"{Path(teacher).stem}/") for name in known):
+            its = plan(teacher, data_overrides(experiment), out=experiment.folder.parent / Path(teacher).stem)
+            found += [{**entry, "name": f"{Path(teacher).stem}/{entry['name']}"} for entry in its["stages"]]
+    return found
 
 
 def total(guesses: Sequence[float | None]) -> float | None:
@@ -145,7 +156,7 @@ def with_widths(model: Model, stage: Prune, kept: dict[str, int]) -> Model:
     return smaller
 
 
-def seconds(model: Model | None, stage: Stage, lab: Lab, timings: dict[Any, float]) -> float | None:
+def seconds(model: Model | None, stage: Stage, experiment: Experiment, lab: Lab, timings: dict[Any, float]) -> float | None:
     """Training steps and evaluations of one stage, by a few timed ones of its own network, crop and batch; None where unknown."""
     if not hasattr(stage, "epochs"):
         return 0.0
@@ -160,7 +171,25 @@ def seconds(model: Model | None, stage: Stage, lab: Lab, timings: dict[Any, floa
     pictures = len(lab.split("train")) // stage.batch * stage.batch or stage.batch
     evaluations = -(-stage.epochs // stage.evaluate_every) * len(lab.split("val"))
     slower = QAT_SLOWDOWN if stage.kind == "quantize" and getattr(stage, "mode", "") == "qat" else 1.0
-    return slower * (stage.epochs * pictures * timings[shape] + evaluations * timings[evaluation])
+    taught = sum(teacher_seconds(experiment, teacher, stage, timings) for teacher in stage.other_models())
+    return slower * stage.epochs * pictures * (timings[shape] + taught) + evaluations * timings[evaluation]
+
+
+def teacher_seconds(experiment: Experiment, teacher: str, stage: Stage, timings: dict[Any, float]) -> float:
+    """Time that a teacher takes to look at one picture of the stage's."""
+    import torch
+
+    key = (teacher, stage.crop)
+    if key not in timings:
+        network = untrained(experiment, teacher).network.eval()
+        few = max(1, TIMED_PIXELS // stage.crop**2)
+        images = torch.zeros(few, 3, stage.crop, stage.crop).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            network(images)
+            start = time.perf_counter()
+            network(images)
+        timings[key] = (time.perf_counter() - start) / few
+    return timings[key]
 
 
 def picture_seconds(model: Model, crop: int, batch: int, lab: Lab) -> float:
