@@ -115,8 +115,8 @@ def sensitivity_plots(experiment: Experiment) -> list[Plot]:
     """Every sensitivity that lies in the experiment, as its kind is drawn."""
     found = []
     for path, data in experiment.sensitivity.items():
-        if not data["points"]:
-            continue
+        if not data["points"] or not data["baseline"]:
+            continue  # cut off before there was anything to draw
         name = file_name(experiment.name, path.removesuffix(".json"))
         caption = sensitivity_caption(data, path)
         if data["kind"] == "quantize":
@@ -128,9 +128,10 @@ def sensitivity_plots(experiment: Experiment) -> list[Plot]:
 
 
 def sensitivity_caption(data: dict[str, Any], path: str) -> str:
-    """What a sensitivity was measured on."""
+    """What a sensitivity was measured on; after the fast pass alone that is the pictures of the loss."""
+    images = data.get("images") or data.get("loss_images", "?")
     facts = [
-        f"{path}: {data.get('artefact', 'the network')} on {data.get('images', '?')} {data.get('split', '')} pictures",
+        f"{path}: {data.get('artefact', 'the network')} on {images} {data.get('split', '')} pictures",
         f"short side {data['short_side']} pixels" if "short_side" in data else "",
         f"criterion {data['criterion']}" if data.get("criterion") else "",
         f"rank correlation of loss and Hmean {data['rank_correlation']:.2f}" if data.get("rank_correlation") is not None else "",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -152,6 +153,18 @@ def test_a_bare_ledger_is_reported(tmp_path, row):
     assert "Recommended: only itself" in text
     assert "There are no detections here" in text
     assert "no recipe.yml" in text
+
+
+def test_a_sensitivity_that_was_cut_off_is_left_out_and_a_fast_one_says_what_it_saw(written, sensitivity, tmp_path):
+    folder = written()
+    fast = {**sensitivity(2, hmean=False), "images": 0, "loss_images": 7}
+    (folder / "sensitivity.json").write_text(json.dumps(fast))
+    (folder / "pruned" / "sensitivity_quantize.json").write_text(json.dumps({**fast, "kind": "quantize", "baseline": None, "points": []}))
+    write_report([folder], tmp_path / "r.html", images=0)
+    text = (tmp_path / "r.html").read_text()
+    assert "baseline on 7 val pictures" in text
+    assert "Sensitivity, loss gained. The worst: backbone.blocks.1.expand.0 with 90 % removed: 0.018" in text
+    assert "sensitivity_quantize" not in text
 
 
 def test_no_experiment_an_empty_one_and_one_named_twice_are_refused(tmp_path, written):
