@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -12,10 +13,27 @@ HERE = Path(__file__).parent
 TINY = HERE / "end_to_end" / "tiny.yml"
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is loaded, and for what tests start: processes that each take all cores keep each other waiting.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first, so that no process is left with one at the end."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+
+
+@pytest.fixture(scope="session")
+def common(tmp_path_factory) -> Path:
+    """A folder of this session that all its processes see."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
+def _own_cache(common):
     """Drawn pictures are kept for the session, not in the home of whoever runs the tests."""
-    os.environ["COMPRESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["COMPRESS_CACHE"] = str(common / "cache")
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +54,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory) -> Path:
-    """The experiment's folder of one whole, uninterrupted run of the tiny recipe."""
+def tiny_run(common) -> Path:
+    """The experiment's folder of one whole, uninterrupted run of the tiny recipe, which the first process to ask for it makes."""
     import compress
 
-    folder = tmp_path_factory.mktemp("experiments") / "tiny"
-    compress.run(TINY, out=folder, quiet=True)
+    folder, done = common / "experiments" / "tiny", common / "tiny.done"
+    with (common / "tiny.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            compress.run(TINY, out=folder, quiet=True)
+            done.touch()
     return folder
