@@ -245,16 +245,27 @@ def time_artefacts(
 
 
 @app.command()
-def table(experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")]) -> None:
+def table(
+    experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")],
+    seeds: Annotated[bool, typer.Option("--seeds", help="They are seeds of one recipe: means and ranges, in Markdown.")] = False,
+) -> None:
     """Print the table of one or several experiments again.
 
-    Example:
+    Examples:
 
       compress table experiments/db_mv3_prune0.6_distill experiments/seed1
+
+      compress table --seeds experiments/pruning_comparison/seed0 experiments/pruning_comparison/seed1
     """
     from compress import ledger
 
-    show([row for folder in experiments for row in ledger.read(folder)])
+    ledgers = [ledger.read(folder) for folder in experiments]
+    if seeds:
+        from compress.report.seeds import seeds_table
+
+        typer.echo(seeds_table(ledgers))
+    else:
+        show([row for rows in ledgers for row in rows])
 
 
 @app.command()
