@@ -9,9 +9,9 @@ from compress.report.seeds import seeds_table
 
 def row(stage: str, seed: int, hmean: float) -> Row:
     return Row(
-        experiment="x", stage=stage, kind="train", parent=None, key="k", seed=seed, params=500_000 + 1000 * seed, macs=10**9,
-        bytes=2_400_000, precision=0.8, recall=0.8, hmean=hmean, hmean_delta=hmean - 0.9, split="test", images=150, thresholds={"short_side": 192},
-        runtime="torch fp32", latency_ms={}, artefact=stage, seconds=1.0,
+        experiment="x", stage=stage, kind="train", parent=None, key="k", seed=seed, params=500_000 + 1000 * seed,
+        macs=10**9, bytes=2_400_000, precision=0.8, recall=0.8, hmean=hmean, hmean_delta=hmean - 0.9, split="test", images=150,
+        thresholds={"short_side": 192}, runtime="torch fp32", latency_ms={}, artefact=stage, seconds=1.0,
     )  # fmt: skip
 
 
