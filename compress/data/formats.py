@@ -7,14 +7,27 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from compress.data.cocotext import CocoText
+from compress.data.ctw1500 import Ctw1500
 from compress.data.icdar2015 import Icdar2015
+from compress.data.msra_td500 import MsraTd500
+from compress.data.paddleocr import PaddleOcr
 from compress.data.split import Split
 from compress.data.synthetic import Synthetic
+from compress.data.totaltext import TotalText
 from compress.errors import CompressError, suggestion
 from compress.progress import bar
 
-DataConfig = Annotated[Synthetic | Icdar2015, Field(discriminator="format")]
-FORMATS = {"synthetic": Synthetic, "icdar2015": Icdar2015}
+DataConfig = Annotated[Synthetic | Icdar2015 | TotalText | Ctw1500 | MsraTd500 | PaddleOcr | CocoText, Field(discriminator="format")]
+FORMATS = {
+    "synthetic": Synthetic,
+    "icdar2015": Icdar2015,
+    "totaltext": TotalText,
+    "ctw1500": Ctw1500,
+    "msra_td500": MsraTd500,
+    "paddleocr": PaddleOcr,
+    "cocotext": CocoText,
+}
 
 
 def from_options(name: str, root: Path | None) -> DataConfig:

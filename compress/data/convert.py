@@ -1,0 +1,118 @@
+"""`compress data convert`: a data set in another format. What the format cannot hold is refused, or said."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from compress.data.folder import PARTS, Files, PictureFolder, summary
+from compress.data.formats import FORMATS, from_options
+from compress.data.split import Annotation
+from compress.errors import CompressError
+
+SAME = 0.01  # pixels; only turned rectangles, which are written by their angle, come back otherwise than exactly
+
+
+def convert(source: Path, source_format: str, out: Path, out_format: str, damaged: Literal["refuse", "skip"] = "refuse") -> list[str]:
+    """Write the data set in the folder `source` into the new folder `out`, and say in sentences what was written and what was lost.
+
+    Pictures are copied as they are. Every annotation is read back before anything is written: its outline and whether it counts must
+    come back, else CompressError is raised; transcriptions that the format has no place for are counted. The training part stays
+    whole; `val.txt` goes along.
+    """
+    reading, writing = folder_format(source_format, source), folder_format(out_format, out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CompressError(f"{out} is there already; name a folder that is new or empty.")
+    reading.splits()
+    told, problems, pictures, names = [], [], {}, {}
+    changed: list[str] = []
+    for part in filter(reading.has, PARTS):
+        files, alone = reading.files(part)
+        problems += alone
+        pictures[part] = [converted(file, reading, writing, problems, changed) for file in files]
+        pictures[part] = [file for file in pictures[part] if file]
+        names |= new_names(pictures[part])
+        told.append(f"{part}: {len(pictures[part])} pictures")
+    if problems and damaged == "refuse":
+        raise CompressError(f"{summary(problems)} Repair them, or leave them out with --damaged skip.")
+    if problems:
+        told.append(f"Left out: {summary(problems)}")
+    if changed:
+        told.append(f"{len(changed)} transcriptions are not the same in {out_format}, that of {changed[0]} first.")
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    renamed = {part: [replace(file, name=names[file.name]) for file in files] for part, files in pictures.items()}
+    writing.model_copy(update={"root": partial}).save(renamed)
+    held = reading.root / "val.txt"
+    if held.is_file():
+        kept = reading.held_out([file.name for file in pictures.get("train", [])], 0) if pictures.get("train") else set()
+        (partial / "val.txt").write_text("".join(f"{names[name]}\n" for name in names if name in kept), encoding="utf-8")
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)
+    return told
+
+
+def folder_format(name: str, root: Path) -> PictureFolder:
+    """The format called `name`, its data in `root`. Raises CompressError for one whose data lie in no folder."""
+    config = from_options(name, root)
+    if not isinstance(config, PictureFolder):
+        known = ", ".join(sorted(name for name, kind in FORMATS.items() if issubclass(kind, PictureFolder)))
+        raise CompressError(f"{name} pictures are drawn, not kept in files; formats that convert are {known}.")
+    return config
+
+
+def converted(file: Files, reading: PictureFolder, writing: PictureFolder, problems: list[str], changed: list[str]) -> Files | None:
+    """The file with its words in the other format; None if they cannot be read. Adds to `changed` where a transcription is not kept.
+
+    Raises CompressError for words that do not come back as they were.
+    """
+    words = reading.words(file, problems)
+    if words is None:
+        return None
+    try:
+        content = writing.rendered(words)
+    except ValueError as error:
+        raise CompressError(f"{file.truth} cannot be converted: {error}.") from None
+    faults: list[str] = []
+    back = writing.words(Files(file.name, file.image, Path(file.name), content), faults)
+    wrong = next((fault for fault in (*faults, difference(words, back)) if fault), None)
+    if wrong:
+        raise CompressError(f"{file.truth} cannot be converted to {writing.format}: {wrong}.")
+    changed += [
+        f"'{text}' in {file.name}" for text, other in zip(words.texts, back.texts, strict=True) if other != text and not marks(text)
+    ]
+    return replace(file, content=content)
+
+
+def difference(words: Annotation, back: Annotation | None) -> str | None:
+    """What did not come back, in words."""
+    if back is None or len(back.polygons) != len(words.polygons):
+        return "its words cannot be read back"
+    for polygon, text, skip, other, skipped in zip(words.polygons, words.texts, words.ignore, back.polygons, back.ignore, strict=True):
+        if polygon.shape != other.shape or np.abs(polygon - other).max() > SAME:
+            return f"the outline of '{text}' does not come back"
+        if skip != skipped:
+            return f"the word '{text}' {'is do-not-care' if skip else 'counts'} and would {'count' if skip else 'be do-not-care'} there"
+    return None
+
+
+def marks(text: str) -> bool:
+    """Whether a transcription is a format's sign of do-not-care, or nothing."""
+    return text in ("", "#", "###", "*")
+
+
+def new_names(files: list[Files]) -> dict[str, str]:
+    """Name -> name without folders. Raises CompressError where two pictures would have the same."""
+    names: dict[str, str] = {}
+    for file in files:
+        flat = PurePosixPath(file.name).name
+        if flat in names.values():
+            raise CompressError(f"{file.image}: another picture is called {flat} too; rename one of them.")
+        names[file.name] = flat
+    return names
