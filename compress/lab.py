@@ -17,7 +17,8 @@ from compress import progress
 from compress.checkpoint import Model, save
 from compress.data.formats import open_split
 from compress.evaluation.detector import Detector, detect, of_model
-from compress.evaluation.icdar import Score, evaluate
+from compress.evaluation.icdar import Score
+from compress.evaluation.protocols import evaluate
 from compress.files import read_json, read_lines, write_json
 
 if TYPE_CHECKING:
@@ -73,14 +74,14 @@ class Lab:
         return self.score(of_model(model), split)
 
     def score(self, detector: Detector, split: str) -> Score:
-        """Precision, recall and Hmean of anything that detects, by the recipe's input size and thresholds."""
+        """Precision, recall and Hmean of anything that detects, by the recipe's input size, thresholds and protocol."""
         settings = self.recipe.evaluate
         detector = Detector(detector.run, detector.algorithm, settings, {}, detector.runtime, detector.precision)
         pairs = (
-            (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore)
+            (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore, sample.texts)
             for sample, maps in detect(detector, self.split(split))
         )
-        return evaluate(pairs)
+        return evaluate(pairs, settings.protocol)
 
     def add(self, suffix: str, path: str, **facts: Any) -> None:
         """Leave an artefact to be measured: row `<stage>/<suffix>`, at `path` inside the folder; `facts` go into its row as they are."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
         "hmean": score.hmean,
         "split": lab.report_split,
         "images": len(lab.split(lab.report_split)),
-        "thresholds": {"short_side": settings.short_side, **asdict(settings.thresholds(detector.algorithm))},
+        "thresholds": {"short_side": settings.short_side, **settings.reported(detector.algorithm)},
         "runtime": f"{detector.runtime} {detector.precision}",
         "latency_ms": times,
         "cpu": processor(),

@@ -13,7 +13,8 @@ from compress.data.formats import DataConfig, from_options, open_split
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
 from compress.evaluation.detector import Detector, detect, open_detector
-from compress.evaluation.icdar import Score, evaluate
+from compress.evaluation.icdar import Score
+from compress.evaluation.protocols import evaluate
 from compress.evaluation.settings import Evaluate
 from compress.evaluation.tune import tune as choose
 
@@ -86,8 +87,8 @@ def score(detector: Detector, pictures: Split, wanted: Sequence[Evaluate]) -> li
         for sample, maps in detect(detector, pictures, bar.advance):
             for found, settings in zip(pairs, wanted, strict=True):
                 polygons = detector.decode(maps, sample.image.shape[:2], settings).polygons
-                found.append((polygons, sample.polygons, sample.ignore))
-    return [evaluate(found) for found in pairs]
+                found.append((polygons, sample.polygons, sample.ignore, sample.texts))
+    return [evaluate(found, settings.protocol) for found, settings in zip(pairs, wanted, strict=True)]
 
 
 def with_size(detector: Detector, settings: Evaluate) -> Detector:
@@ -103,10 +104,11 @@ def tune_on(detector: Detector, settings: Evaluate, pictures: Split) -> dict[str
     thresholds, reached = choose(
         [maps for maps, _ in seen],
         [sample.image.shape[:2] for _, sample in seen],
-        [(sample.polygons, sample.ignore) for _, sample in seen],
+        [(sample.polygons, sample.ignore, sample.texts) for _, sample in seen],
         algorithm.decode,
         settings.thresholds(algorithm),
         algorithm.tunable,
+        settings.protocol,
     )
     return {"thresholds": {name: asdict(thresholds)[name] for name in algorithm.tunable}, "val_hmean": reached.hmean}
 
@@ -122,5 +124,5 @@ def store(folder: Path, tuned: dict[str, Any]) -> None:
 
 def report(score: Score, settings: Evaluate, detector: Detector) -> dict[str, Any]:
     """One score with what it was reached by."""
-    thresholds = {"short_side": settings.short_side, **asdict(settings.thresholds(detector.algorithm))}
+    thresholds = {"short_side": settings.short_side, **settings.reported(detector.algorithm)}
     return {"precision": score.precision, "recall": score.recall, "hmean": score.hmean, "thresholds": thresholds}

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
 
 from compress.errors import CompressError
 
-Picture = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[bool]]
+# Detections, polygons and do-not-care flags; transcriptions may follow, which other protocols read.
+Picture = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[bool]] | tuple[Any, ...]
 
 # Ratios this near to one half count as one half, which is not enough: where corners are integers that is the exact decision.
 TIE = 1e-9
@@ -23,13 +25,14 @@ TIE = 1e-9
 class Score:
     """Precision, recall and their harmonic mean over a whole split, each in 0..1, with the counts that they come from.
 
-    matched: words found. detected: detections that count. words: words that count.
+    matched: words found, or what a protocol credits for them. detected: detections that count. words: words that count. Of `cleval`, all
+    three are characters.
     """
 
     precision: float
     recall: float
     hmean: float
-    matched: int
+    matched: float
     detected: int
     words: int
 
@@ -39,7 +42,11 @@ def evaluate(pictures: Iterable[Picture]) -> Score:
 
     A ratio over nothing is 0, as in the official script.
     """
-    counts = match_all(list(pictures))
+    return total(match_all(list(pictures)))
+
+
+def total(counts: np.ndarray) -> Score:
+    """The score of a split from the (pictures, 3) counts of :func:`match_all`."""
     matched, detected, words = (int(count) for count in counts.sum(0))
     precision = matched / detected if detected else 0.0
     recall = matched / words if words else 0.0
@@ -58,16 +65,16 @@ def match(detections: Sequence[np.ndarray], polygons: Sequence[np.ndarray], igno
     return int(matched), int(detected), int(words)
 
 
-def match_all(pictures: Sequence[Picture]) -> np.ndarray:
-    """(pictures, 3) counts: matched, detected, words; see :func:`match`."""
-    corners, lengths = joined([polygon for detections, _, _ in pictures for polygon in detections])
-    found = shapes(np.rint(corners), lengths)
-    truth = shapes(*joined([polygon for _, polygons, _ in pictures for polygon in polygons]))
-    ignored = np.array([flag for _, _, ignore in pictures for flag in ignore], bool)
+def match_all(pictures: Sequence[Picture], whole_pixels: bool = True) -> np.ndarray:
+    """(pictures, 3) counts: matched, detected, words; see :func:`match`. whole_pixels: round the corners of detections."""
+    corners, lengths = joined([polygon for picture in pictures for polygon in picture[0]])
+    found = shapes(np.rint(corners) if whole_pixels else corners, lengths)
+    truth = shapes(*joined([polygon for picture in pictures for polygon in picture[1]]))
+    ignored = np.array([flag for picture in pictures for flag in picture[2]], bool)
     if len(ignored) != len(truth.areas):
         raise CompressError(f"The ground truth has {len(truth.areas)} polygons but {len(ignored)} do-not-care flags.")
-    found_picture = np.repeat(np.arange(len(pictures)), [len(detections) for detections, _, _ in pictures])
-    truth_picture = np.repeat(np.arange(len(pictures)), [len(polygons) for _, polygons, _ in pictures])
+    found_picture = np.repeat(np.arange(len(pictures)), [len(picture[0]) for picture in pictures])
+    truth_picture = np.repeat(np.arange(len(pictures)), [len(picture[1]) for picture in pictures])
 
     word, box, shared = overlapping_boxes(truth, found, *pairs(truth_picture, found_picture))
     # A union is never less than either area, so that IoU > 1/2 needs an intersection of a third of both areas together.

@@ -26,7 +26,7 @@ from compress.data.split import Split
 from compress.data.training import TrainingSet
 from compress.evaluation.cost import macs, parameters
 from compress.evaluation.detector import Detector, detect, of_model
-from compress.evaluation.icdar import evaluate
+from compress.evaluation.protocols import evaluate
 from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
 from compress.pruning.allocation import least_important, rounded
@@ -158,10 +158,11 @@ def hmean_on(bench: Bench, model: Model) -> Any:
     settings = bench.lab.recipe.evaluate
     plain = of_model(model)
     detector = Detector(plain.run, plain.algorithm, settings, {}, plain.runtime, plain.precision)
-    return evaluate(
-        (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore)
+    found = (
+        (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore, sample.texts)
         for sample, maps in detect(detector, bench.pictures)
     )
+    return evaluate(found, settings.protocol)
 
 
 def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, done: Callable[[int, int], None]) -> dict[str, Any]:
@@ -253,7 +254,7 @@ def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "images": len(bench.pictures) if settings.full else 0,
         "loss_images": min(settings.loss_images, len(bench.lab.split("val"))),
         "short_side": evaluation.short_side,
-        "thresholds": asdict(evaluation.thresholds(bench.model.algorithm)),
+        "thresholds": evaluation.reported(bench.model.algorithm),
         "criterion": settings.criterion,
         "seed": bench.lab.recipe.seed,
         "baseline": base,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from compress.checkpoint import Model, example_input
 from compress.data.split import Split
 from compress.errors import CompressError
 from compress.evaluation.detector import Detector, Maps, detect, of_model
-from compress.evaluation.icdar import Score, evaluate
+from compress.evaluation.icdar import Score
+from compress.evaluation.protocols import evaluate
 from compress.evaluation.rank import rank_correlation
 from compress.files import read_json, write_json
 from compress.lab import Lab
@@ -109,7 +110,7 @@ def begin(path: Path, model: Model, lab: Lab, artefact: str, split: str, images:
         "split": split,
         "images": images,
         "short_side": evaluation.short_side,
-        "thresholds": asdict(evaluation.thresholds(model.algorithm)),
+        "thresholds": evaluation.reported(model.algorithm),
         "seed": lab.recipe.seed,
         "baseline": None,
         "points": known["points"] if known.get("key") == key else [],
@@ -149,7 +150,8 @@ def difference(given: Sequence[Maps], expected: Sequence[Maps]) -> float:
 def score(detector: Detector, samples: Sequence[Sample], maps: Sequence[Maps]) -> Score:
     """Precision, recall and Hmean of maps that are at hand."""
     found = [detector.decode(seen, sample.image.shape[:2], detector.evaluate) for seen, sample in zip(maps, samples, strict=True)]
-    return evaluate((detections.polygons, sample.polygons, sample.ignore) for detections, sample in zip(found, samples, strict=True))
+    seen = ((every.polygons, sample.polygons, sample.ignore, sample.texts) for every, sample in zip(found, samples, strict=True))
+    return evaluate(seen, detector.evaluate.protocol)
 
 
 def figures(found: Score) -> dict[str, float]:

@@ -1,0 +1,117 @@
+"""CLEval, its detection part (Baek et al. 2020, CLEval: character-level evaluation for text detection and recognition tasks).
+
+Every word stands for as many points as it has characters, in the middle of where each should be: pseudo character centers. Detections are
+credited with the points inside them; words found in pieces and words found together cost a point for each cut. As the authors' scripts
+have it, with one thing mended: there the length guessed of a false positive falls with its width; here it is the one that the paper
+guesses of a word without a transcription.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import shapely
+
+from compress.errors import CompressError
+from compress.evaluation.icdar import TIE, Picture, Score, geometries
+from compress.evaluation.overlaps import Overlap, overlaps
+
+PRECISION = 0.3  # area precision from which a detection can be of a word, or of a do-not-care region
+UPRIGHT = 0.5  # a quadrilateral less wide than this, in heights, is read downwards
+LONGEST = 10  # characters guessed at most
+
+
+def evaluate(pictures: Sequence[Picture]) -> Score:
+    """Score a split; every count is of characters. A picture's fourth part are its transcriptions.
+
+    A word without one has as many characters as its shape lets one guess. Raises CompressError where transcriptions are missing.
+    """
+    if any(len(picture) < 4 or len(picture[3]) != len(picture[1]) for picture in pictures):
+        raise CompressError("The cleval protocol needs a transcription, which may be empty, for each word.")
+    judged = [judge(seen, picture) for seen, picture in zip(overlaps(pictures), pictures, strict=True)]
+    found, split, merged, detected, words = (int(count) for count in np.sum(judged, axis=0)) if judged else (0,) * 5
+    recall, precision = max(found - split, 0) / max(words, 1), max(found - merged, 0) / max(detected, 1)
+    hmean = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return Score(precision, recall, hmean, found, detected, words)
+
+
+def judge(seen: Overlap, picture: Picture) -> tuple[int, int, int, int, int]:
+    """Characters found, cuts through words, words joined, characters detected and characters there on one picture (section 3.2)."""
+    detections, polygons, ignore, texts = picture[:4]
+    lengths = [
+        guessed_length(polygon) if skip or not text else len(text) for polygon, skip, text in zip(polygons, ignore, texts, strict=True)
+    ]
+    points = np.concatenate([np.zeros((0, 2)), *(centres(polygon, count) for polygon, count in zip(polygons, lengths, strict=True))])
+    owner = np.repeat(np.arange(len(polygons)), lengths)
+    outlines = geometries(seen.found, seen.first_found + np.arange(len(detections)))
+    shapely.prepare(outlines)
+    inside = shapely.contains_xy(outlines[:, None], *points.T[:, None])
+    hits = np.zeros((len(polygons), len(detections)), int)
+    np.add.at(hits, owner, inside.T)
+    shares = area_precision(seen, outlines)
+
+    words = ~seen.ignore
+    close = shares >= PRECISION - TIE
+    on_ignored = np.where(hits > 0, shares, 0)[seen.ignore].sum(0) >= PRECISION - TIE
+    boxes = ~(close[seen.ignore].any(0) | on_ignored)
+    match = matches(hits > 0, close, shares, words[:, None] & boxes)
+
+    inside &= match[owner].T
+    found = int(inside.any(0).sum())
+    strays = sum(guessed_length(detections[box]) for box in np.flatnonzero(boxes & ~match.any(0)))
+    cuts, joins = (int(np.maximum(match.sum(axis) - 1, 0).sum()) for axis in (1, 0))
+    return found, cuts, joins, int(inside.sum()) + strays, int(words[owner].sum())
+
+
+def matches(hit: np.ndarray, close: np.ndarray, shares: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """(words, detections) bool: pairs that belong together, one to one, a word to many detections, or many words to a detection."""
+    both = hit & close
+    one_to_one = both & (both.sum(1) == 1)[:, None] & (both.sum(0) == 1)
+    in_pieces = both & valid & ((both & valid).sum(1) >= 2)[:, None]
+    joint = hit & valid
+    together = joint & (joint.sum(0) >= 2) & (np.where(joint, shares, 0).sum(0) >= PRECISION - TIE)
+    return one_to_one & valid | in_pieces | together
+
+
+def area_precision(seen: Overlap, outlines: np.ndarray) -> np.ndarray:
+    """(words, detections): the share of a detection on a word; do-not-care regions end where a word that counts begins."""
+    shared = seen.shared.copy()
+    ignored, counted = np.flatnonzero(seen.ignore), np.flatnonzero(~seen.ignore)
+    if len(ignored) and len(counted):
+        cared = shapely.union_all(geometries(seen.words, seen.first_word + counted))
+        regions = geometries(seen.words, seen.first_word + ignored)
+        cut = shapely.intersects(regions, cared)
+        rest = shapely.difference(regions[cut], cared)
+        shared[ignored[cut]] = shapely.area(shapely.intersection(rest[:, None], outlines))
+    return shared / np.where(seen.found_areas > 0, seen.found_areas, np.inf)
+
+
+def centres(polygon: np.ndarray, count: int) -> np.ndarray:
+    """(count, 2) pseudo character centers (section 3.1): midway between the polygon's first half, the upper side, and its second.
+
+    Both sides are divided into as many parts, equally long in corners, as there are characters.
+    """
+    corners = np.asarray(polygon, np.float64) @ (1, 1j)
+    if len(corners) == 4 and width_in_heights(polygon) < UPRIGHT:
+        corners = corners[[1, 2, 3, 0]]
+    half = len(corners) // 2
+    places = np.arange(count + 1) / count
+    sides = (corners[:half], corners[: half - 1 : -1])
+    ends = sum(np.interp(places * (len(side) - 1), np.arange(len(side)), side) for side in sides)
+    return ((ends[:-1] + ends[1:]) / 4)[:, None].view(np.float64)
+
+
+def guessed_length(polygon: np.ndarray) -> int:
+    """How many characters a shape seems to have: it is so many times as long as wide."""
+    polygon = np.asarray(polygon, np.float32)
+    ratio = width_in_heights(polygon) if len(polygon) == 4 else np.divide(*(np.array(cv2.minAreaRect(polygon)[1]) + 1e-5))
+    return int(min(np.rint(0.5 + max(ratio, 1 / ratio)), LONGEST))
+
+
+def width_in_heights(quad: np.ndarray) -> float:
+    """The mean of the first and the third side by that of the others."""
+    corners = np.asarray(quad, np.float64) @ (1, 1j)
+    sides = np.abs(corners[[1, 2, 3, 0]] - corners) + 1e-5
+    return float((sides[0] + sides[2]) / (sides[1] + sides[3]))
