@@ -23,6 +23,7 @@ Overrides = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext."
 
 
 @app.callback()
@@ -144,7 +145,7 @@ def evaluate(
     recipe: Annotated[
         Path | None, typer.Option(help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A data format instead: icdar2015 or synthetic.")] = None,
+    data: Annotated[str | None, typer.Option(help="A data format instead, such as icdar2015 or totaltext.")] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
@@ -292,7 +293,7 @@ def report(
 @data_app.command("check")
 def data_check(
     root_folder: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
-    data: Annotated[str, typer.Option("--format", help="icdar2015.")] = "icdar2015",
+    data: Annotated[str, typer.Option("--format", help=FORMATS_HELP)] = "icdar2015",
     out: Annotated[
         Path | None, typer.Option(help="Where to draw some pictures with their words, as PNG.", show_default="data_check.png")
     ] = None,
@@ -315,6 +316,27 @@ def data_check(
     typer.echo(f"Contact sheet: {sheet}")
     if report.problems:
         raise typer.Exit(1)
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Annotated[Path, typer.Argument(help="The folder of the data.")],
+    source_format: Annotated[str, typer.Option("--from", metavar="FORMAT", help=FORMATS_HELP)],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="The same.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
+    damaged: Annotated[str, typer.Option(help="refuse, or skip: leave out what cannot be read.")] = "refuse",
+) -> None:
+    """Write a data set in another format. What that cannot hold is refused, or said.
+
+    Example:
+
+      compress data convert data/totaltext --from totaltext --to paddleocr -o data/totaltext_paddle
+    """
+    from compress.data.convert import convert
+
+    for line in convert(source, source_format, out, to, damaged):
+        typer.echo(line)
+    typer.echo(f"{to}: {out}")
 
 
 @data_app.command("preview")

@@ -5,25 +5,26 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 
 from compress.data.folder import PARTS, Files, PictureFolder, summary
 from compress.data.formats import FORMATS, from_options
 from compress.data.split import Annotation
-from compress.errors import CompressError
+from compress.errors import CompressError, suggestion
 
 SAME = 0.01  # pixels; only turned rectangles, which are written by their angle, come back otherwise than exactly
 
 
-def convert(source: Path, source_format: str, out: Path, out_format: str, damaged: Literal["refuse", "skip"] = "refuse") -> list[str]:
+def convert(source: Path, source_format: str, out: Path, out_format: str, damaged: str = "refuse") -> list[str]:
     """Write the data set in the folder `source` into the new folder `out`, and say in sentences what was written and what was lost.
 
     Pictures are copied as they are. Every annotation is read back before anything is written: its outline and whether it counts must
     come back, else CompressError is raised; transcriptions that the format has no place for are counted. The training part stays
-    whole; `val.txt` goes along.
+    whole; `val.txt` goes along. damaged: `refuse` what cannot be read, or `skip` it and say so.
     """
+    if damaged not in ("refuse", "skip"):
+        raise CompressError(f"--damaged {damaged} is not known{suggestion(damaged, ('refuse', 'skip'))}")
     reading, writing = folder_format(source_format, source), folder_format(out_format, out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CompressError(f"{out} is there already; name a folder that is new or empty.")

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import shapely
 from pydantic import ValidationError
 
 from compress.data import synthetic
-from compress.data.synthetic import Synthetic, blend, compose, draw, place
+from compress.data.synthetic import CHORD, Synthetic, arc, blend, compose, draw, place, place_on_curve, rim, wave
 from compress.errors import CompressError
 
 
@@ -151,8 +153,95 @@ def test_the_smallest_pictures_can_be_drawn():
         assert len(annotation.polygons) == len(annotation.ignore)
 
 
+# Words along curves
+
+
+def curves(count: int):
+    """Placed curved lines, and for each word what covers the whole of its rectangle, 0..1, drawn in place of the letters."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        line = compose(320, rng)
+        state = rng.bit_generator.state
+        placed = place_on_curve(line, 320, np.zeros((81, 81), np.uint8), rng)
+        covers = []
+        for word in line.quads if placed else ():
+            (left, top), (right, bottom) = (np.rint(corner + 0.5).astype(int) for corner in (word.min(0), word.max(0)))
+            block = np.zeros_like(line.ink)
+            block[top:bottom, left:right] = 255
+            rng.bit_generator.state = state
+            covers.append(place_on_curve(replace(line, ink=block), 320, np.zeros((81, 81), np.uint8), rng).ink / 255)
+        if placed:
+            yield placed, covers
+
+
+def test_curved_outlines_are_those_of_what_is_drawn():
+    seen = 0
+    for line, covers in curves(40):
+        height, width = line.ink.shape
+        inside = np.zeros((height, width), bool)
+        for outline, cover in zip(line.quads, covers, strict=True):
+            fine = np.rint((outline - line.corner + 0.5) * 8 - 0.5).astype(np.int32)  # an eighth of a pixel
+            filled = cv2.fillPoly(np.zeros((8 * height, 8 * width), np.float32), [fine], 1)
+            filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_AREA)
+            assert np.abs(filled - cover).sum() < CHORD * cv2.arcLength(outline, True)
+            inside |= filled > 0
+            seen += 1
+            assert len(outline) % 2 == 0
+            assert cv2.contourArea(outline, oriented=True) > 0
+            assert 0 <= outline.min() <= outline.max() <= 319
+        assert line.ink[inside].sum() > 0.97 * line.ink.sum()
+    assert seen > 40
+
+
+@pytest.mark.parametrize("bend", [arc(80.0, 20), arc(-80.0, 20), wave(7.0, 90.0, 1.0)])
+def test_bends_and_back(bend):
+    points = np.random.default_rng(0).uniform((-60, -15), (60, 15), (50, 2))
+    np.testing.assert_allclose(bend.back(bend.onto(points)), points, atol=1e-9)
+    low, high = np.array([-60.0, -10.0]), np.array([60.0, 10.0])
+    corners = rim(low, high, bend.curvature)
+    assert len(corners) < 40
+    ring = shapely.LinearRing(bend.onto(corners))
+    everywhere = bend.onto(rim(low, high, 100 * bend.curvature))
+    assert 0.5 * CHORD < shapely.distance(ring, shapely.points(everywhere)).max() <= CHORD * 1.01
+
+
+def test_no_curves_unless_asked_for():
+    plain, asked = draw(4, "val", 2, 320), draw(4, "val", 2, 320, 0.0)
+    assert plain[1].tobytes() == asked[1].tobytes()
+    assert small(curved=0.0).open("train", 0).fingerprint() == small().open("train", 0).fingerprint()
+    assert "curved" not in small().model_dump()
+    assert small(curved=0.5).model_dump()["curved"] == 0.5
+    assert small(curved=0.5).open("train", 0).fingerprint() != small().open("train", 0).fingerprint()
+
+
+def test_the_share_of_curves():
+    corners = [[len(polygon) for index in range(25) for polygon in draw(0, "train", index, 320, share)[0].polygons] for share in (0.4, 1.0)]
+    assert 0.2 < np.mean(np.array(corners[0]) > 4) < 0.6
+    assert min(corners[1]) >= 6
+    split = small(curved=1.0, size=320).open("val", 0)
+    assert max(len(polygon) for polygon in split[0].polygons + split[1].polygons) > 6
+
+
+def test_db_finds_curved_words_as_polygons():
+    from compress.evaluation.protocols import evaluate
+    from models.contract import Sample
+    from models.db import Thresholds, db_decode, db_targets
+
+    scores = {}
+    for polygons in (False, True):
+        found = []
+        for index in range(8):
+            words, image = draw(0, "train", index, 320, 1.0)
+            maps = {"probability": db_targets(Sample(words.name, image, words.polygons, words.ignore))["shrink"][None].astype(np.float32)}
+            decoded = db_decode(maps, [image.shape[:2]], Thresholds(unclip_ratio=1.6, polygons=polygons))[0].polygons
+            found.append((decoded, words.polygons, words.ignore, words.texts))
+        scores[polygons] = evaluate(found, "polygon_iou").hmean
+    assert scores[True] > 0.95
+    assert scores[False] < scores[True] - 0.05
+
+
 def test_wrong_settings_are_refused():
-    for wrong in ({"train": 0}, {"val": -1}, {"size": 10}, {"size": 10_000}, {"words": 3}):
+    for wrong in ({"curved": 1.5}, {"curved": -0.1}, {"train": 0}, {"val": -1}, {"size": 10}, {"size": 10_000}, {"words": 3}):
         with pytest.raises(ValidationError):
             small(**wrong)
     with pytest.raises(CompressError, match="no split 'tset'; did you mean 'test'"):
