@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from compress.checkpoint import DESCRIPTION, Model, fresh, load_weights, save
 from compress.converters.families import FAMILIES
-from compress.converters.names import TORCH_SLOPE, Family, Tensors
+from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
 from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
 from compress.data.prepare import network_input, resize_for
 from compress.errors import CompressError, suggestion
 from compress.evaluation.settings import Evaluate
+from compress.quantization.folding import fold_like
 
 TOLERANCE = 1e-4  # of the largest difference between two maps in 0..1
 LINE = (192, 48)  # width and height of what PP-OCR's angle classifier is shown
-PARAMETERS = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
+PARAMETERS = {"weight": "weight", "scale": "scale", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,9 @@ def form(layer: nn.Module) -> tuple:
     """The form of one layer."""
     if isinstance(layer, nn.BatchNorm2d):
         return ("norm",)
-    if isinstance(layer, nn.Linear):
-        return ("linear",)
-    kind = "deconv" if isinstance(layer, nn.ConvTranspose2d) else "conv"
-    return (kind, layer.kernel_size, layer.stride, layer.groups > 1)
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        return ("deconv" if isinstance(layer, nn.ConvTranspose2d) else "conv", layer.kernel_size, layer.stride, layer.groups > 1)
+    return ("linear" if isinstance(layer, nn.Linear) else "scale",)
 
 
 def optional(name: str) -> bool:
@@ -133,7 +133,7 @@ def from_parameters(path: Path, part: str | None) -> Converted:
     tensors = of_part(read_pdparams(path), part, path)
     for family in FAMILIES:
         prepared = family.prepare(tensors)
-        if all(f"{pair.theirs}.weight" in prepared for pair in family.pairs if not optional(pair.ours)):
+        if all(present(pair, prepared) for pair in family.pairs if not optional(pair.ours)):
             model = fresh_model(family)
             if fits(family, model.network, prepared):
                 weights, used = renamed(family, model.network, prepared, path)
@@ -166,11 +166,16 @@ def fits(family: Family, network: nn.Module, tensors: Tensors) -> bool:
     return all(state[ours].shape[2:] == tensors[theirs].shape[2:] for ours, theirs in names if theirs in tensors)
 
 
+def present(pair: Pair, tensors: Tensors) -> bool:
+    """Whether a file of parameters has the layer."""
+    return f"{pair.theirs}.weight" in tensors or f"{pair.theirs}.scale" in tensors
+
+
 def renamed(family: Family, network: nn.Module, tensors: Tensors, path: Path) -> tuple[Tensors, set[str]]:
     """Our names and layouts for Paddle's tensors, and the names of those that were taken."""
     state, weights, used = network.state_dict(), {}, set()
     for pair in family.pairs:
-        if optional(pair.ours) and f"{pair.theirs}.weight" not in tensors:
+        if not present(pair, tensors):  # which only the optional ones may be
             continue
         linear = isinstance(network.get_submodule(pair.ours), nn.Linear)
         for ours, theirs in PARAMETERS.items():
@@ -195,7 +200,8 @@ def filled(family: Family, model: Model, weights: Tensors, unused: list[str], pa
     for name in missing:
         other = state.get(name.replace("threshold.", "probability."), ours[name])
         state[name] = ours[name][tuple(slice(side) for side in other.shape)]
-    state.update({name: torch.zeros((), dtype=torch.long) for name in counters})
+    fold_like(model.network, set(state))  # layers whose batch norm is merged into them
+    state.update({name: torch.zeros((), dtype=torch.long) for name in counters if name in model.network.state_dict()})
     load_weights(model.network, state, path)
     model.network.eval()
     return Converted(family, model, unused, [name for name in missing if name not in counters], {})

@@ -57,6 +57,7 @@ def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 
         decode=unsupported,
         thresholds=Thresholds,
         tunable=MappingProxyType({}),
+        multiple=16,
         mean=tuple(mean),
         std=tuple(std),
     )

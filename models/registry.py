@@ -19,6 +19,7 @@ from models.wording import suggestion
 # Name -> module; the factory in that module has the same name.
 MODELS = {"angle": "models.angle", "db": "models.db"}
 BACKBONES = {
+    "lcnet_v3": "models.backbones.lcnet_v3",
     "mobilenet_v3_large_ppocr": "models.backbones.mobilenet_v3_ppocr",
     "mobilenet_v3_small": "models.backbones.mobilenet_v3",
     "mobilenet_v3_small_torchvision": "models.backbones.mobilenet_v3",

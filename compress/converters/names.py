@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class Family:
     pairs: Sequence[Pair]
     maps: tuple[str, ...]
     lines: bool = False
-    prepare: Callable[[Tensors], Tensors] = field(default=lambda tensors: tensors)
+    prepare: Callable[[Tensors], Tensors] = dict
 
 
 def conv_bn(ours: str, theirs: str) -> list[Pair]:
