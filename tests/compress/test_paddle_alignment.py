@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from compress.checkpoint import load, save
 from compress.convert import convert
+from compress.training.modes import show_all_maps
 
 paddle = pytest.importorskip("paddle", reason="paddlepaddle is not installed")
 nn, F = paddle.nn, paddle.nn.functional
@@ -234,8 +236,9 @@ def test_random_weights_give_the_same_maps(tmp_path, title) -> None:
     assert not converted.fresh
     # Paddle gives every layer an activation, which those that halve the resolution never run.
     assert all(name.endswith(("dw_conv.act.lab.scale", "dw_conv.act.lab.bias")) for name in converted.unused)
-    ours = converted.model.network
-    ours.training = True
+    save(converted.model, tmp_path)
+    ours = load(tmp_path).network
+    show_all_maps(ours)
     with torch.inference_mode():
         maps = ours(torch.from_numpy(images[:, ::-1].copy()))
     assert probability.std() > 0.05
