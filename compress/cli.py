@@ -212,6 +212,25 @@ def export(
         typer.echo(line)
 
 
+@app.command("convert")
+def convert_weights(
+    file: Annotated[Path, typer.Argument(help="PP-OCR's .onnx export, or its .pdparams.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
+    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to compare on.", show_default="drawn ones")] = None,
+    part: Annotated[str | None, typer.Option(help="Which of several models in a .pdparams, such as Student.", show_default=False)] = None,
+) -> None:
+    """Make a checkpoint of PP-OCR's weights, once both models have given the same maps.
+
+    Example:
+
+      compress convert ch_PP-OCRv3_det_infer.onnx -o checkpoints/ch_PP-OCRv3_det
+    """
+    from compress.convert import convert_file
+
+    for line in convert_file(file, out, images or (), part):
+        typer.echo(line)
+
+
 @app.command("benchmark")
 def time_artefacts(
     artefacts: Annotated[

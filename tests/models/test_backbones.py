@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.backbones.lcnet_v3 import lcnet_v3
 from models.backbones.mobilenet_v3 import mobilenet_v3_small, mobilenet_v3_small_torchvision
+from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
 from models.backbones.resnet import resnet18, resnet50
 from models.db import db
-from models.necks.fpn import fpn
+from models.necks.fpn import db_fpn, fpn, lkpan, rse_fpn
 
-BACKBONES = [mobilenet_v3_small, mobilenet_v3_small_torchvision, resnet18, resnet50]
+BACKBONES = [mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet_v3, resnet18, resnet50]
 
 # Parameters of torchvision's classifiers (https://pytorch.org/vision/stable/models.html) less what comes after the features.
 TORCHVISION_PARAMETERS = {
@@ -78,8 +80,9 @@ def test_parameters_are_torchvisions(backbone) -> None:
     assert parameters(network) == TORCHVISION_PARAMETERS[backbone]
 
 
-def test_the_neck_gives_one_map_of_its_width_at_stride_4() -> None:
-    neck = fpn((16, 24, 48, 96), channels=64).eval()
+@pytest.mark.parametrize("factory", [fpn, db_fpn, rse_fpn, lkpan])
+def test_the_neck_gives_one_map_of_its_width_at_stride_4(factory) -> None:
+    neck = factory((16, 24, 48, 96), channels=64).eval()
     features = [torch.randn(2, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
     assert neck(features).shape == (2, 64, 32, 48)
     assert neck.channels == 64
