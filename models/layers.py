@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+# Little of a picture is text: its probability starts near 0.12 (Lin et al. 2017, "Focal loss", section 3.3), not at a half.
+TEXT_PRIOR_LOGIT = -2.0
+
 
 def conv_bn(
     inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, activation: type[nn.Module] | None = nn.ReLU

@@ -17,14 +17,15 @@ from models.contract import Algorithm
 from models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {"db": "models.db"}
+MODELS = {"db": "models.db", "pan": "models.pan", "psenet": "models.psenet"}
 BACKBONES = {
     "mobilenet_v3_small": "models.backbones.mobilenet_v3",
     "mobilenet_v3_small_torchvision": "models.backbones.mobilenet_v3",
     "resnet18": "models.backbones.resnet",
+    "resnet34": "models.backbones.resnet",
     "resnet50": "models.backbones.resnet",
 }
-NECKS = {"fpn": "models.necks.fpn"}
+NECKS = {"fpem_ffm": "models.necks.fpem_ffm", "fpn": "models.necks.fpn"}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:

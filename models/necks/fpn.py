@@ -14,13 +14,13 @@ from models.layers import conv_bn, initialise
 
 
 class FPN(nn.Module):
-    """1x1 laterals, nearest upsampling and addition, a 3x3 smoothing to a quarter of the width each, all joined at stride 4."""
+    """1x1 laterals, nearest upsampling and addition, a 3x3 smoothing of each level, all joined at stride 4."""
 
-    def __init__(self, inputs: Sequence[int], channels: int) -> None:
+    def __init__(self, inputs: Sequence[int], channels: int, joined: int) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels = joined * len(inputs)
         self.laterals = nn.ModuleList(conv_bn(width, channels) for width in inputs)
-        self.smooths = nn.ModuleList(conv_bn(channels, channels // 4, 3) for _ in inputs)
+        self.smooths = nn.ModuleList(conv_bn(channels, joined, 3) for _ in inputs)
         initialise(self)
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -32,6 +32,13 @@ class FPN(nn.Module):
         return torch.cat(enlarged[::-1], 1)
 
 
-def fpn(inputs: Sequence[int], channels: Annotated[int, Field(gt=0, multiple_of=4)] = 96) -> FPN:
-    """`channels`: inner and output width, a multiple of 4. 96 in the published table, 256 in the DB paper."""
-    return FPN(inputs, channels)
+def fpn(
+    inputs: Sequence[int],
+    channels: Annotated[int, Field(gt=0, multiple_of=4)] = 96,
+    joined: Annotated[int, Field(gt=0)] | None = None,
+) -> FPN:
+    """channels: inner width, a multiple of 4. 96 in the published table, 256 in the papers of DB and PSENet.
+
+    joined: width of each of the four levels as they are joined; a quarter of `channels` unless said, as in DB. 256 in PSENet.
+    """
+    return FPN(inputs, channels, joined or channels // 4)
