@@ -5,9 +5,9 @@ Labels are (H, W) int32 maps: 0 is background, the pixels of word i have the val
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from models.contract import Detections
 from models.geometry import offset, rectangles
 
-PIXEL = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
 Accepts = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -124,7 +123,7 @@ def words(labels: np.ndarray, text: np.ndarray, size: tuple[int, int], threshold
 
 
 def boxes(width: int, pixels: np.ndarray, owners: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Rectangles of least area around the chosen labels, half a pixel wider on each side: (len(chosen), 4, 2) in pixels of the map.
+    """Rectangles of least area around the chosen labels, (len(chosen), 4, 2); see :func:`whole_pixels`.
 
     pixels: indices, ascending, into the flattened map that is `width` wide; owners: their labels.
     """
@@ -136,8 +135,12 @@ def boxes(width: int, pixels: np.ndarray, owners: np.ndarray, chosen: np.ndarray
     ends = np.sort(np.concatenate([[0], changes, changes + 1, [len(rows) - 1]]))
     points = np.stack([pixels[ends] % width, pixels[ends] // width], 1).astype(np.float32)
     starts = np.searchsorted(owners[ends], chosen), np.searchsorted(owners[ends], chosen, "right")
-    found = [cv2.minAreaRect(points[start:end]) for start, end in zip(*starts, strict=True)]
-    centres, sides, angles = (np.array(column) for column in zip(*found, strict=True))
+    return whole_pixels([cv2.minAreaRect(points[start:end]) for start, end in zip(*starts, strict=True)])
+
+
+def whole_pixels(rectangles_of_centres: Sequence[Any]) -> np.ndarray:
+    """Corners, (n, 4, 2), of what `cv2.minAreaRect` gives for centres of pixels, half a pixel wider on each side."""
+    centres, sides, angles = (np.array(column) for column in zip(*rectangles_of_centres, strict=True))
     return rectangles(centres, sides + 1, angles)
 
 
@@ -145,9 +148,9 @@ def contours(labels: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
     """Outlines of the chosen labels, half a pixel outside of the centres of their pixels, within half a percent of their length."""
     outlines = []
     for label in chosen:
-        mask = (labels == label).view(np.uint8)
-        found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        contour = max(found, key=len)
+        (contour, *_), _ = cv2.findContours((labels == label).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         simpler = cv2.approxPolyDP(contour, 0.005 * cv2.arcLength(contour, True), True)[:, 0].astype(np.float64)
-        outlines.append(offset(simpler, 0.5)[0] if len(simpler) > 1 else simpler + PIXEL)
+        # A line of pixels has no inside that could grow.
+        grown = offset(simpler, 0.5) if len(simpler) > 2 else []
+        outlines.append(grown[0] if grown else whole_pixels([cv2.minAreaRect(contour)])[0])
     return outlines

@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from models.backbones.mobilenet_v3 import mobilenet_v3_small, mobilenet_v3_small_torchvision
-from models.backbones.resnet import resnet18, resnet50
+from models.backbones.resnet import resnet18, resnet34, resnet50
 from models.db import db
+from models.necks.fpem_ffm import fpem_ffm
 from models.necks.fpn import fpn
 
-BACKBONES = [mobilenet_v3_small, mobilenet_v3_small_torchvision, resnet18, resnet50]
+BACKBONES = [mobilenet_v3_small, mobilenet_v3_small_torchvision, resnet18, resnet34, resnet50]
 
 # Parameters of torchvision's classifiers (https://pytorch.org/vision/stable/models.html) less what comes after the features.
 TORCHVISION_PARAMETERS = {
     resnet18: 11_689_512 - (512 * 1000 + 1000),
+    resnet34: 21_797_672 - (512 * 1000 + 1000),
     resnet50: 25_557_032 - (2048 * 1000 + 1000),
     mobilenet_v3_small_torchvision: 2_542_856 - (576 * 1024 + 1024 + 1024 * 1000 + 1000) - (96 * 576 + 2 * 576),
 }
@@ -27,6 +29,10 @@ TORCHVISION_SHAPES = {
         "layer2.0.downsample.0.weight": (128, 64, 1, 1),
         "layer2.0.downsample.1.running_var": (128,),
         "layer4.1.bn2.bias": (512,),
+    },
+    resnet34: {
+        "layer1.2.conv2.weight": (64, 64, 3, 3),
+        "layer3.5.bn2.bias": (256,),
     },
     resnet50: {
         "conv1.weight": (64, 3, 7, 7),
@@ -83,6 +89,33 @@ def test_the_neck_gives_one_map_of_its_width_at_stride_4() -> None:
     features = [torch.randn(2, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
     assert neck(features).shape == (2, 64, 32, 48)
     assert neck.channels == 64
+    assert fpn((16, 24, 48, 96), channels=64, joined=24)(features).shape == (2, 96, 32, 48)
+
+
+def test_fpem_ffm_gives_four_levels_of_its_width_at_stride_4_and_each_reaches_all() -> None:
+    torch.manual_seed(0)
+    neck = fpem_ffm((16, 24, 48, 96), channels=8, repeats=1).eval()
+    features = [torch.randn(1, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
+    before = neck(features)
+    assert before.shape == (1, 32, 32, 48)
+    assert neck.channels == 32
+    for level in range(4):
+        changed = [feature + (i == level) for i, feature in enumerate(features)]
+        moved = (neck(changed) - before).abs().amax((0, 2, 3)).view(4, 8)
+        assert (moved.amax(1) > 0).all()
+
+
+@pytest.mark.parametrize("neck", ["fpn", "fpem_ffm"])
+def test_a_student_can_compare_the_levels_of_any_neck(neck: str) -> None:
+    algorithm = db(backbone={"name": "resnet18", "width": 0.125}, neck={"name": neck, "channels": 16})
+    network = algorithm.network().eval()
+    seen = []
+    for smooth in network.neck.smooths:
+        smooth.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[2]))
+    with torch.inference_mode():
+        network(torch.randn(1, 3, 64, 64))
+    assert algorithm.features == ("neck.smooths.*",)
+    assert seen == [16, 8, 4, 2]
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "resnet18"])
