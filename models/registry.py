@@ -19,6 +19,7 @@ from models.wording import suggestion
 # Name -> module; the factory in that module has the same name.
 MODELS = {"db": "models.db", "pan": "models.pan", "psenet": "models.psenet"}
 BACKBONES = {
+    "mobilenet_v3_large": "models.backbones.mobilenet_v3",
     "mobilenet_v3_small": "models.backbones.mobilenet_v3",
     "mobilenet_v3_small_torchvision": "models.backbones.mobilenet_v3",
     "resnet18": "models.backbones.resnet",

@@ -27,10 +27,10 @@ latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [torch], rounds: 3}
 """
 CHAIN = """
 stages:
-  - train:    {name: baseline, epochs: 4, batch: 8, crop: 96, lr: 1.0e-2, evaluate_every: 4}
+  - train:    {name: baseline, epochs: 3, batch: 8, crop: 96, lr: 1.0e-2, evaluate_every: 3}
   - prune:    {name: pruned, ratio: 0.6, criterion: l2, round_to: 2, batches: 2, batch: 8, crop: 64}
   - distill:  {name: distilled, teacher: teacher.yml, epochs: 2, batch: 8, crop: 64, feature: {weight: 1.0}, evaluate_every: 2}
-  - quantize: {name: int8, calibration: 4, epochs: 1, batch: 8, crop: 64, lr: 1.0e-4}
+  - quantize: {name: int8, calibration: 2, epochs: 1, batch: 8, crop: 64, lr: 1.0e-4}
   - export:   {name: files, check_images: 2}
 """
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.backbones.mobilenet_v3 import mobilenet_v3_small, mobilenet_v3_small_torchvision
+from models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
 from models.backbones.resnet import resnet18, resnet34, resnet50
 from models.db import db
 from models.necks.fpem_ffm import fpem_ffm
 from models.necks.fpn import fpn
 
-BACKBONES = [mobilenet_v3_small, mobilenet_v3_small_torchvision, resnet18, resnet34, resnet50]
+BACKBONES = [mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, resnet18, resnet34, resnet50]
 
 # Parameters of torchvision's classifiers (https://pytorch.org/vision/stable/models.html) less what comes after the features.
 TORCHVISION_PARAMETERS = {
     resnet18: 11_689_512 - (512 * 1000 + 1000),
     resnet34: 21_797_672 - (512 * 1000 + 1000),
     resnet50: 25_557_032 - (2048 * 1000 + 1000),
+    mobilenet_v3_large: 5_483_032 - (960 * 1280 + 1280 + 1280 * 1000 + 1000) - (160 * 960 + 2 * 960),
     mobilenet_v3_small_torchvision: 2_542_856 - (576 * 1024 + 1024 + 1024 * 1000 + 1000) - (96 * 576 + 2 * 576),
 }
 
@@ -41,6 +42,12 @@ TORCHVISION_SHAPES = {
         "layer3.5.conv2.weight": (256, 256, 3, 3),
         "layer4.2.conv3.weight": (2048, 512, 1, 1),
         "layer4.2.bn3.num_batches_tracked": (),
+    },
+    mobilenet_v3_large: {
+        "features.1.block.0.0.weight": (16, 1, 3, 3),
+        "features.4.block.2.fc1.weight": (24, 72, 1, 1),
+        "features.11.block.2.fc1.weight": (120, 480, 1, 1),
+        "features.15.block.3.0.weight": (160, 960, 1, 1),
     },
     mobilenet_v3_small_torchvision: {
         "features.0.0.weight": (16, 3, 3, 3),
@@ -73,6 +80,15 @@ def test_features_have_the_promised_strides_and_widths(backbone) -> None:
     assert [tuple(feature.shape) for feature in features] == [
         (1, width, 64 // stride, 96 // stride) for width, stride in zip(network.channels, (4, 8, 16, 32), strict=True)
     ]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_width_scales_every_layer(backbone) -> None:
+    whole, half = backbone(), backbone(width=0.5)
+    assert 0.2 < parameters(half) / parameters(whole) < 0.35
+    with torch.inference_mode():
+        assert [feature.shape[1] for feature in half.eval()(torch.randn(1, 3, 32, 32))] == list(half.channels)
+    assert all(narrow == pytest.approx(wide / 2, abs=4) for narrow, wide in zip(half.channels, whole.channels, strict=True))
 
 
 @pytest.mark.parametrize("backbone", TORCHVISION_SHAPES)
