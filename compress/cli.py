@@ -211,6 +211,25 @@ def export(
         typer.echo(line)
 
 
+@app.command("convert")
+def convert_weights(
+    file: Annotated[Path, typer.Argument(help="PP-OCR's .onnx export, or its .pdparams.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
+    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to compare on.", show_default="drawn ones")] = None,
+    part: Annotated[str | None, typer.Option(help="Which of several models in a .pdparams, such as Student.", show_default=False)] = None,
+) -> None:
+    """Make a checkpoint of PP-OCR's weights, once both models have given the same maps.
+
+    Example:
+
+      compress convert ch_PP-OCRv3_det_infer.onnx -o checkpoints/ch_PP-OCRv3_det
+    """
+    from compress.convert import convert_file
+
+    for line in convert_file(file, out, images or (), part):
+        typer.echo(line)
+
+
 @app.command("benchmark")
 def time_artefacts(
     artefacts: Annotated[
@@ -245,16 +264,27 @@ def time_artefacts(
 
 
 @app.command()
-def table(experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")]) -> None:
+def table(
+    experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")],
+    seeds: Annotated[bool, typer.Option("--seeds", help="They are seeds of one recipe: means and ranges, in Markdown.")] = False,
+) -> None:
     """Print the table of one or several experiments again.
 
-    Example:
+    Examples:
 
       compress table experiments/db_mv3_prune0.6_distill experiments/seed1
+
+      compress table --seeds experiments/pruning_comparison/seed0 experiments/pruning_comparison/seed1
     """
     from compress import ledger
 
-    show([row for folder in experiments for row in ledger.read(folder)])
+    ledgers = [ledger.read(folder) for folder in experiments]
+    if seeds:
+        from compress.report.seeds import seeds_table
+
+        typer.echo(seeds_table(ledgers))
+    else:
+        show([row for rows in ledgers for row in rows])
 
 
 @app.command()

@@ -143,13 +143,15 @@ def tracker_names(value: Any, document: Document) -> tuple[TrackerName, ...]:
 
 
 def check_model(config: dict[str, Any], document: Document) -> dict[str, Any]:
-    """Refuse a model that the registry cannot build, and thresholds that its algorithm does not have."""
+    """Refuse a model that the registry cannot build or that detects nothing, and thresholds that its algorithm does not have."""
+    from compress.evaluation.detector import check_detects
     from models.registry import build
 
     try:
         algorithm = build(config)
     except ValueError as error:
         raise CompressError(f"{document.where(('model',))}: {error}") from None
+    check_detects(algorithm, document.where(("model",)))
     evaluate = section(Evaluate, document.values.get("evaluate") or {}, ("evaluate",), document)
     try:
         evaluate.thresholds(algorithm)

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# One number for each of R, G and B, as a recipe may give them.
+Mean = Annotated[Sequence[float], Field(min_length=3, max_length=3)]
+Deviation = Annotated[Sequence[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Algorithm:
         may learn from a teacher's.
     map_layers: patterns (`fnmatch`, on module names) of the layers that give the maps: they are neither pruned nor quantized.
     multiple: height and width of the input must be multiples of it.
+    mean, std: of R, G and B, of pictures in 0..1, by which the input is normalised.
     """
 
     task: str

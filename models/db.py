@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from models.contract import Algorithm, Detections, Sample
+from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
 from models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
 from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
 from models.losses import NEGATIVES_PER_POSITIVE, kth_largest
@@ -26,12 +26,12 @@ from models.registry import BACKBONES, NECKS, checked, configured
 
 
 class Branch(nn.Module):
-    """3x3 convolution to a quarter of the width, then two transposed convolutions up to the picture's resolution; gives logits."""
+    """A convolution to a quarter of the width, then two transposed convolutions up to the picture's resolution; gives logits."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         inner = channels // 4
-        self.conv = conv_bn(channels, inner, 3)
+        self.conv = conv_bn(channels, inner, kernel)
         self.up1 = nn.Sequential(nn.ConvTranspose2d(inner, inner, 2, 2), nn.BatchNorm2d(inner), nn.ReLU(inplace=True))
         self.up2 = nn.ConvTranspose2d(inner, 1, 2, 2)
         initialise(self)
@@ -47,12 +47,12 @@ class DBNet(nn.Module):
     and `binary`; otherwise `probability` alone, in 0..1.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, steepness: float) -> None:
+    def __init__(self, backbone: nn.Module, neck: nn.Module, steepness: float, head_kernel: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
-        self.probability = Branch(neck.channels)
-        self.threshold = Branch(neck.channels)
+        self.probability = Branch(neck.channels, head_kernel)
+        self.threshold = Branch(neck.channels, head_kernel)
         self.steepness = steepness
         nn.init.constant_(self.probability.up2.bias, TEXT_PRIOR_LOGIT)
 
@@ -298,17 +298,21 @@ def db(
     steepness: Annotated[float, Field(gt=0)] = 50.0,
     loss: Mapping[str, Any] = MappingProxyType({}),
     shrink_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.4,
+    head_kernel: Literal[3, 5, 7, 9] = 3,
+    mean: Mean = IMAGENET_MEAN,
+    std: Deviation = IMAGENET_STD,
 ) -> Algorithm:
     """DB as an :class:`Algorithm`.
 
     backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. steepness: k of equation 2. loss: fields of
-    :class:`LossWeights`. shrink_ratio: r of equation 10. Raises ValueError for unknown names or keywords and for wrong values.
+    :class:`LossWeights`. shrink_ratio: r of equation 10. head_kernel: of the branches' first convolution; 7 in PP-OCRv3's teacher.
+    mean, std: of R, G and B, of pictures in 0..1. Raises ValueError for unknown names or keywords and for wrong values.
     """
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
     weights = checked(LossWeights, loss, "model.loss")()
     return Algorithm(
         task="detection",
-        network=partial(db_network, *parts, steepness),
+        network=partial(db_network, *parts, steepness, head_kernel),
         targets=partial(db_targets, shrink_ratio=shrink_ratio),
         loss=partial(db_loss, weights=weights),
         decode=db_decode,
@@ -317,6 +321,8 @@ def db(
         distilled=("probability", "binary"),
         features=("neck.smooths.*",),
         map_layers=("*.up2",),
+        mean=tuple(mean),
+        std=tuple(std),
     )
 
 
@@ -329,7 +335,7 @@ TUNABLE = MappingProxyType(
 )
 
 
-def db_network(backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], steepness: float) -> DBNet:
+def db_network(backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], steepness: float, head_kernel: int) -> DBNet:
     """A :class:`DBNet` with fresh weights."""
     features = backbone()
-    return DBNet(features, neck(features.channels), steepness)
+    return DBNet(features, neck(features.channels), steepness, head_kernel)

@@ -1,15 +1,22 @@
-"""The one building block that every backbone, neck and head here shares."""
+"""The building blocks that backbones, necks and heads here share."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 # Little of a picture is text: its probability starts near 0.12 (Lin et al. 2017, "Focal loss", section 3.3), not at a half.
 TEXT_PRIOR_LOGIT = -2.0
 
 
 def conv_bn(
-    inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, activation: type[nn.Module] | None = nn.ReLU
+    inputs: int,
+    outputs: int,
+    kernel: int = 1,
+    *,
+    stride: int | tuple[int, int] = 1,
+    groups: int = 1,
+    activation: type[nn.Module] | None = nn.ReLU,
 ) -> nn.Sequential:
     """Convolution without bias, batch norm and, unless None, an activation; padded so that stride 1 keeps the size."""
     layers = [
@@ -19,6 +26,23 @@ def conv_bn(
     if activation is not None:
         layers.append(activation(inplace=True))
     return nn.Sequential(*layers)
+
+
+class SqueezeExcite(nn.Module):
+    """Squeeze-and-excite (Hu et al. 2018) with MobileNetV3's hard sigmoid; names as in torchvision's `SqueezeExcitation`.
+
+    The hard sigmoid is torch's, x / 6 + 1 / 2. Weights that were trained with another slope fit when `fc2` is scaled by six times it.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.fc2(torch.relu(self.fc1(self.avgpool(x))))
+        return x * nn.functional.hardsigmoid(gate)
 
 
 def initialise(module: nn.Module) -> None:

@@ -137,7 +137,7 @@ def pse_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], text_
 
 def psenet(
     backbone: str | Mapping[str, Any] = "resnet50",
-    neck: str | Mapping[str, Any] = MappingProxyType({"name": "fpn", "channels": 256, "joined": 256}),
+    neck: str | Mapping[str, Any] = MappingProxyType({"name": "fpn", "channels": 256, "smooth_channels": 256}),
     kernels: Annotated[int, Field(ge=2, le=32)] = 7,
     min_scale: Annotated[float, Field(gt=0, lt=1)] = 0.4,
     text_weight: Annotated[float, Field(ge=0, le=1)] = 0.7,

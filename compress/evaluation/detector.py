@@ -76,6 +76,7 @@ def open_detector(path: str | Path, *, threads: int | None = None, device: str =
         from compress.checkpoint import load
 
         model = load(path)
+        check_detects(model.algorithm, path)
         model.network.to(device)
         return of_model(model)
     if not path.exists():
@@ -88,7 +89,14 @@ def open_detector(path: str | Path, *, threads: int | None = None, device: str =
         algorithm, evaluate = build(description["model"]), Evaluate(**description["evaluate"])
     except (KeyError, TypeError, ValueError) as error:
         raise CompressError(f"{path} does not describe a model that this version knows: {error}") from None
+    check_detects(algorithm, path)
     return Detector(runtime.run, algorithm, evaluate, description.get("tuned") or {}, runtime.name, runtime.precision)
+
+
+def check_detects(algorithm: Algorithm, place: object) -> None:
+    """Raises CompressError for a model that finds no words; `place` is where it comes from."""
+    if algorithm.task != "detection":
+        raise CompressError(f"{place}: a model of task '{algorithm.task}' finds no words; it can be converted and exported, no more.")
 
 
 def of_model(model: Any) -> Detector:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.layers import conv_bn, initialise
+from models.layers import SqueezeExcite, conv_bn, initialise
 
 Width = Annotated[float, Field(gt=0, le=4)]
 
@@ -115,21 +114,6 @@ class MobileNetV3Small(nn.Module):
         return tapped(self.stem(x), self.blocks, self.taps)
 
 
-class InnerSqueeze(nn.Module):
-    """The paper's squeeze-and-excite on the expanded features; names as in torchvision's `SqueezeExcitation`."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        squeezed = round_to_8(channels / 4)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc1 = nn.Conv2d(channels, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = self.fc2(torch.relu(self.fc1(self.avgpool(x))))
-        return x * nn.functional.hardsigmoid(gate)
-
-
 class InnerSqueezeBlock(nn.Module):
     """The paper's bottleneck; parameter names as in torchvision's `InvertedResidual`."""
 
@@ -137,7 +121,7 @@ class InnerSqueezeBlock(nn.Module):
         super().__init__()
         depthwise = conv_bn(row.expansion, row.expansion, row.kernel, stride=row.stride, groups=row.expansion, activation=row.activation)
         layers = [] if row.expansion == inputs else [conv_bn(inputs, row.expansion, activation=row.activation)]
-        layers += [depthwise, *([InnerSqueeze(row.expansion)] if row.squeeze else [])]
+        layers += [depthwise, *([SqueezeExcite(row.expansion, round_to_8(row.expansion / 4))] if row.squeeze else [])]
         self.block = nn.Sequential(*layers, conv_bn(row.expansion, row.outputs, activation=None))
         self.residual = row.stride == 1 and inputs == row.outputs
 

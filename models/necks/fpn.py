@@ -1,8 +1,8 @@
-"""Feature pyramid with concatenated levels, the neck of DB (Liao et al. 2020, figure 3; Lin et al. 2017 for the pyramid)."""
+"""Feature pyramids with concatenated levels, the necks of DB (Liao et al. 2020, figure 3; Lin et al. 2017 for the pyramid)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
@@ -10,35 +10,103 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from models.layers import conv_bn, initialise
+from models.layers import SqueezeExcite, conv_bn, initialise
+
+Channels = Annotated[int, Field(gt=0, multiple_of=4)]
 
 
 class FPN(nn.Module):
-    """1x1 laterals, nearest upsampling and addition, a 3x3 smoothing of each level, all joined at stride 4."""
+    """1x1 laterals, nearest upsampling and addition, a 3x3 smoothing of each level, all joined at stride 4.
 
-    def __init__(self, inputs: Sequence[int], channels: int, joined: int) -> None:
+    layer: what a lateral and a smoothing are, from input channels, output channels and kernel. smooth_channels: width of each level
+    after smoothing; a quarter of `channels` unless said.
+    """
+
+    def __init__(
+        self, inputs: Sequence[int], channels: int, layer: Callable[[int, int, int], nn.Module], smooth_channels: int | None = None
+    ) -> None:
         super().__init__()
-        self.channels = joined * len(inputs)
-        self.laterals = nn.ModuleList(conv_bn(width, channels) for width in inputs)
-        self.smooths = nn.ModuleList(conv_bn(channels, joined, 3) for _ in inputs)
+        smooth_channels = smooth_channels or channels // 4
+        self.channels = smooth_channels * len(inputs)
+        self.laterals = nn.ModuleList(layer(width, channels, 1) for width in inputs)
+        self.smooths = nn.ModuleList(layer(channels, smooth_channels, 3) for _ in inputs)
         initialise(self)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         levels = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
-        for finer in reversed(range(len(levels) - 1)):
-            levels[finer] = levels[finer] + interpolate(levels[finer + 1], scale_factor=2.0, mode="nearest")
-        smoothed = [smooth(level) for smooth, level in zip(self.smooths, levels, strict=True)]
-        enlarged = [interpolate(level, scale_factor=2.0**i, mode="nearest") if i else level for i, level in enumerate(smoothed)]
-        return torch.cat(enlarged[::-1], 1)
+        return joined([smooth(level) for smooth, level in zip(self.smooths, top_down(levels), strict=True)])
 
 
-def fpn(
-    inputs: Sequence[int],
-    channels: Annotated[int, Field(gt=0, multiple_of=4)] = 96,
-    joined: Annotated[int, Field(gt=0)] | None = None,
-) -> FPN:
-    """channels: inner width, a multiple of 4. 96 in the published table, 256 in the papers of DB and PSENet.
+def top_down(levels: list[Tensor]) -> list[Tensor]:
+    """Add to each level, finest first, all that are coarser, each twice as coarse as the one before."""
+    for finer in reversed(range(len(levels) - 1)):
+        levels[finer] = levels[finer] + interpolate(levels[finer + 1], scale_factor=2.0, mode="nearest")
+    return levels
 
-    joined: width of each of the four levels as they are joined; a quarter of `channels` unless said, as in DB. 256 in PSENet.
+
+def joined(levels: list[Tensor]) -> Tensor:
+    """Levels, finest first, at the finest one's resolution, concatenated with the coarsest first."""
+    enlarged = [interpolate(level, scale_factor=2.0**i, mode="nearest") if i else level for i, level in enumerate(levels)]
+    return torch.cat(enlarged[::-1], 1)
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution alone, without bias."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+
+
+class ResidualSqueeze(nn.Module):
+    """A convolution whose output has its squeeze-and-excite added to it (PP-OCRv3, Li et al. 2022, section 2.1.3)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = conv(inputs, outputs, kernel)
+        self.squeeze = SqueezeExcite(outputs, max(1, outputs // 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return x + self.squeeze(x)
+
+
+class LKPAN(nn.Module):
+    """Large-kernel path aggregation (PP-OCRv3, section 2.1.1; Liu et al. 2018 for the path): down the pyramid, and up again."""
+
+    def __init__(self, inputs: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        quarter = channels // 4
+        self.laterals = nn.ModuleList(conv(width, channels, 1) for width in inputs)
+        self.reduces = nn.ModuleList(conv(channels, quarter, 9) for _ in inputs)
+        self.downs = nn.ModuleList(conv(quarter, quarter, 3, stride=2) for _ in inputs[1:])
+        self.smooths = nn.ModuleList(conv(quarter, quarter, 9) for _ in inputs)
+        initialise(self)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        levels = top_down([lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)])
+        levels = [reduce(level) for reduce, level in zip(self.reduces, levels, strict=True)]
+        for coarser, down in enumerate(self.downs, 1):
+            levels[coarser] = levels[coarser] + down(levels[coarser - 1])
+        return joined([smooth(level) for smooth, level in zip(self.smooths, levels, strict=True)])
+
+
+def fpn(inputs: Sequence[int], channels: Channels = 96, smooth_channels: Annotated[int, Field(gt=0)] | None = None) -> FPN:
+    """Every layer with batch norm and ReLU. channels: inner width; 96 in the published table, 256 in the papers of DB and PSENet.
+
+    smooth_channels: width of each of the four levels that are joined; a quarter of `channels` unless said, as in DB. 256 in PSENet.
     """
-    return FPN(inputs, channels, joined or channels // 4)
+    return FPN(inputs, channels, conv_bn, smooth_channels)
+
+
+def db_fpn(inputs: Sequence[int], channels: Channels = 96) -> FPN:
+    """Convolutions alone, as in the DB authors' own code and PP-OCR v2."""
+    return FPN(inputs, channels, conv)
+
+
+def rse_fpn(inputs: Sequence[int], channels: Channels = 96) -> FPN:
+    """Every layer with a residual squeeze-and-excite, as in the students of PP-OCRv3 and v4."""
+    return FPN(inputs, channels, ResidualSqueeze)
+
+
+def lkpan(inputs: Sequence[int], channels: Channels = 256) -> LKPAN:
+    """The neck of PP-OCRv3's teacher."""
+    return LKPAN(inputs, channels)

@@ -9,7 +9,7 @@ from compress.evaluation.settings import Evaluate
 from compress.pruning.groups import all_maps
 from compress.training.modes import show_all_maps
 
-BACKBONES = ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "resnet18"]
+BACKBONES = ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "mobilenet_v3_large_ppocr", "lcnet_v3", "resnet18"]
 
 
 def model(backbone: str = "mobilenet_v3_small", channels: int = 32, seed: int = 0) -> Model:
@@ -19,9 +19,13 @@ def model(backbone: str = "mobilenet_v3_small", channels: int = 32, seed: int = 
 
 def pruned(backbone: str, ratio: float = 0.6) -> Model:
     """A model with fewer channels everywhere, odd widths included."""
+    return prune(model(backbone), ratio)
+
+
+def prune(kept: Model, ratio: float) -> Model:
+    """Remove a share of all channels, in place."""
     import torch_pruning as tp
 
-    kept = model(backbone)
     outputs = [layer for name, layer in kept.network.named_modules() if name.endswith("up2")]
     importance = tp.importance.MagnitudeImportance(p=2)
     pruner = tp.pruner.BasePruner(
@@ -112,3 +116,15 @@ def test_a_description_that_names_an_unknown_model_is_refused(tmp_path):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(CompressError, match="not a checkpoint"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("neck", ["db_fpn", "rse_fpn", "lkpan"])
+def test_every_neck_comes_back_pruned(tmp_path, neck):
+    torch.manual_seed(0)
+    kept = fresh({"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": neck, "channels": 32}}, Evaluate(short_side=64))
+    before = sum(parameter.numel() for parameter in kept.network.neck.parameters())
+    prune(kept, 0.4)
+    assert sum(parameter.numel() for parameter in kept.network.neck.parameters()) < before
+    save(kept, tmp_path)
+    expected, found = maps_of(kept), maps_of(load(tmp_path))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -75,12 +75,11 @@ def test_a_budget_that_can_be_counted_is_planned_too(tmp_path):
     assert 0.4 * whole < stages["pruned"]["params"] <= 0.5 * whole
 
 
-def test_the_plan_is_printed_with_every_stage_and_group(tmp_path, capsys):
+def test_the_plan_is_printed_with_every_stage_and_group(new, capsys):
     from compress.report.plan import print_plan
 
-    made = plan(TINY, out=tmp_path / "none")
-    print_plan(made)
+    print_plan(new)
     shown = capsys.readouterr().out
-    for stage in made["stages"]:
+    for stage in new["stages"]:
         assert stage["name"] in shown
     assert "backbone.blocks.3.project.0" in shown

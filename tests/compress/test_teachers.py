@@ -92,10 +92,10 @@ def test_a_dry_run_knows_what_depends_on_stages_and_what_on_teachers(done, recip
     assert states == {
         "baseline": "in the cache",
         "pruned": "in the cache",
-        "both": "depends on its teacher",
-        "again": "depends on its teacher",
+        "both": "in the cache",
+        "again": "in the cache",
         "own": "in the cache",
-        "pair": "to do",
+        "pair": "in the cache",
     }
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.backbones.lcnet_v3 import lcnet_v3
 from models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
+from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
 from models.backbones.resnet import resnet18, resnet34, resnet50
 from models.db import db
 from models.necks.fpem_ffm import fpem_ffm
-from models.necks.fpn import fpn
+from models.necks.fpn import db_fpn, fpn, lkpan, rse_fpn
+from models.registry import NECKS
 
-BACKBONES = [mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, resnet18, resnet34, resnet50]
+BACKBONES = [
+    mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet_v3,
+    resnet18, resnet34, resnet50,
+]  # fmt: skip
 
 # Parameters of torchvision's classifiers (https://pytorch.org/vision/stable/models.html) less what comes after the features.
 TORCHVISION_PARAMETERS = {
@@ -82,7 +88,7 @@ def test_features_have_the_promised_strides_and_widths(backbone) -> None:
     ]
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [*TORCHVISION_SHAPES, mobilenet_v3_small])
 def test_width_scales_every_layer(backbone) -> None:
     whole, half = backbone(), backbone(width=0.5)
     assert 0.2 < parameters(half) / parameters(whole) < 0.35
@@ -100,12 +106,13 @@ def test_parameters_are_torchvisions(backbone) -> None:
     assert parameters(network) == TORCHVISION_PARAMETERS[backbone]
 
 
-def test_the_neck_gives_one_map_of_its_width_at_stride_4() -> None:
-    neck = fpn((16, 24, 48, 96), channels=64).eval()
+@pytest.mark.parametrize("factory", [fpn, db_fpn, rse_fpn, lkpan])
+def test_the_neck_gives_one_map_of_its_width_at_stride_4(factory) -> None:
+    neck = factory((16, 24, 48, 96), channels=64).eval()
     features = [torch.randn(2, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
     assert neck(features).shape == (2, 64, 32, 48)
     assert neck.channels == 64
-    assert fpn((16, 24, 48, 96), channels=64, joined=24)(features).shape == (2, 96, 32, 48)
+    assert fpn((16, 24, 48, 96), channels=64, smooth_channels=24)(features).shape == (2, 96, 32, 48)
 
 
 def test_fpem_ffm_gives_four_levels_of_its_width_at_stride_4_and_each_reaches_all() -> None:
@@ -121,7 +128,7 @@ def test_fpem_ffm_gives_four_levels_of_its_width_at_stride_4_and_each_reaches_al
         assert (moved.amax(1) > 0).all()
 
 
-@pytest.mark.parametrize("neck", ["fpn", "fpem_ffm"])
+@pytest.mark.parametrize("neck", NECKS)
 def test_a_student_can_compare_the_levels_of_any_neck(neck: str) -> None:
     algorithm = db(backbone={"name": "resnet18", "width": 0.125}, neck={"name": neck, "channels": 16})
     network = algorithm.network().eval()

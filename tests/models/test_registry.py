@@ -59,7 +59,7 @@ def test_building_does_not_change_what_it_is_given(config: dict) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"name": "bd"}, ["model", "'bd'", "known are db"]),
+        ({"name": "bd"}, ["model", "'bd'", "known are angle, db"]),
         ({"name": "db", "bckbone": "resnet18"}, ["model.bckbone", "did you mean 'backbone'"]),
         ({"name": "db", "backbone": "resnet51"}, ["model.backbone", "'resnet51'", "resnet50"]),
         ({"name": "db", "backbone": "zzz"}, ["model.backbone", "mobilenet_v3_small", "resnet18"]),
@@ -81,7 +81,7 @@ def test_building_does_not_change_what_it_is_given(config: dict) -> None:
         ({"name": "db", "loss": 3}, ["model.loss", "3"]),
         ({"name": "psenet", "stride": 3}, ["model.stride", "1, 2 or 4", "3"]),
         ({"name": "psenet", "kernels": 1}, ["model.kernels", "1"]),
-        ({"name": "psenet", "neck": {"name": "fpn", "joined": 0}}, ["model.neck.joined", "0"]),
+        ({"name": "psenet", "neck": {"name": "fpn", "smooth_channels": 0}}, ["model.neck.smooth_channels", "0"]),
         ({"name": "pan", "loss": {"kernal": 0.5}}, ["model.loss.kernal", "did you mean 'kernel'"]),
         ({"name": "pan", "neck": {"name": "fpem_ffm", "repeats": 0}}, ["model.neck.repeats", "0"]),
         ({}, ["model", "name"]),

@@ -106,7 +106,7 @@ def test_frozen_at_half_of_the_steps_and_resumed_to_the_same_bytes(calibrated, t
 
     def watched(run, *rest):
         losses = real(run, *rest)
-        seen.append({name: tensor.clone() for name, tensor in run.network.state_dict().items()})
+        seen.append({name: tensor.clone() for name, tensor in run.modules[0].state_dict().items()})
         return losses
 
     monkeypatch.setattr(loop, "train_epoch", watched)

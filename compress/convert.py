@@ -1,0 +1,283 @@
+"""`compress convert`: another framework's weights as a checkpoint, once both models have given the same maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.checkpoint import DESCRIPTION, Model, fresh, load_weights, save
+from compress.converters.families import FAMILIES
+from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
+from compress.converters.onnx_graph import Graph, read_onnx
+from compress.converters.pdparams import read_pdparams
+from compress.data.prepare import network_input, resize_for
+from compress.errors import CompressError, suggestion
+from compress.evaluation.settings import Evaluate
+from compress.quantization.folding import fold_like
+
+TOLERANCE = 1e-4  # of the largest difference between two maps in 0..1
+LINE = (192, 48)  # width and height of what PP-OCR's angle classifier is shown
+PARAMETERS = {"weight": "weight", "scale": "scale", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A model with another framework's weights.
+
+    unused: what of the file went nowhere. fresh: our layers that the file has not. differences: map -> largest and mean absolute
+    difference on the pictures; empty where a file holds weights alone.
+    """
+
+    family: Family
+    model: Model
+    unused: list[str]
+    fresh: list[str]
+    differences: dict[str, tuple[float, float]]
+
+
+def convert_file(path: Path, out: Path, images: Sequence[Path] = (), part: str | None = None) -> Iterator[str]:
+    """Convert and compare, write the checkpoint folder `out`; yields lines that say what was done.
+
+    images: pictures to compare on, drawn ones where none are given. part: which of several models in a .pdparams file.
+    Raises CompressError, and writes nothing, where the file is not understood or the maps differ by more than `TOLERANCE`.
+    """
+    from compress.data.synthetic import draw
+    from compress.predict import read_picture
+
+    if (out / DESCRIPTION).exists():
+        raise CompressError(f"{out} holds a checkpoint already; remove it, or give another folder.")
+    pictures = [read_picture(image) for image in images] or [draw(0, "val", index, 320)[1] for index in range(3)]
+    converted = convert(path, pictures, part)
+    save(converted.model, out)
+    yield from told(path, out, converted)
+
+
+def convert(path: Path, pictures: Sequence[np.ndarray], part: str | None = None) -> Converted:
+    """The model in an .onnx or .pdparams file, compared on (H, W, 3) uint8 RGB pictures where the file can be run."""
+    if not path.exists():
+        raise CompressError(f"There is no file {path}.")
+    if path.suffix == ".onnx":
+        if part:
+            raise CompressError(f"{path} holds one model; --part is for .pdparams files with several.")
+        converted, source = from_graph(path)
+        differences = compare(path, source, converted, pictures)
+        return Converted(converted.family, converted.model, converted.unused, converted.fresh, differences)
+    if path.suffix == ".pdparams":
+        return from_parameters(path, part)
+    raise CompressError(f"{path} is neither an .onnx nor a .pdparams file; give one of PP-OCR's.")
+
+
+def from_graph(path: Path) -> tuple[Converted, str]:
+    """The model of an exported graph, and the name of the graph's input."""
+    graph = read_onnx(path)
+    family, model = recognise(graph, path)
+    pairs = family.pairs[: len(graph.layers)]
+    weights = {
+        f"{pair.ours}.{name}": array for pair, layer in zip(pairs, graph.layers, strict=True) for name, array in layer.tensors.items()
+    }
+    return filled(family, model, weights, graph.unused, path), graph.source
+
+
+def recognise(graph: Graph, path: Path) -> tuple[Family, Model]:
+    """The family whose layers are of the same kinds, kernels and strides in the same order, and a fresh model of it."""
+    found = [layer.form for layer in graph.layers]
+    nearest, agreed = FAMILIES[0], -1
+    for family in FAMILIES:
+        model = fresh_model(family)
+        expected = forms(family, model.network)
+        if found in (expected, [form for form, pair in zip(expected, family.pairs, strict=True) if not optional(pair.ours)]):
+            return family, model
+        common = next((i for i, (ours, theirs) in enumerate(zip(expected, found, strict=False)) if ours != theirs), len(found))
+        if common > agreed:
+            nearest, agreed = family, common
+    raise CompressError(
+        f"{path} holds an architecture of {len(found)} layers that is not known here; the nearest is the {nearest.title}, "
+        f"with which its first {agreed} layers agree. Known are: {', '.join(family.title for family in FAMILIES)}."
+    )
+
+
+def fresh_model(family: Family) -> Model:
+    """The family's model with weights that are the same each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return fresh(dict(family.config), Evaluate(**family.evaluate))
+
+
+def forms(family: Family, network: nn.Module) -> list[tuple]:
+    """What :class:`compress.converters.onnx_graph.Layer` calls the form, of our layers in the family's order."""
+    return [form(network.get_submodule(pair.ours)) for pair in family.pairs]
+
+
+def form(layer: nn.Module) -> tuple:
+    """The form of one layer."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return ("norm",)
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        return ("deconv" if isinstance(layer, nn.ConvTranspose2d) else "conv", layer.kernel_size, layer.stride, layer.groups > 1)
+    return ("linear" if isinstance(layer, nn.Linear) else "scale",)
+
+
+def optional(name: str) -> bool:
+    """Whether a file for inference may lack the layer: the branch that only training looks at."""
+    return name.startswith("threshold.")
+
+
+def from_parameters(path: Path, part: str | None) -> Converted:
+    """The model of a file of parameters, which cannot be run."""
+    tensors = of_part(read_pdparams(path), part, path)
+    for family in FAMILIES:
+        prepared = family.prepare(tensors)
+        if all(present(pair, prepared) for pair in family.pairs if not optional(pair.ours)):
+            model = fresh_model(family)
+            if fits(family, model.network, prepared):
+                weights, used = renamed(family, model.network, prepared, path)
+                return filled(family, model, weights, sorted(prepared.keys() - used), path)
+    raise CompressError(
+        f"{path} holds {len(tensors)} arrays of an architecture that is not known here, the first of them {next(iter(tensors), None)!r}. "
+        f"Known are: {', '.join(family.title for family in FAMILIES)}."
+    )
+
+
+def of_part(tensors: Tensors, part: str | None, path: Path) -> Tensors:
+    """The tensors of one of several models, such as `Student`, that were trained together; all of them where there is one."""
+    parts = sorted({name.split(".")[0] for name in tensors if name.split(".")[1:2] == ["backbone"]})
+    if not parts:
+        if part:
+            raise CompressError(f"{path} holds one model; leave --part out.")
+        return tensors
+    if part is None and len(parts) > 1:
+        raise CompressError(f"{path} holds {len(parts)} models: {', '.join(parts)}; choose one with --part.")
+    chosen = part or parts[0]
+    if chosen not in parts:
+        raise CompressError(f"{path} has no part '{chosen}'{suggestion(chosen, parts)}")
+    return {name.removeprefix(f"{chosen}."): array for name, array in tensors.items() if name.startswith(f"{chosen}.")}
+
+
+def fits(family: Family, network: nn.Module, tensors: Tensors) -> bool:
+    """Whether every kernel has our size, by which a 7x7 head is told from a 3x3 one."""
+    state = network.state_dict()
+    names = [(f"{pair.ours}.weight", f"{pair.theirs}.weight") for pair in family.pairs]
+    return all(state[ours].shape[2:] == tensors[theirs].shape[2:] for ours, theirs in names if theirs in tensors)
+
+
+def present(pair: Pair, tensors: Tensors) -> bool:
+    """Whether a file of parameters has the layer."""
+    return f"{pair.theirs}.weight" in tensors or f"{pair.theirs}.scale" in tensors
+
+
+def renamed(family: Family, network: nn.Module, tensors: Tensors, path: Path) -> tuple[Tensors, set[str]]:
+    """Our names and layouts for Paddle's tensors, and the names of those that were taken."""
+    state, weights, used = network.state_dict(), {}, set()
+    for pair in family.pairs:
+        if not present(pair, tensors):  # which only the optional ones may be
+            continue
+        linear = isinstance(network.get_submodule(pair.ours), nn.Linear)
+        for ours, theirs in PARAMETERS.items():
+            name = f"{pair.theirs}.{theirs}"
+            if name in tensors:
+                array = tensors[name].T if linear and ours == "weight" else tensors[name]
+                weights[f"{pair.ours}.{ours}"] = (array * (pair.slope / TORCH_SLOPE)).astype(np.float32)
+                used.add(name)
+            elif f"{pair.ours}.{ours}" in state:
+                raise CompressError(f"{path} lacks {name}, which the {family.title} has; it is damaged.")
+    return weights, used
+
+
+def filled(family: Family, model: Model, weights: Tensors, unused: list[str], path: Path) -> Converted:
+    """`model` with `weights`, strictly: only the branch that inference does not need may stay fresh, at the width of the other one."""
+    first = f"{family.pairs[0].ours}.weight"
+    weights = {**weights, first: weights[first][:, ::-1]}  # it reads RGB here
+    state = {name: torch.from_numpy(np.array(array, np.float32, order="C")) for name, array in weights.items()}
+    missing = [name for name in model.network.state_dict() if name not in state and optional(name)]
+    counters = [name for name in model.network.state_dict() if name.endswith("num_batches_tracked")]
+    ours = model.network.state_dict()
+    for name in missing:
+        other = state.get(name.replace("threshold.", "probability."), ours[name])
+        state[name] = ours[name][tuple(slice(side) for side in other.shape)]
+    fold_like(model.network, set(state))  # layers whose batch norm is merged into them
+    state.update({name: torch.zeros((), dtype=torch.long) for name in counters if name in model.network.state_dict()})
+    load_weights(model.network, state, path)
+    model.network.eval()
+    return Converted(family, model, unused, [name for name in missing if name not in counters], {})
+
+
+def compare(path: Path, source: str, converted: Converted, pictures: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Largest and mean absolute difference between the maps of ONNX Runtime and ours, each fed as its own framework feeds it.
+
+    Raises CompressError where one is above `TOLERANCE` or not finite.
+    """
+    theirs, ours = runner_of_file(path, source), runner_of_model(converted.model)
+    names, found = converted.family.maps, {}
+    algorithm = converted.model.algorithm
+    for picture in pictures:
+        shown = cv2.resize(picture, LINE) if converted.family.lines else resize_for(picture, min(picture.shape[:2]), algorithm.multiple)
+        expected = theirs(network_input([shown[..., ::-1]], (algorithm.mean[::-1], algorithm.std[::-1])))
+        given = ours(network_input([shown], (algorithm.mean, algorithm.std)))
+        # An exported detector may give all maps of training as channels; the binary map follows from the other two, 50 times as steep.
+        channels = [expected] if converted.family.lines else np.split(expected, expected.shape[1], axis=1)
+        for name, values in zip(names, channels, strict=False):
+            if name != "binary":
+                if values.shape != given[name].shape:
+                    raise CompressError(
+                        f"{path} gives a map of {values.shape} where ours is {given[name].shape}; it is another architecture."
+                    )
+                found.setdefault(name, []).append(np.abs(values - given[name]).ravel())
+    differences = {name: (float(np.max(np.concatenate(parts))), float(np.mean(np.concatenate(parts)))) for name, parts in found.items()}
+    for name, (largest, mean) in differences.items():
+        if not largest <= TOLERANCE:
+            raise CompressError(
+                f"{path} was taken for the {converted.family.title}, but map '{name}' differs by up to {largest:.3g} (mean {mean:.3g}) "
+                f"on {len(pictures)} pictures, and {TOLERANCE:g} is allowed; no checkpoint was written."
+            )
+    return differences
+
+
+def runner_of_file(path: Path, source: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The first output of an ONNX file for (1, 3, H, W) float32 pictures."""
+    import onnxruntime
+
+    from compress.runtimes.onnxruntime import first_line, session_options
+    from compress.runtimes.runtime import available_threads
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), session_options(available_threads(None)), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base of their own
+        raise CompressError(f"{path} does not run in ONNX Runtime ({first_line(error)}); export it again.") from None
+    return lambda images: session.run(None, {source: images})[0]
+
+
+def runner_of_model(model: Model) -> Callable[[np.ndarray], Mapping[str, np.ndarray]]:
+    """All maps of ours for (1, 3, H, W) float32 pictures."""
+    from compress.training.modes import show_all_maps
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        show_all_maps(model.network)
+        with torch.inference_mode():
+            outputs: Mapping[str, Tensor] = model.network(torch.from_numpy(images))
+        model.network.eval()
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return run
+
+
+def told(path: Path, out: Path, converted: Converted) -> Iterator[str]:
+    """What was done, a line at a time."""
+    parameters = dict(converted.model.network.named_parameters())
+    count = sum(parameter.numel() for name, parameter in parameters.items() if name not in converted.fresh)
+    yield f"{path}: {converted.family.title}, {count:,} parameters"
+    if converted.fresh:
+        added = sum(parameters[name].numel() for name in converted.fresh if name in parameters)
+        branch = converted.fresh[0].split(".")[0]
+        yield f"not in the file, and fresh: the {branch} branch, {added:,} parameters; it is trained, and not exported"
+    yield f"in the file, and not used: {', '.join(converted.unused) or 'nothing'}"
+    for name, (largest, mean) in converted.differences.items():
+        yield f"map '{name}': largest difference {largest:.2e}, mean {mean:.2e}"
+    if not converted.differences:
+        yield "not compared: the file holds weights alone and cannot be run; convert its ONNX export to have it compared"
+    yield f"checkpoint: {out}"

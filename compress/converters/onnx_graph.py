@@ -1,0 +1,145 @@
+"""The layers of an ONNX graph as paddle2onnx writes it: weights on Constant nodes, some biases as an Add of their own."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.converters.names import TORCH_SLOPE, Tensors
+from compress.errors import CompressError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer with weights. tensors: `weight`, `bias`, `running_mean`, `running_var`, those that it has, as torch lays them out.
+
+    form: kind, kernel, stride and whether it is depthwise: what a layer is, whatever its width.
+    """
+
+    name: str
+    form: tuple[Any, ...]
+    tensors: Tensors
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph's layers in its order, the weights that belong to none of them, and the name of its input."""
+
+    layers: list[Layer]
+    unused: list[str]
+    source: str
+
+
+@dataclass(frozen=True)
+class Wires:
+    """What a node's neighbours are found by: constants by name, and the nodes that read each tensor."""
+
+    constants: Tensors
+    readers: dict[str, list[Any]]
+
+    def only_reader(self, tensor: str) -> Any | None:
+        """The node that alone reads `tensor`."""
+        readers = self.readers[tensor]
+        return readers[0] if len(readers) == 1 else None
+
+
+def read_onnx(path: Path) -> Graph:
+    """The layers of the file at `path`. Nothing in it is run, and no other file is opened for it.
+
+    Raises CompressError where it is no ONNX model, is cut off, or has not one input.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+        wires = wires_of(graph)
+        used: set[str] = set()
+        layers = [layer for node in graph.node if (layer := read_layer(node, wires, used))]
+    except (DecodeError, ValueError, TypeError, IndexError) as error:
+        raise CompressError(f"{path} cannot be read as an ONNX model ({error}); it is damaged: fetch or export it again.") from None
+    sources = [tensor.name for tensor in graph.input if tensor.name not in wires.constants]
+    if len(sources) != 1:
+        raise CompressError(f"{path} has {len(sources)} inputs instead of one picture; it is damaged, or no model of pictures.")
+    return Graph(layers, unused_weights(wires, used), sources[0])
+
+
+def wires_of(graph: Any) -> Wires:
+    """The constants of a graph, initializers and Constant nodes alike, and who reads what."""
+    from onnx import numpy_helper
+
+    wires = Wires({tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}, defaultdict(list))
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            wires.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        for name in node.input:
+            wires.readers[name].append(node)
+    return wires
+
+
+def read_layer(node: Any, wires: Wires, used: set[str]) -> Layer | None:
+    """The layer that `node` is, None where it has no weights; their names are added to `used`."""
+    from onnx import helper
+
+    if node.op_type not in KINDS or len(node.input) < 2 or node.input[1] not in wires.constants:
+        return None
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    names = [name for name in node.input[1:] if name]
+    if any(name not in wires.constants for name in names):
+        return None
+    arrays = [wires.constants[name] for name in names]
+    if node.op_type == "BatchNormalization":
+        used.update(names)
+        return Layer(names[0], ("norm",), dict(zip(("weight", "bias", "running_mean", "running_var"), arrays, strict=True)))
+    weight, after = arrays[0], node
+    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes.get("transB")):
+        weight = weight.T
+    tensors = {"weight": weight}
+    if len(arrays) > 1:
+        tensors["bias"] = arrays[1]
+    elif added := bias_after(node, wires, weight.shape[KINDS[node.op_type] == "deconv"]):
+        after, name = added
+        names.append(name)
+        tensors["bias"] = wires.constants[name].reshape(-1)  # (1, C, 1, 1) there
+    used.update(names)
+    factor = gate_slope(after, wires) / TORCH_SLOPE
+    form = (KINDS[node.op_type],)
+    if weight.ndim == 4:
+        form += (weight.shape[2:], tuple(attributes.get("strides", (1, 1))), attributes.get("group", 1) > 1)
+    return Layer(names[0], form, {name: (array * factor).astype(np.float32) for name, array in tensors.items()})
+
+
+KINDS = {"Conv": "conv", "ConvTranspose": "deconv", "BatchNormalization": "norm", "MatMul": "linear", "Gemm": "linear"}
+
+
+def bias_after(node: Any, wires: Wires, outputs: int) -> tuple[Any, str] | None:
+    """The Add that alone reads the node's output and adds `outputs` constants to it, and their name."""
+    reader = wires.only_reader(node.output[0])
+    if reader is None or reader.op_type != "Add":
+        return None
+    (other,) = [name for name in reader.input if name != node.output[0]] or [""]
+    return (reader, other) if other in wires.constants and wires.constants[other].size == outputs else None
+
+
+def gate_slope(node: Any, wires: Wires) -> float:
+    """The slope of the hard sigmoid that alone reads the node's output; torch's where there is none."""
+    from onnx import helper
+
+    reader = wires.only_reader(node.output[0])
+    if reader is None or reader.op_type != "HardSigmoid":
+        return TORCH_SLOPE
+    return next((helper.get_attribute_value(attribute) for attribute in reader.attribute if attribute.name == "alpha"), 0.2)
+
+
+def unused_weights(wires: Wires, used: set[str]) -> list[str]:
+    """Arrays of floating-point numbers that belong to no layer; the scales of a Resize are not weights."""
+    scales = {name for nodes in wires.readers.values() for node in nodes if node.op_type == "Resize" for name in node.input}
+    return sorted(
+        name
+        for name, array in wires.constants.items()
+        if array.dtype.kind == "f" and array.size > 1 and name not in used and name not in scales
+    )

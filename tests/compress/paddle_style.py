@@ -1,0 +1,171 @@
+"""A PP-OCR detector or classifier as paddle2onnx and `paddle.save` write one, with random weights and few channels."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+LARGE = [
+    *[(3, 1, "Relu"), (3, 2, "Relu"), (3, 1, "Relu"), (5, 2, "Relu"), (5, 1, "Relu"), (5, 1, "Relu")],
+    *[(3, 2, "HardSwish"), *[(3, 1, "HardSwish")] * 5, (5, 2, "HardSwish"), *[(5, 1, "HardSwish")] * 2],
+]
+# Widths as after pruning, odd ones among them. Block 10 changes its width in the unpruned network, and by accident not here.
+WIDTHS = (7, 5, 5, 6, 6, 6, 9, 9, 9, 9, 9, 9, 11, 11, 11)
+RESIDUAL = (0, 2, 4, 5, 7, 8, 9, 11, 13, 14)
+PLACES = [f"stage{stage}.{place}" for stage, count in enumerate((3, 3, 6, 3)) for place in range(count)]
+
+
+class PaddleFile:
+    """Adds layers to a graph, and their weights to a dict under Paddle's names. Tensors are named by text; `widths` are their channels."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.parameters: dict[str, np.ndarray] = {}
+        self.widths = {"x": 3}
+
+    def constant(self, array: Any) -> str:
+        name = f"constant_{len(self.constants)}"
+        tensor = numpy_helper.from_array(np.asarray(array), name)
+        self.constants.append(helper.make_node("Constant", [], [name], value=tensor))
+        return name
+
+    def parameter(self, name: str, array: np.ndarray) -> np.ndarray:
+        self.parameters[name] = array.astype(np.float32)
+        return self.parameters[name]
+
+    def run(self, kind: str, inputs: list[str], width: int | None = None, **attributes: Any) -> str:
+        output = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        self.widths[output] = width or self.widths[inputs[0]]
+        return output
+
+    def conv(self, x: str, name: str, width: int, kernel: int, stride: Any = 1, depthwise: bool = False, bias: bool = False) -> str:
+        inputs, groups = self.widths[x], self.widths[x] if depthwise else 1
+        spread = (inputs // groups * kernel**2) ** -0.5
+        weight = self.parameter(f"{name}.weight", self.rng.normal(0, spread, (width, inputs // groups, kernel, kernel)))
+        read = [x, self.constant(weight)]
+        if bias:
+            read.append(self.constant(self.parameter(f"{name}.bias", self.rng.normal(0, 0.3, width))))
+        strides = [stride, stride] if isinstance(stride, int) else list(stride)
+        pads = [kernel // 2] * 4
+        return self.run("Conv", read, width, group=groups, strides=strides, pads=pads, kernel_shape=[kernel, kernel], dilations=[1, 1])
+
+    def norm(self, x: str, name: str) -> str:
+        width, rng = self.widths[x], self.rng
+        arrays = {
+            "weight": rng.uniform(0.6, 1.4, width),
+            "bias": rng.normal(0, 0.3, width),
+            "_mean": rng.normal(0, 0.3, width),
+            "_variance": rng.uniform(0.5, 1.5, width),
+        }
+        read = [self.constant(self.parameter(f"{name}.{part}", array)) for part, array in arrays.items()]
+        return self.run("BatchNormalization", [x, *read], epsilon=1e-5, momentum=0.9)
+
+    def conv_norm(self, x: str, name: str, width: int, kernel: int = 1, act: str | None = None, **options: Any) -> str:
+        x = self.norm(self.conv(x, f"{name}.conv", width, kernel, **options), f"{name}.bn")
+        return self.run(act, [x]) if act else x
+
+    def squeeze(self, x: str, name: str) -> str:
+        width = self.widths[x]
+        gate = self.conv(self.run("GlobalAveragePool", [x]), f"{name}.conv1", max(1, width // 4), 1, bias=True)
+        gate = self.conv(self.run("Relu", [gate]), f"{name}.conv2", width, 1, bias=True)
+        return self.run("Mul", [x, self.run("HardSigmoid", [gate], alpha=0.2, beta=0.5)])
+
+    def block(self, x: str, name: str, inner: int, width: int, kernel: int, stride: Any, act: str, residual: bool, squeeze: bool) -> str:
+        y = self.conv_norm(x, f"{name}.expand_conv", inner, act=act)
+        y = self.conv_norm(y, f"{name}.bottleneck_conv", inner, kernel, act=act, stride=stride, depthwise=True)
+        y = self.squeeze(y, f"{name}.mid_se") if squeeze else y
+        y = self.conv_norm(y, f"{name}.linear_conv", width)
+        return self.run("Add", [x, y]) if residual else y
+
+    def enlarge(self, x: str, times: float) -> str:
+        scales = self.constant(np.array([1, 1, times, times], np.float32))
+        options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self.run("Resize", [x, "", scales], **options)
+
+    def deconv(self, x: str, name: str, width: int) -> str:
+        """With its bias as an Add of its own."""
+        inputs = self.widths[x]
+        weight = self.parameter(f"{name}.weight", self.rng.normal(0, 2 * inputs**-0.5, (inputs, width, 2, 2)))
+        bias = self.parameter(f"{name}.bias", self.rng.normal(0, 0.5, width))
+        y = self.run("ConvTranspose", [x, self.constant(weight)], width, strides=[2, 2], kernel_shape=[2, 2], pads=[0] * 4)
+        return self.run("Add", [y, self.constant(bias.reshape(1, -1, 1, 1))])
+
+    def write(self, folder: Path, output: str, shape: list[Any]) -> tuple[Path, Path]:
+        """`model.onnx` and `model.pdparams` in `folder`."""
+        source = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 3, "h", "w"])
+        target = helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
+        graph = helper.make_graph([*self.constants, *self.nodes], "paddle", [source], [target])
+        path = folder / "model.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), str(path))
+        return path, write_pdparams(folder / "model.pdparams", self.parameters)
+
+
+def write_pdparams(path: Path, parameters: dict[str, np.ndarray], protocol: int = 4) -> Path:
+    """As `paddle.save` does: arrays, and a table of Paddle's own names beside them."""
+    table = {name: f"parameter_{index}.w_0" for index, name in enumerate(parameters)}
+    path.write_bytes(pickle.dumps({**parameters, "StructuredToParameterName@@": table}, protocol=protocol))
+    return path
+
+
+def detector(folder: Path, *, neck: str = "rse_fpn", training: bool = False, seed: int = 0, act: str = "HardSwish") -> tuple[Path, Path]:
+    """PP-OCR's mobile detector. training: with the threshold branch, and its maps in the output. act: of the stem."""
+    file = PaddleFile(seed)
+    x = file.conv_norm("x", "backbone.conv", 6, 3, act=act, stride=2)
+    taps = []
+    for index, ((kernel, stride, act), width) in enumerate(zip(LARGE, (6, *WIDTHS[1:]), strict=True)):
+        x = file.block(x, f"backbone.{PLACES[index]}", 8 + index, width, kernel, stride, act, index in RESIDUAL, False)
+        taps += [x] if index in (2, 5, 11) else []
+    taps.append(file.conv_norm(x, "backbone.stage3.3", 17, act="HardSwish"))
+
+    def layer(x: str, level: int, kind: str, width: int, kernel: int) -> str:
+        if neck == "db_fpn":
+            return file.conv(x, f"neck.{'in' if kind == 'ins' else 'p'}{level + 2}_conv", width, kernel)
+        y = file.conv(x, f"neck.{kind}_conv.{level}.in_conv", width, kernel)
+        return file.run("Add", [y, file.squeeze(y, f"neck.{kind}_conv.{level}.se_block")])
+
+    levels = {level: layer(taps[level], level, "ins", 12, 1) for level in (3, 2, 1, 0)}
+    for level in (2, 1, 0):
+        levels[level] = file.run("Add", [levels[level], file.enlarge(levels[level + 1], 2)])
+    smooth = {level: layer(levels[level], level, "inp", 4 + level % 2, 3) for level in (3, 2, 1, 0)}
+    parts = [file.enlarge(smooth[level], 2**level) if level else smooth[0] for level in (3, 2, 1, 0)]
+    joined = file.run("Concat", parts, sum(file.widths[part] for part in parts), axis=1)
+    maps = [branch(file, joined, "head.binarize")]
+    if training:
+        maps.append(branch(file, joined, "head.thresh"))
+        steep = file.run("Mul", [file.run("Sub", maps), file.constant(np.array([-50.0], np.float32))])
+        maps.append(file.run("Reciprocal", [file.run("Add", [file.run("Exp", [steep]), file.constant(np.array([1.0], np.float32))])]))
+        maps = [file.run("Concat", maps, axis=1)]
+    return file.write(folder, maps[0], ["b", 3 if training else 1, "h", "w"])
+
+
+def branch(file: PaddleFile, x: str, name: str) -> str:
+    x = file.run("Relu", [file.norm(file.conv(x, f"{name}.conv1", 9, 3), f"{name}.conv_bn1")])
+    x = file.run("Relu", [file.norm(file.deconv(x, f"{name}.conv2", 7), f"{name}.conv_bn2")])
+    return file.run("Sigmoid", [file.deconv(x, f"{name}.conv3", 1)])
+
+
+def classifier(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    """PP-OCR's angle classifier: strides halve the height alone."""
+    file = PaddleFile(seed)
+    kernels, halving = (3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5), (0, 1, 3, 8)
+    x = file.conv_norm("x", "backbone.conv1", 8, 3, act="HardSwish", stride=2)
+    for index, kernel in enumerate(kernels):
+        width = 8 if index < 3 else 10 if index < 8 else 12
+        stride, act = ((2, 1) if index in halving else 1), "Relu" if index < 3 else "HardSwish"
+        residual, name = index in (2, 4, 5, 6, 7, 9, 10), f"backbone.blocks.{index}"
+        x = file.block(x, name, 8, width, kernel, stride, act, residual, squeeze=index not in (1, 2))
+    x = file.conv_norm(x, "backbone.conv2", 15, act="HardSwish")
+    x = file.run("GlobalAveragePool", [file.run("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])])
+    x = file.run("Reshape", [x, file.constant(np.array([-1, 15]))])
+    weight = file.parameter("head.fc.weight", file.rng.normal(0, 1, (15, 2)))
+    bias = file.parameter("head.fc.bias", file.rng.normal(0, 1, 2))
+    x = file.run("Add", [file.run("MatMul", [x, file.constant(weight)]), file.constant(bias)])
+    return file.write(folder, file.run("Softmax", [x], axis=1), ["b", 2])

@@ -1,0 +1,322 @@
+"""`compress convert` on files as Paddle writes them: generated ones everywhere, PP-OCR's own where they are."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from paddle_style import PaddleFile, classifier, detector, write_pdparams
+
+from compress.checkpoint import load
+from compress.convert import TOLERANCE, convert, convert_file
+from compress.converters.pdparams import read_pdparams
+from compress.data.synthetic import draw
+from compress.errors import CompressError
+from compress.evaluation.detector import open_detector
+
+PPOCR = Path(os.environ.get("COMPRESS_SHARED") or Path(__file__).parents[2].parent / "shared") / "data" / "ppocr"
+# File, title, parameters in the file, which of their maps.
+EXPORTS = [
+    ("ch_ppocr_mobile_v2.0_det", "PP-OCR v2 mobile detector", 559_977, {"probability"}),
+    ("ch_PP-OCRv2_det", "PP-OCR v2 mobile detector", 559_977, {"probability"}),
+    ("ch_PP-OCRv3_det", "PP-OCRv3 mobile detector", 580_161, {"probability"}),
+    ("en_PP-OCRv3_det", "PP-OCRv3 mobile detector", 580_161, {"probability"}),
+    ("ch_ppocr_mobile_v2.0_det_prune", "PP-OCR v2 mobile detector", 429_743, {"probability", "threshold"}),
+    ("ch_ppocr_mobile_v2.0_cls", "PP-OCR v2.0 angle classifier", 129_356, {"probability"}),
+]
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return draw(0, "val", 0, 128)[1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> tuple[Path, Path]:
+    return detector(tmp_path_factory.mktemp("paddle"))
+
+
+def run_onnx(path: Path, images: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def as_paddleocr(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """An RGB picture as PaddleOCR feeds it: BGR, with the constants of RGB in that order."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return ((bgr / 255.0 - np.array(mean)) / np.array(std)).astype(np.float32).transpose(2, 0, 1)[None]
+
+
+def fed(path: Path, image: np.ndarray) -> np.ndarray:
+    return run_onnx(path, as_paddleocr(image, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+
+@pytest.mark.parametrize(("name", "title", "parameters", "maps"), EXPORTS)
+def test_alignment_of_pp_ocr(tmp_path, name, title, parameters, maps) -> None:
+    path = PPOCR / f"{name}_infer.onnx"
+    if not path.exists():
+        pytest.skip(f"no {path}; set COMPRESS_SHARED to a folder with data/ppocr")
+    pictures = [draw(0, "val", index, 320)[1] for index in range(2)]
+    converted = convert(path, pictures)
+    counted = sum(tensor.numel() for name, tensor in converted.model.network.named_parameters() if name not in converted.fresh)
+    assert (converted.family.title, counted, set(converted.differences)) == (title, parameters, maps)
+    assert not converted.unused
+    assert all(largest <= TOLERANCE for largest, _ in converted.differences.values())
+    if converted.family.lines:
+        return
+    expected = fed(path, pictures[0])[:, :1]
+    assert (expected > 0.3).mean() > 0.005  # there is text on the picture, and the map says so
+    from compress.checkpoint import save
+
+    save(converted.model, tmp_path)
+    (given,) = open_detector(tmp_path).maps([cv2.resize(pictures[0], (736, 736))])
+    expected = fed(path, cv2.resize(pictures[0], (736, 736)))[:, :1]
+    assert np.abs(given["probability"] - expected).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("neck", ["rse_fpn", "db_fpn"])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_generated_detector(tmp_path, picture, neck, training) -> None:
+    path, _ = detector(tmp_path, neck=neck, training=training)
+    converted = convert(path, [picture])
+    assert converted.model.config["neck"]["name"] == neck
+    assert set(converted.differences) == ({"probability", "threshold"} if training else {"probability"})
+    assert converted.unused == []
+    assert all(name.startswith("threshold.") for name in converted.fresh)
+    assert bool(converted.fresh) != training
+    expected = fed(path, picture)
+    assert expected[:, 0].std() > 0.02  # a constant map would prove nothing
+    outputs = open_runner(converted, picture)
+    for index, name in enumerate(("probability", "threshold")[: expected.shape[1]]):
+        np.testing.assert_allclose(outputs[name].numpy()[:, 0], expected[:, index], atol=TOLERANCE)
+
+
+def open_runner(converted, picture: np.ndarray) -> dict[str, torch.Tensor]:
+    """All maps of our network for one RGB picture, normalised by what the checkpoint says."""
+    algorithm, network = converted.model.algorithm, converted.model.network
+    images = torch.from_numpy(((picture / 255.0 - np.array(algorithm.mean)) / np.array(algorithm.std)).astype(np.float32))
+    network.eval()
+    network.training = True
+    with torch.inference_mode():
+        outputs = network(images.permute(2, 0, 1)[None])
+    network.eval()
+    return outputs
+
+
+def test_a_generated_classifier(tmp_path, picture) -> None:
+    path, parameters = classifier(tmp_path)
+    converted = convert(path, [picture])
+    assert converted.model.algorithm.task == "classification"
+    expected = run_onnx(path, as_paddleocr(cv2.resize(picture, (192, 48)), (0.5,) * 3, (0.5,) * 3))
+    outputs = open_runner(converted, cv2.resize(picture, (192, 48)))
+    np.testing.assert_allclose(outputs["probability"].numpy(), expected, atol=TOLERANCE)
+    assert 0.001 < expected[0, 0] < 0.999
+    assert_same(converted, convert(parameters, []))
+
+
+def assert_same(first, second) -> None:
+    """Equal weights, but for a branch that one of the files may lack."""
+    states = first.model.network.state_dict(), second.model.network.state_dict()
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        if name not in first.fresh and name not in second.fresh:
+            torch.testing.assert_close(tensor, states[1][name], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_both_kinds_of_file_give_the_same_weights(tmp_path, picture, protocol) -> None:
+    graph, parameters = detector(tmp_path, training=True, neck="db_fpn" if protocol == 3 else "rse_fpn")
+    write_pdparams(parameters, read_pdparams(parameters), protocol)
+    assert_same(convert(graph, [picture]), convert(parameters, []))
+
+
+def test_the_checkpoint_is_an_ordinary_one(tmp_path, files, picture) -> None:
+    """It loads at its odd widths, finds words, trains, and starts a recipe's model."""
+    lines = "\n".join(convert_file(files[0], tmp_path / "out"))
+    assert "largest difference" in lines
+    assert "the threshold branch" in lines
+    assert "not used: nothing" in lines
+    model = load(tmp_path / "out")
+    assert model.evaluate.model_dump() == {"short_side": 736, "bin_threshold": 0.3, "box_threshold": 0.6, "unclip_ratio": 1.5}
+    blocks = model.network.backbone.blocks
+    assert [block.residual for block in blocks] == [index in (0, 2, 4, 5, 7, 8, 9, 11, 13, 14) for index in range(15)]
+    assert blocks[10].project[0].in_channels == 18
+    assert blocks[10].project[0].out_channels == 9
+    assert model.network.threshold.conv[0].weight.shape == model.network.probability.conv[0].weight.shape
+    open_detector(tmp_path / "out").predict(picture)
+    model.network.train()
+    outputs = model.network(torch.randn(1, 3, 64, 64))
+    sum(values.sum() for values in outputs.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.network.parameters())
+
+    from compress.training.weights import start_from
+
+    started = start_from(load(tmp_path / "out"), str(tmp_path / "out"))
+    assert torch.equal(started.network.backbone.stem[0].weight, model.network.backbone.stem[0].weight)
+
+
+def test_a_graph_that_computes_something_else_leaves_no_checkpoint(tmp_path) -> None:
+    path, _ = detector(tmp_path, act="Relu")
+    with pytest.raises(CompressError, match=r"'probability' differs by up to .* 0\.0001 is allowed; no checkpoint"):
+        list(convert_file(path, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_is_not_written_over(tmp_path, files) -> None:
+    (tmp_path / "model.yml").write_text("mine")
+    with pytest.raises(CompressError, match="holds a checkpoint already"):
+        list(convert_file(files[0], tmp_path))
+    assert (tmp_path / "model.yml").read_text() == "mine"
+
+
+def test_what_is_not_used_is_named(tmp_path, files) -> None:
+    extra = {**read_pdparams(files[1]), "neck.more.weight": np.ones((2, 2), np.float32)}
+    converted = convert(write_pdparams(tmp_path / "a.pdparams", extra), [])
+    assert converted.unused == ["neck.more.weight"]
+
+
+def test_a_file_of_several_models_needs_a_choice(tmp_path, files) -> None:
+    one = read_pdparams(files[1])
+    path = write_pdparams(tmp_path / "cml.pdparams", {f"{part}.{name}": a for part in ("Student", "Teacher") for name, a in one.items()})
+    with pytest.raises(CompressError, match="Student, Teacher; choose one with --part"):
+        convert(path, [])
+    with pytest.raises(CompressError, match="did you mean 'Student'"):
+        convert(path, [], "Studen")
+    assert_same(convert(path, [], "Student"), convert(files[1], []))
+    with pytest.raises(CompressError, match="leave --part out"):
+        convert(files[1], [], "Student")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+def test_a_truncated_file(tmp_path, files, which, share) -> None:
+    whole = files[which].read_bytes()
+    path = tmp_path / files[which].name
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(CompressError, match=f"{path}"):
+        convert(path, [])
+
+
+def test_a_missing_weight_is_named(tmp_path, files) -> None:
+    parameters = read_pdparams(files[1])
+    del parameters["backbone.stage0.0.expand_conv.bn._mean"]
+    with pytest.raises(CompressError, match=r"lacks backbone\.stage0\.0\.expand_conv\.bn\._mean"):
+        convert(write_pdparams(tmp_path / "a.pdparams", parameters), [])
+
+
+def test_an_unknown_architecture_is_one_sentence(tmp_path) -> None:
+    file = PaddleFile(0)
+    x = file.conv_norm("x", "backbone.conv", 6, 3, act="Relu", stride=2)
+    graph, parameters = file.write(tmp_path, file.conv(x, "backbone.more", 4, 3), ["b", 4, "h", "w"])
+    for path, words in ((graph, "of 3 layers that is not known here; the nearest"), (parameters, "of an architecture that is not known")):
+        with pytest.raises(CompressError, match=words) as caught:
+            convert(path, [])
+        assert "\n" not in str(caught.value)
+        assert "PP-OCRv3 mobile detector" in str(caught.value)
+
+
+def test_wider_weights_than_the_architecture_are_refused(tmp_path, files) -> None:
+    parameters = read_pdparams(files[1])
+    parameters["neck.ins_conv.0.in_conv.weight"] = np.zeros((200, 5, 1, 1), np.float32)
+    with pytest.raises(CompressError, match="another architecture"):
+        convert(write_pdparams(tmp_path / "a.pdparams", parameters), [])
+
+
+@pytest.mark.parametrize(("name", "words"), [("a.onnx", "There is no file"), ("a.pth", "neither an .onnx nor a .pdparams")])
+def test_what_cannot_be_a_file_of_pp_ocr(tmp_path, name, words) -> None:
+    if name.endswith("pth"):
+        (tmp_path / name).touch()
+    with pytest.raises(CompressError, match=words):
+        convert(tmp_path / name, [])
+
+
+class Calls:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function, *arguments) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("place", ["alone", "beside", "inside"])
+def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, protocol, place) -> None:
+    mark = tmp_path / "mark"
+    for call in (Calls(os.system, f"touch {mark}"), Calls(eval, f"open({str(mark)!r}, 'w')"), Calls(touch, str(mark))):
+        held = {
+            "alone": call,
+            "beside": {"a.weight": np.ones(3, np.float32), "b.weight": call},
+            "inside": {"a.weight": np.array([call], object)},
+        }
+        path = tmp_path / "hostile.pdparams"
+        path.write_bytes(pickle.dumps(held[place], protocol=protocol))
+        with pytest.raises(CompressError, match=r"hostile\.pdparams is not read: it is damaged, or holds more than arrays"):
+            read_pdparams(path)
+        assert not mark.exists()
+    pickle.loads(path.read_bytes())  # which runs it: the files above would have done harm
+    assert mark.exists()
+
+
+SHAPES = [(2**40,), (2**62, 4), (-1,), (3, 5), ("a",), (1.0,)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_array_that_lies_about_its_shape_is_refused(tmp_path, shape) -> None:
+    class Liar:
+        def __reduce__(self):
+            made, arguments, state = np.ones(4, np.float32).__reduce__()
+            return made, arguments, (state[0], shape, *state[2:])
+
+    path = tmp_path / "liar.pdparams"
+    path.write_bytes(pickle.dumps({"a": Liar()}))
+    with pytest.raises(CompressError, match=r"liar\.pdparams is not read"):
+        read_pdparams(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], "text", {"a": 1}, {"a": {"b": np.ones(1)}}, {1: np.ones(1)}, {"a": np.array(["text"])}])
+def test_anything_but_named_arrays_is_refused(tmp_path, content) -> None:
+    path = tmp_path / "other.pdparams"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(CompressError, match=r"other\.pdparams"):
+        read_pdparams(path)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "<f8", "<i8", "|u1", "|b1"])
+def test_arrays_of_numbers_come_back(tmp_path, dtype) -> None:
+    arrays = {"a": np.arange(12).reshape(3, 4).astype(dtype), "b": np.asfortranarray(np.eye(3)).astype(dtype, order="F")}
+    found = read_pdparams(write_pdparams(tmp_path / "a.pdparams", arrays, protocol=2))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
+def test_the_command(tmp_path, files, monkeypatch, capsys) -> None:
+    from compress.cli import main
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["compress", "convert", str(files[1]), "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as first:
+        main()
+    told = capsys.readouterr()
+    assert first.value.code == 0
+    assert "PP-OCRv3 mobile detector" in told.out
+    assert "not compared" in told.out
+    with pytest.raises(SystemExit) as second:
+        main()
+    told = capsys.readouterr()
+    assert second.value.code == 1
+    assert told.err.count("\n") == 1
