@@ -54,8 +54,8 @@ class Algorithm:
 
     network: builds the unpruned `nn.Module` with fresh weights. It takes normalised (B, 3, H, W) float images. When its own
         `training` flag is True, `forward` returns every map the loss needs; when False, the exported maps alone. Both are
-        `dict[str, Tensor]`. Only the top-level module may look at the flag for this, so that batch norm can be in evaluation
-        mode while all maps are asked for.
+        `dict[str, Tensor]`; a map may be smaller when exported. Only the top-level module may look at the flag for this, so that
+        batch norm can be in evaluation mode while all maps are asked for.
     targets: what one `Sample` should be trained towards: arrays of fixed shape for a fixed picture size.
     loss: `(outputs, targets) -> (scalar, parts)`, both mappings of batched tensors.
     decode: `(outputs, sizes, thresholds) -> [Detections]`; outputs are the exported maps as arrays, sizes the (height, width)

@@ -20,7 +20,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
 from models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
-from models.layers import conv_bn, initialise
+from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
+from models.losses import NEGATIVES_PER_POSITIVE, kth_largest
 from models.registry import BACKBONES, NECKS, checked, configured
 
 
@@ -37,10 +38,6 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up2(self.up1(self.conv(x)))
-
-
-# Little of a picture is text: the probability starts near 0.12 (Lin et al. 2017, "Focal loss", section 3.3), not at a half.
-TEXT_PRIOR_LOGIT = -2.0
 
 
 class DBNet(nn.Module):
@@ -83,7 +80,6 @@ class LossWeights:
 
 
 TARGETS = ("shrink", "shrink_mask", "threshold", "threshold_mask")
-NEGATIVES_PER_POSITIVE = 3.0
 
 
 def db_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
@@ -114,19 +110,11 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tens
 
 
 def sum_of_largest(values: Tensor, count: int) -> Tensor:
-    """Sum of the `count` largest of (n,) non-negative float32 `values`, as `topk` gives it, in half the time for millions of values.
-
-    The bits of such floats are in the order of the floats: a histogram of their upper halves leaves few values to sort.
-    """
+    """Sum of the `count` largest of (n,) non-negative float32 `values`, as `topk` gives it, in half the time for millions of values."""
     if count == 0:
         return values.new_zeros(())
-    with torch.no_grad():
-        upper = (values.view(torch.int32) & 0x7FFFFFFF) >> 16  # without the sign, which a diverged loss's NaN may have
-        at_least = torch.bincount(upper, minlength=1 << 15).flip(0).cumsum(0).flip(0)
-        edge = int((at_least >= count).sum()) - 1
-        near = values[upper == edge]
-        smallest = near.topk(count - int(at_least[edge]) + len(near), sorted=True).values[-1]
-        chosen = values >= smallest
+    smallest = kth_largest(values, count)
+    chosen = values >= smallest
     return (values * chosen).sum() - (chosen.sum() - count) * smallest
 
 

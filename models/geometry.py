@@ -44,6 +44,16 @@ def offset(polygon: np.ndarray, distance: float) -> list[np.ndarray]:
     return sorted(grown, key=area, reverse=True)
 
 
+def shrunk(polygon: np.ndarray, ratio: float) -> list[np.ndarray]:
+    """`polygon` shrunk by area * (1 - ratio^2) / perimeter, as :func:`offset` gives it; nothing for one without an area.
+
+    The distance of PSENet (Wang et al. 2019, equation 1), which DB has taken over: a long word keeps about `ratio` of its height.
+    """
+    around = perimeter(polygon)
+    distance = area(polygon) * (1 - ratio**2) / around if around else 0.0
+    return offset(polygon, -distance) if distance else []
+
+
 def fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], value: float) -> None:
     """Paint the insides and the outlines of `polygons` on the (H, W) `canvas`, in place, to a sixteenth of a pixel."""
     cv2.fillPoly(canvas, [subpixels(polygon) for polygon in polygons], value, shift=FRACTION_BITS)

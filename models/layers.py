@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+# Little of a picture is text: its probability starts near 0.12 (Lin et al. 2017, "Focal loss", section 3.3), not at a half.
+TEXT_PRIOR_LOGIT = -2.0
+
 
 def conv_bn(
     inputs: int,

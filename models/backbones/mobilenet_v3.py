@@ -1,22 +1,28 @@
-"""MobileNetV3-Small (Howard et al., "Searching for MobileNetV3", 2019, table 2), in two variants.
+"""MobileNetV3 (Howard et al., "Searching for MobileNetV3", 2019, tables 1 and 2) of any width; the small one in two variants.
 
 `mobilenet_v3_small` is the one of the published compression table: squeeze-and-excite, with batch norm, sits on the block's
 output, and the first block keeps the resolution, so that the taps have 24, 40, 48 and 96 channels.
-`mobilenet_v3_small_torchvision` is the paper's, with torchvision's parameter names, so that its ImageNet weights load.
+`mobilenet_v3_small_torchvision` and `mobilenet_v3_large` are the paper's, with torchvision's parameter names, so that its ImageNet
+weights load.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.layers import SqueezeExcite, conv_bn, initialise
 
+Width = Annotated[float, Field(gt=0, le=4)]
+
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the paper's table 2: a bottleneck with its kernel, expansion, output, squeeze-excite, nonlinearity and stride."""
+    """One row of the paper's tables: a bottleneck with its kernel, expansion, output, squeeze-excite, nonlinearity and stride."""
 
     kernel: int
     expansion: int
@@ -26,6 +32,23 @@ class Row:
     stride: int
 
 
+TABLE_1 = (
+    Row(3, 16, 16, False, nn.ReLU, 1),
+    Row(3, 64, 24, False, nn.ReLU, 2),
+    Row(3, 72, 24, False, nn.ReLU, 1),
+    Row(5, 72, 40, True, nn.ReLU, 2),
+    Row(5, 120, 40, True, nn.ReLU, 1),
+    Row(5, 120, 40, True, nn.ReLU, 1),
+    Row(3, 240, 80, False, nn.Hardswish, 2),
+    Row(3, 200, 80, False, nn.Hardswish, 1),
+    Row(3, 184, 80, False, nn.Hardswish, 1),
+    Row(3, 184, 80, False, nn.Hardswish, 1),
+    Row(3, 480, 112, True, nn.Hardswish, 1),
+    Row(3, 672, 112, True, nn.Hardswish, 1),
+    Row(5, 672, 160, True, nn.Hardswish, 2),
+    Row(5, 960, 160, True, nn.Hardswish, 1),
+    Row(5, 960, 160, True, nn.Hardswish, 1),
+)
 TABLE_2 = (
     Row(3, 16, 16, True, nn.ReLU, 2),
     Row(3, 72, 24, False, nn.ReLU, 2),
@@ -73,16 +96,17 @@ class OutputSqueezeBlock(nn.Module):
 class MobileNetV3Small(nn.Module):
     """The published variant: taps after blocks 2, 5, 7 and 10, strides 4, 8, 16 and 32."""
 
-    channels = (24, 40, 48, 96)
     strides = (1, 2, 1, 2, 1, 1, 2, 1, 2, 1, 1)
     taps = (2, 5, 7, 10)
 
-    def __init__(self) -> None:
+    def __init__(self, width: float) -> None:
         super().__init__()
-        self.stem = conv_bn(3, 16, 3, stride=2, activation=nn.Hardswish)
-        inputs = (16, *(row.outputs for row in TABLE_2))
+        rows = scaled(TABLE_2, width)
+        inputs = (round_to_8(16 * width), *(row.outputs for row in rows))
+        self.channels = tuple(rows[tap].outputs for tap in self.taps)
+        self.stem = conv_bn(3, inputs[0], 3, stride=2, activation=nn.Hardswish)
         self.blocks = nn.ModuleList(
-            OutputSqueezeBlock(inputs[i], row, stride) for i, (row, stride) in enumerate(zip(TABLE_2, self.strides, strict=True))
+            OutputSqueezeBlock(inputs[i], row, stride) for i, (row, stride) in enumerate(zip(rows, self.strides, strict=True))
         )
         initialise(self)
 
@@ -105,17 +129,20 @@ class InnerSqueezeBlock(nn.Module):
         return x + self.block(x) if self.residual else self.block(x)
 
 
-class MobileNetV3SmallTorchvision(nn.Module):
-    """The paper's network without its last convolution; taps after blocks 0, 2, 7 and 10, strides 4, 8, 16 and 32."""
+class MobileNetV3(nn.Module):
+    """The paper's network without its last convolution. Names in `features` are torchvision's: 0 is the stem, i the i-th block.
 
-    channels = (16, 24, 48, 96)
-    taps = (1, 3, 8, 11)
+    taps: those whose outputs are the feature maps at strides 4, 8, 16 and 32.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, table: Sequence[Row], taps: tuple[int, ...], width: float) -> None:
         super().__init__()
-        inputs = (16, *(row.outputs for row in TABLE_2))
-        blocks = [InnerSqueezeBlock(inputs[i], row) for i, row in enumerate(TABLE_2)]
-        self.features = nn.Sequential(conv_bn(3, 16, 3, stride=2, activation=nn.Hardswish), *blocks)
+        rows = scaled(table, width)
+        inputs = (round_to_8(16 * width), *(row.outputs for row in rows))
+        self.taps = taps
+        self.channels = tuple(inputs[tap] for tap in taps)
+        blocks = [InnerSqueezeBlock(inputs[i], row) for i, row in enumerate(rows)]
+        self.features = nn.Sequential(conv_bn(3, inputs[0], 3, stride=2, activation=nn.Hardswish), *blocks)
         initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -138,11 +165,21 @@ def round_to_8(channels: float) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
-def mobilenet_v3_small() -> MobileNetV3Small:
+def scaled(table: Sequence[Row], width: float) -> list[Row]:
+    """The rows with all channels times `width`, each a multiple of 8."""
+    return [replace(row, expansion=round_to_8(row.expansion * width), outputs=round_to_8(row.outputs * width)) for row in table]
+
+
+def mobilenet_v3_small(width: Width = 1.0) -> MobileNetV3Small:
     """The variant of the published table, squeeze-and-excite on the block's output."""
-    return MobileNetV3Small()
+    return MobileNetV3Small(width)
 
 
-def mobilenet_v3_small_torchvision() -> MobileNetV3SmallTorchvision:
-    """The paper's placement, with torchvision's parameter names."""
-    return MobileNetV3SmallTorchvision()
+def mobilenet_v3_small_torchvision(width: Width = 1.0) -> MobileNetV3:
+    """The paper's small one; taps after the blocks 1, 3, 8 and 11 have 16, 24, 48 and 96 channels."""
+    return MobileNetV3(TABLE_2, (1, 3, 8, 11), width)
+
+
+def mobilenet_v3_large(width: Width = 1.0) -> MobileNetV3:
+    """The paper's large one; taps after the blocks 3, 6, 12 and 15 have 24, 40, 112 and 160 channels."""
+    return MobileNetV3(TABLE_1, (3, 6, 12, 15), width)

@@ -9,26 +9,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.backbones.mobilenet_v3 import TABLE_2, Row, round_to_8, tapped
+from models.backbones.mobilenet_v3 import TABLE_1, TABLE_2, Row, round_to_8, tapped
 from models.layers import SqueezeExcite, conv_bn, initialise
 
-TABLE_1 = (
-    Row(3, 16, 16, False, nn.ReLU, 1),
-    Row(3, 64, 24, False, nn.ReLU, 2),
-    Row(3, 72, 24, False, nn.ReLU, 1),
-    Row(5, 72, 40, True, nn.ReLU, 2),
-    Row(5, 120, 40, True, nn.ReLU, 1),
-    Row(5, 120, 40, True, nn.ReLU, 1),
-    Row(3, 240, 80, False, nn.Hardswish, 2),
-    Row(3, 200, 80, False, nn.Hardswish, 1),
-    Row(3, 184, 80, False, nn.Hardswish, 1),
-    Row(3, 184, 80, False, nn.Hardswish, 1),
-    Row(3, 480, 112, True, nn.Hardswish, 1),
-    Row(3, 672, 112, True, nn.Hardswish, 1),
-    Row(5, 672, 160, True, nn.Hardswish, 2),
-    Row(5, 960, 160, True, nn.Hardswish, 1),
-    Row(5, 960, 160, True, nn.Hardswish, 1),
-)
 LARGE_TAPS = (2, 5, 11)
 
 

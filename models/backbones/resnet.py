@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 (He et al., "Deep Residual Learning for Image Recognition", 2016), without the classifier.
+"""ResNet-18, ResNet-34 and ResNet-50 (He et al., "Deep Residual Learning for Image Recognition", 2016), without the classifier.
 
 Parameter names and the place of the stride (the 3x3 convolution of a bottleneck) are torchvision's, so that its ImageNet weights
 load.
@@ -107,6 +107,11 @@ def damp_residuals(network: nn.Module) -> None:
 def resnet18(width: Width = 1.0) -> ResNet:
     """Basic blocks, depths 2, 2, 2, 2; 11.2 M parameters at full width."""
     return ResNet(BasicBlock, (2, 2, 2, 2), stem_channels(width))
+
+
+def resnet34(width: Width = 1.0) -> ResNet:
+    """Basic blocks, depths 3, 4, 6, 3; 21.3 M parameters at full width."""
+    return ResNet(BasicBlock, (3, 4, 6, 3), stem_channels(width))
 
 
 def resnet50(width: Width = 1.0) -> ResNet:

@@ -16,16 +16,20 @@ Channels = Annotated[int, Field(gt=0, multiple_of=4)]
 
 
 class FPN(nn.Module):
-    """1x1 laterals, nearest upsampling and addition, a 3x3 smoothing to a quarter of the width each, all joined at stride 4.
+    """1x1 laterals, nearest upsampling and addition, a 3x3 smoothing of each level, all joined at stride 4.
 
-    layer: what a lateral and a smoothing are, from input channels, output channels and kernel.
+    layer: what a lateral and a smoothing are, from input channels, output channels and kernel. smooth_channels: width of each level
+    after smoothing; a quarter of `channels` unless said.
     """
 
-    def __init__(self, inputs: Sequence[int], channels: int, layer: Callable[[int, int, int], nn.Module]) -> None:
+    def __init__(
+        self, inputs: Sequence[int], channels: int, layer: Callable[[int, int, int], nn.Module], smooth_channels: int | None = None
+    ) -> None:
         super().__init__()
-        self.channels = channels
+        smooth_channels = smooth_channels or channels // 4
+        self.channels = smooth_channels * len(inputs)
         self.laterals = nn.ModuleList(layer(width, channels, 1) for width in inputs)
-        self.smooths = nn.ModuleList(layer(channels, channels // 4, 3) for _ in inputs)
+        self.smooths = nn.ModuleList(layer(channels, smooth_channels, 3) for _ in inputs)
         initialise(self)
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -85,9 +89,12 @@ class LKPAN(nn.Module):
         return joined([smooth(level) for smooth, level in zip(self.smooths, levels, strict=True)])
 
 
-def fpn(inputs: Sequence[int], channels: Channels = 96) -> FPN:
-    """Every layer with batch norm and ReLU. `channels`: inner and output width. 96 in the published table, 256 in the DB paper."""
-    return FPN(inputs, channels, conv_bn)
+def fpn(inputs: Sequence[int], channels: Channels = 96, smooth_channels: Annotated[int, Field(gt=0)] | None = None) -> FPN:
+    """Every layer with batch norm and ReLU. channels: inner width; 96 in the published table, 256 in the papers of DB and PSENet.
+
+    smooth_channels: width of each of the four levels that are joined; a quarter of `channels` unless said, as in DB. 256 in PSENet.
+    """
+    return FPN(inputs, channels, conv_bn, smooth_channels)
 
 
 def db_fpn(inputs: Sequence[int], channels: Channels = 96) -> FPN:

@@ -1,4 +1,4 @@
-"""Decoding of probability maps against the plain way: every contour scored and grown by the clipper, one at a time."""
+"""Decoding of DB's maps against the plain way, every contour scored and grown by the clipper; of other detectors' against DB's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pyclipper
+import pytest
 
+from models import pan, psenet
+from models.contract import Sample
 from models.db import Thresholds, db_decode
 
 SIZE = (736, 1312)
@@ -69,3 +72,37 @@ def test_decoding_is_faster_than_the_plain_way() -> None:
     plain, ours = best_ms(lambda: plain_decode(maps[0, 0], thresholds), lambda: db_decode({"probability": maps}, [SIZE], thresholds))
     print(f"\ndecoding 736x1312, 20 words: {ours:.2f} ms, plain {plain:.2f} ms, {plain / ours:.1f} times faster")
     assert ours < plain
+
+
+def kernel_maps(touching: bool, stride: int = 4) -> np.ndarray:
+    """PSENet's seven maps of 20 words, with noise: (1, 7, h, w). Words stand in two rows; the text of `touching` ones is one region."""
+    rng = np.random.default_rng(0)
+    places = [(130 + i % 10 * 112, 150 + i // 10 * (30 if touching else 180)) for i in range(20)]
+    words = [cv2.boxPoints((place, (rng.uniform(90, 110), 30), 0)) for place in places]
+    picture = Sample("picture", np.zeros((*SIZE, 3), np.uint8), words, np.zeros(20, bool))
+    kernels = psenet.pse_targets(picture)["kernels"].astype(np.float32)
+    size = SIZE[1] // stride, SIZE[0] // stride
+    maps = np.stack([cv2.resize(kernel, size, interpolation=cv2.INTER_AREA) for kernel in kernels])
+    return (0.97 * maps + 0.02 * rng.random(maps.shape, np.float32))[None]
+
+
+@pytest.mark.parametrize("touching", [False, True])
+def test_regions_decode_in_at_most_three_times_the_time_of_db(touching: bool) -> None:
+    kernels, probability = kernel_maps(touching), crowded_map()
+    apart = np.zeros((1, 4, *kernels.shape[2:]), np.float32)
+    aggregated = {"text": kernels[:, -1:], "kernel": kernels[:, 1:2], "similarity": apart}
+
+    def of_psenet() -> list:
+        return psenet.pse_decode({"kernels": kernels}, [SIZE], psenet.Thresholds(score_threshold=0.8))[0].polygons
+
+    def of_pan() -> list:
+        return pan.pan_decode(aggregated, [SIZE], pan.Thresholds(score_threshold=0.8))[0].polygons
+
+    assert len(of_psenet()) == len(of_pan()) == 20
+    base, pse, aggregation = best_ms(lambda: db_decode({"probability": probability}, [SIZE], Thresholds()), of_psenet, of_pan)
+    print(
+        f"\ndecoding 736x1312, 20 words, {'touching' if touching else 'apart'}: DB {base:.2f} ms, "
+        f"PSENet {pse:.2f} ms ({pse / base:.2f}), PAN {aggregation:.2f} ms ({aggregation / base:.2f})"
+    )
+    assert pse < 3 * base
+    assert aggregation < 3 * base

@@ -6,18 +6,25 @@ import pytest
 import torch
 
 from models.backbones.lcnet_v3 import lcnet_v3
-from models.backbones.mobilenet_v3 import mobilenet_v3_small, mobilenet_v3_small_torchvision
+from models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
 from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
-from models.backbones.resnet import resnet18, resnet50
+from models.backbones.resnet import resnet18, resnet34, resnet50
 from models.db import db
+from models.necks.fpem_ffm import fpem_ffm
 from models.necks.fpn import db_fpn, fpn, lkpan, rse_fpn
+from models.registry import NECKS
 
-BACKBONES = [mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet_v3, resnet18, resnet50]
+BACKBONES = [
+    mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet_v3,
+    resnet18, resnet34, resnet50,
+]  # fmt: skip
 
 # Parameters of torchvision's classifiers (https://pytorch.org/vision/stable/models.html) less what comes after the features.
 TORCHVISION_PARAMETERS = {
     resnet18: 11_689_512 - (512 * 1000 + 1000),
+    resnet34: 21_797_672 - (512 * 1000 + 1000),
     resnet50: 25_557_032 - (2048 * 1000 + 1000),
+    mobilenet_v3_large: 5_483_032 - (960 * 1280 + 1280 + 1280 * 1000 + 1000) - (160 * 960 + 2 * 960),
     mobilenet_v3_small_torchvision: 2_542_856 - (576 * 1024 + 1024 + 1024 * 1000 + 1000) - (96 * 576 + 2 * 576),
 }
 
@@ -30,6 +37,10 @@ TORCHVISION_SHAPES = {
         "layer2.0.downsample.1.running_var": (128,),
         "layer4.1.bn2.bias": (512,),
     },
+    resnet34: {
+        "layer1.2.conv2.weight": (64, 64, 3, 3),
+        "layer3.5.bn2.bias": (256,),
+    },
     resnet50: {
         "conv1.weight": (64, 3, 7, 7),
         "layer1.0.conv1.weight": (64, 64, 1, 1),
@@ -37,6 +48,12 @@ TORCHVISION_SHAPES = {
         "layer3.5.conv2.weight": (256, 256, 3, 3),
         "layer4.2.conv3.weight": (2048, 512, 1, 1),
         "layer4.2.bn3.num_batches_tracked": (),
+    },
+    mobilenet_v3_large: {
+        "features.1.block.0.0.weight": (16, 1, 3, 3),
+        "features.4.block.2.fc1.weight": (24, 72, 1, 1),
+        "features.11.block.2.fc1.weight": (120, 480, 1, 1),
+        "features.15.block.3.0.weight": (160, 960, 1, 1),
     },
     mobilenet_v3_small_torchvision: {
         "features.0.0.weight": (16, 3, 3, 3),
@@ -71,6 +88,15 @@ def test_features_have_the_promised_strides_and_widths(backbone) -> None:
     ]
 
 
+@pytest.mark.parametrize("backbone", [*TORCHVISION_SHAPES, mobilenet_v3_small])
+def test_width_scales_every_layer(backbone) -> None:
+    whole, half = backbone(), backbone(width=0.5)
+    assert 0.2 < parameters(half) / parameters(whole) < 0.35
+    with torch.inference_mode():
+        assert [feature.shape[1] for feature in half.eval()(torch.randn(1, 3, 32, 32))] == list(half.channels)
+    assert all(narrow == pytest.approx(wide / 2, abs=4) for narrow, wide in zip(half.channels, whole.channels, strict=True))
+
+
 @pytest.mark.parametrize("backbone", TORCHVISION_SHAPES)
 def test_parameters_are_torchvisions(backbone) -> None:
     network = backbone()
@@ -86,6 +112,33 @@ def test_the_neck_gives_one_map_of_its_width_at_stride_4(factory) -> None:
     features = [torch.randn(2, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
     assert neck(features).shape == (2, 64, 32, 48)
     assert neck.channels == 64
+    assert fpn((16, 24, 48, 96), channels=64, smooth_channels=24)(features).shape == (2, 96, 32, 48)
+
+
+def test_fpem_ffm_gives_four_levels_of_its_width_at_stride_4_and_each_reaches_all() -> None:
+    torch.manual_seed(0)
+    neck = fpem_ffm((16, 24, 48, 96), channels=8, repeats=1).eval()
+    features = [torch.randn(1, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
+    before = neck(features)
+    assert before.shape == (1, 32, 32, 48)
+    assert neck.channels == 32
+    for level in range(4):
+        changed = [feature + (i == level) for i, feature in enumerate(features)]
+        moved = (neck(changed) - before).abs().amax((0, 2, 3)).view(4, 8)
+        assert (moved.amax(1) > 0).all()
+
+
+@pytest.mark.parametrize("neck", NECKS)
+def test_a_student_can_compare_the_levels_of_any_neck(neck: str) -> None:
+    algorithm = db(backbone={"name": "resnet18", "width": 0.125}, neck={"name": neck, "channels": 16})
+    network = algorithm.network().eval()
+    seen = []
+    for smooth in network.neck.smooths:
+        smooth.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[2]))
+    with torch.inference_mode():
+        network(torch.randn(1, 3, 64, 64))
+    assert algorithm.features == ("neck.smooths.*",)
+    assert seen == [16, 8, 4, 2]
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "resnet18"])

@@ -1,0 +1,175 @@
+"""PSENet: shape robust text detection with progressive scale expansion network (Wang et al., CVPR 2019), in the order of the paper.
+
+Section 3.2 network, 3.3 progressive scale expansion, 3.4 label generation, 3.5 loss. S_1 to S_n are the segmentation maps of
+the kernels, the smallest first; S_n is the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from models.contract import Algorithm, Detections, Sample
+from models.geometry import fill, short_side, shrunk
+from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
+from models.losses import dice, hard_examples
+from models.regions import RegionThresholds, checked_maps, grow, seeds, words
+from models.registry import BACKBONES, NECKS, configured
+
+Stride = Literal[1, 2, 4]
+
+
+class PSENet(nn.Module):
+    """Backbone, neck, a 3x3 convolution to a quarter of the neck's width and a 1x1 convolution to the n maps.
+
+    `forward` takes (B, 3, H, W) and gives `kernels`, probabilities S_1 to S_n in 0..1: (B, n, H, W) in training, (B, n, H / stride,
+    W / stride) otherwise.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, kernels: int, stride: Stride) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.fuse = conv_bn(neck.channels, neck.channels // 4, 3)
+        self.maps = nn.Conv2d(neck.channels // 4, kernels, 1)
+        self.stride = stride
+        initialise(self.fuse)
+        initialise(self.maps)
+        nn.init.constant_(self.maps.bias, TEXT_PRIOR_LOGIT)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        logits = self.maps(self.fuse(self.neck(self.backbone(images))))
+        return {"kernels": enlarged(logits, 1 if self.training else self.stride).sigmoid()}
+
+
+def enlarged(maps: Tensor, stride: Stride) -> Tensor:
+    """Maps at stride 4, brought to another one."""
+    return maps if stride == 4 else interpolate(maps, scale_factor=4.0 / stride, mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class Thresholds(RegionThresholds):
+    """:class:`RegionThresholds` with the values of the published training."""
+
+    score_threshold: float = 0.93
+    min_kernel_area: float = 5.0
+    min_area: float = 800.0
+
+
+def pse_decode(
+    outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]], thresholds: Thresholds, kernels: int = 7, stride: Stride = 4
+) -> list[Detections]:
+    """Words from the maps of the kernels (section 3.3): regions, their scores, and boxes around them.
+
+    outputs: `kernels`, (B, n, h, w), finite, in 0..1, each the whole picture at `stride` of the network's input.
+    sizes: (height, width) of the B original pictures, in whose pixels the polygons are given, clipped to the picture.
+    Detections come with the highest score first. Raises ValueError for maps that are not finite or of another shape.
+    """
+    maps = checked_maps("kernels", outputs["kernels"], kernels, len(sizes))
+    found = []
+    for probability, size in zip(maps, sizes, strict=True):
+        labels = progressive_scale_expansion(probability > thresholds.bin_threshold, thresholds.min_kernel_area / stride**2)
+        found.append(words(labels, probability[-1], size, thresholds, stride))
+    return found
+
+
+def progressive_scale_expansion(kernels: np.ndarray, min_area: float = 0.0) -> np.ndarray:
+    """Algorithm 1: the 4-connected regions of S_1, grown over S_2, then S_3, to S_n; all within S_n.
+
+    kernels: (n, H, W) bool. min_area: least pixels of a region of S_1. Gives (H, W) int32 labels. A pixel goes to the region that
+    reaches it first; where several do in the same step, to the one with the highest label.
+    """
+    text = kernels[-1]
+    labels = seeds(kernels[0] & text, min_area)
+    for kernel in kernels[1:]:
+        grow(labels, kernel & text)
+    return labels[1:-1, 1:-1]
+
+
+def pse_targets(sample: Sample, kernels: int = 7, min_scale: float = 0.4, min_size: float = 8.0) -> dict[str, np.ndarray]:
+    """Label maps of a picture (section 3.4): `kernels`, (n, H, W), G_1 to G_n, and `mask`, (1, H, W), both uint8, 0 or 1.
+
+    Words that are not to be judged are left out of every map and masked: do-not-care words, words whose rectangle of least area is
+    narrower than `min_size` pixels, and words of which shrinking leaves nothing.
+    """
+    height, width = sample.image.shape[:2]
+    maps = np.zeros((kernels, height, width), np.uint8)
+    mask = np.ones((1, height, width), np.uint8)
+    for polygon, ignore in zip(sample.polygons, sample.ignore, strict=True):
+        judged = not ignore and short_side(polygon) >= min_size
+        parts = [shrunk(polygon, ratio) for ratio in scales(kernels, min_scale)] if judged else [[]]
+        if parts[0]:
+            for canvas, part in zip(maps, [*parts, [polygon]], strict=True):
+                fill(canvas, part, 1)
+        else:
+            fill(mask[0], [polygon], 0)
+    return {"kernels": maps, "mask": mask}
+
+
+def scales(kernels: int, min_scale: float) -> list[float]:
+    """r_1 to r_(n-1) of equation 2; r_n is 1."""
+    return [1 - (1 - min_scale) * (kernels - i) / (kernels - 1) for i in range(1, kernels)]
+
+
+def pse_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], text_weight: float = 0.7) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equations 3 to 6: lambda L_c + (1 - lambda) L_s, each the mean of the pictures' dice losses.
+
+    outputs, targets: `kernels`, (B, n, H, W), of the network and of :func:`pse_targets`, and `mask`, of any number type.
+    """
+    maps, labels, mask = outputs["kernels"].float(), targets["kernels"].float(), targets["mask"].float()
+    text, text_labels = maps[:, -1:], labels[:, -1:]
+    likely = (text.detach() >= 0.5) * mask  # W: what the network does not take for text says nothing about kernels
+    parts = {
+        "text": dice(text, text_labels, hard_examples(text, text_labels, mask)).mean(),
+        "kernels": dice(maps[:, :-1], labels[:, :-1], likely).mean(),
+    }
+    total = text_weight * parts["text"] + (1 - text_weight) * parts["kernels"]
+    return total, {name: part.detach() for name, part in parts.items()}
+
+
+def psenet(
+    backbone: str | Mapping[str, Any] = "resnet50",
+    neck: str | Mapping[str, Any] = MappingProxyType({"name": "fpn", "channels": 256, "smooth_channels": 256}),
+    kernels: Annotated[int, Field(ge=2, le=32)] = 7,
+    min_scale: Annotated[float, Field(gt=0, lt=1)] = 0.4,
+    text_weight: Annotated[float, Field(ge=0, le=1)] = 0.7,
+    stride: Stride = 4,
+) -> Algorithm:
+    """PSENet as an :class:`Algorithm`.
+
+    backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. kernels: n. min_scale: m of equation 2.
+    text_weight: lambda of equation 3. stride: of the exported maps; 1 and 4 are the paper's PSENet-1s and PSENet-4s. Raises
+    ValueError for unknown names or keywords and for wrong values.
+    """
+    parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
+    return Algorithm(
+        task="detection",
+        network=partial(pse_network, *parts, kernels, stride),
+        targets=partial(pse_targets, kernels=kernels, min_scale=min_scale),
+        loss=partial(pse_loss, text_weight=text_weight),
+        decode=partial(pse_decode, kernels=kernels, stride=stride),
+        thresholds=Thresholds,
+        tunable=TUNABLE,
+        distilled=("kernels",),
+        features=("neck.smooths.*",),
+        map_layers=("maps",),
+    )
+
+
+TUNABLE = MappingProxyType(
+    {"bin_threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "score_threshold": (0.7, 0.8, 0.85, 0.9, 0.93), "min_area": (0.0, 300.0, 800.0)}
+)
+
+
+def pse_network(backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], kernels: int, stride: Stride) -> PSENet:
+    """A :class:`PSENet` with fresh weights."""
+    features = backbone()
+    return PSENet(features, neck(features.channels), kernels, stride)
