@@ -47,7 +47,7 @@ class DBNet(nn.Module):
     and `binary`; otherwise `probability` alone, in 0..1.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, steepness: float, head_kernel: int) -> None:
+    def __init__(self, backbone: nn.Module, neck: nn.Module, steepness: float, head_kernel: int = 3) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
@@ -335,7 +335,9 @@ TUNABLE = MappingProxyType(
 )
 
 
-def db_network(backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], steepness: float, head_kernel: int) -> DBNet:
+def db_network(
+    backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], steepness: float, head_kernel: int = 3
+) -> DBNet:
     """A :class:`DBNet` with fresh weights."""
     features = backbone()
     return DBNet(features, neck(features.channels), steepness, head_kernel)

@@ -13,6 +13,14 @@ from compress.plan import plan
 TINY = Path(__file__).parents[1] / "end_to_end" / "tiny.yml"
 
 
+@pytest.fixture
+def untimed(monkeypatch) -> None:
+    """Timed steps are what takes long in a plan."""
+    monkeypatch.setattr("compress.plan.picture_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("compress.plan.evaluation_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("compress.plan.teacher_seconds", lambda *_: 1.0)
+
+
 @pytest.fixture(scope="module")
 def new(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("plan") / "new"
@@ -21,6 +29,7 @@ def new(tmp_path_factory) -> dict:
     return made
 
 
+@pytest.mark.usefixtures("untimed")
 def test_channels_and_sizes_are_those_that_a_run_leaves(tiny_run, tmp_path):
     """Planned for an empty folder, against what the same recipe left in another."""
     made = plan(TINY, out=tmp_path / "empty")
@@ -34,6 +43,7 @@ def test_channels_and_sizes_are_those_that_a_run_leaves(tiny_run, tmp_path):
         assert stages[name]["bytes"] == pytest.approx(rows[name].bytes, rel=0.01)
 
 
+@pytest.mark.usefixtures("untimed")
 def test_what_is_done_is_known_and_takes_no_time(tiny_run):
     stages = {stage["name"]: stage for stage in plan(TINY, out=tiny_run)["stages"]}
     assert stages["baseline"]["state"] == stages["pruned"]["state"] == "in the cache"
@@ -60,6 +70,7 @@ def test_time_grows_with_the_schedule(new):
     assert new["seconds"] == pytest.approx(sum(stage["seconds"] for stage in new["stages"]))
 
 
+@pytest.mark.usefixtures("untimed")
 def test_channels_that_weights_decide_are_not_made_up(tmp_path):
     made = plan(TINY, ["stages.pruned.allocation=global"], out=tmp_path / "none")
     stages = {stage["name"]: stage for stage in made["stages"]}
@@ -68,6 +79,7 @@ def test_channels_that_weights_decide_are_not_made_up(tmp_path):
     assert made["seconds"] is None
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_budget_that_can_be_counted_is_planned_too(tmp_path):
     made = plan(TINY, ["stages.pruned.ratio=null", "stages.pruned.target={params: -50%}"], out=tmp_path / "none")
     stages = {stage["name"]: stage for stage in made["stages"]}

@@ -63,6 +63,7 @@ def test_bisection_finds_the_edge_from_both_sides():
 )
 def test_a_budget_is_met_and_not_by_far(tiny_model, lab, allocation, target, monkeypatch):
     monkeypatch.setattr("compress.pruning.shrink.SENSITIVITY_RATIOS", (0.4, 0.8))
+    monkeypatch.setattr("compress.pruning.shrink.available_threads", lambda _: 1)  # starting processes would take longer than the points
     # A pass over few groups is quick: those of the last blocks, which have most of the parameters.
     protect = ("backbone.blocks.[0-7].*", "backbone.stem*", "neck.*", "probability.*", "threshold.*") if allocation == "sensitivity" else ()
     from compress.pruning.shrink import shrink
