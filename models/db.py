@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
 from models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
@@ -40,30 +40,58 @@ class Branch(nn.Module):
         return self.up2(self.up1(self.conv(x)))
 
 
+class LocalBranch(Branch):
+    """A branch that looks again at its own map beside the features that it came from, as in PP-OCRv4's server detector.
+
+    Gives the logits of the map, as :class:`Branch`, and those of the second look.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__(channels, kernel)
+        inner = channels // 4
+        self.local = conv_bn(inner + 1, inner, 3)
+        self.last = nn.Conv2d(inner, 1, 1)
+        initialise(self)
+        nn.init.constant_(self.last.bias, TEXT_PRIOR_LOGIT)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.up1(self.conv(x))
+        logits = self.up2(features)
+        seen = torch.cat([logits.sigmoid(), interpolate(features, scale_factor=2.0, mode="nearest")], 1)
+        return logits, self.last(self.local(seen))
+
+
 class DBNet(nn.Module):
     """Backbone, neck and the two branches.
 
     `forward` takes (B, 3, H, W) and gives (B, 1, H, W) maps: in training `logits`, `probability` (their sigmoid), `threshold`
-    and `binary`; otherwise `probability` alone, in 0..1.
+    and `binary`; otherwise `probability` alone, in 0..1. With a :class:`LocalBranch`, `logits` are those of its second look, `binary`
+    comes from its first, and `probability` is the mean of both.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, steepness: float, head_kernel: int = 3) -> None:
+    def __init__(self, backbone: nn.Module, neck: nn.Module, steepness: float, head_kernel: int = 3, local: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
-        self.probability = Branch(neck.channels, head_kernel)
+        self.local = local
+        self.probability = (LocalBranch if local else Branch)(neck.channels, head_kernel)
         self.threshold = Branch(neck.channels, head_kernel)
         self.steepness = steepness
         nn.init.constant_(self.probability.up2.bias, TEXT_PRIOR_LOGIT)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.neck(self.backbone(images))
-        logits = self.probability(features)
-        probability = logits.sigmoid()
+        if self.local:
+            before, logits = self.probability(features)
+            first = before.sigmoid()
+            probability = (first + logits.sigmoid()) / 2
+        else:
+            logits = self.probability(features)
+            first = probability = logits.sigmoid()
         if not self.training:
             return {"probability": probability}
         threshold = self.threshold(features).sigmoid()
-        binary = torch.sigmoid(self.steepness * (probability - threshold))  # equation 2
+        binary = torch.sigmoid(self.steepness * (first - threshold))  # equation 2
         return {"logits": logits, "probability": probability, "threshold": threshold, "binary": binary}
 
 
@@ -299,6 +327,7 @@ def db(
     loss: Mapping[str, Any] = MappingProxyType({}),
     shrink_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.4,
     head_kernel: Literal[3, 5, 7, 9] = 3,
+    local: bool = False,
     mean: Mean = IMAGENET_MEAN,
     std: Deviation = IMAGENET_STD,
 ) -> Algorithm:
@@ -306,13 +335,14 @@ def db(
 
     backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. steepness: k of equation 2. loss: fields of
     :class:`LossWeights`. shrink_ratio: r of equation 10. head_kernel: of the branches' first convolution; 7 in PP-OCRv3's teacher.
-    mean, std: of R, G and B, of pictures in 0..1. Raises ValueError for unknown names or keywords and for wrong values.
+    local: whether the probability comes from a :class:`LocalBranch`, as in PP-OCRv4's server detector. mean, std: of R, G and B, of
+    pictures in 0..1. Raises ValueError for unknown names or keywords and for wrong values.
     """
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
     weights = checked(LossWeights, loss, "model.loss")()
     return Algorithm(
         task="detection",
-        network=partial(db_network, *parts, steepness, head_kernel),
+        network=partial(db_network, *parts, steepness, head_kernel, local),
         targets=partial(db_targets, shrink_ratio=shrink_ratio),
         loss=partial(db_loss, weights=weights),
         decode=db_decode,
@@ -320,7 +350,7 @@ def db(
         tunable=TUNABLE,
         distilled=("probability", "binary"),
         features=("neck.smooths.*",),
-        map_layers=("*.up2",),
+        map_layers=("*.up2", "probability.last") if local else ("*.up2",),
         mean=tuple(mean),
         std=tuple(std),
     )
@@ -336,8 +366,12 @@ TUNABLE = MappingProxyType(
 
 
 def db_network(
-    backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], steepness: float, head_kernel: int = 3
+    backbone: Callable[[], nn.Module],
+    neck: Callable[[Sequence[int]], nn.Module],
+    steepness: float,
+    head_kernel: int = 3,
+    local: bool = False,
 ) -> DBNet:
     """A :class:`DBNet` with fresh weights."""
     features = backbone()
-    return DBNet(features, neck(features.channels), steepness, head_kernel)
+    return DBNet(features, neck(features.channels), steepness, head_kernel, local)

@@ -24,9 +24,12 @@ BACKBONES = {
     "mobilenet_v3_large_ppocr": "models.backbones.mobilenet_v3_ppocr",
     "mobilenet_v3_small": "models.backbones.mobilenet_v3",
     "mobilenet_v3_small_torchvision": "models.backbones.mobilenet_v3",
+    "pphgnet_small": "models.backbones.pphgnet",
     "resnet18": "models.backbones.resnet",
+    "resnet18_vd": "models.backbones.resnet",
     "resnet34": "models.backbones.resnet",
     "resnet50": "models.backbones.resnet",
+    "resnet50_vd": "models.backbones.resnet",
 }
 NECKS = {"fpem_ffm": "models.necks.fpem_ffm", **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "models.necks.fpn")}
 

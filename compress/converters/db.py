@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.converters.mobilenet_v3 import MOBILE_SLOPE
-from compress.converters.names import Pair, squeeze
+from compress.converters.names import Pair, conv_bn, squeeze
 
 COARSEST_FIRST = (3, 2, 1, 0)
 
@@ -31,9 +31,32 @@ def lkpan() -> list[Pair]:
     return [Pair(f"neck.{ours}.{level}", f"neck.{theirs}.{level}") for ours, theirs, levels in (*down, *up) for level in levels]
 
 
+def lkpan_intracl() -> list[Pair]:
+    """LKPAN in its large mode with IntraCL, which runs on all levels after all of them are smooth."""
+    pairs = [Pair(pair.ours + ".0" * pair.ours.startswith("neck.smooths."), pair.theirs) for pair in lkpan()]
+    return pairs + [pair for level in COARSEST_FIRST for pair in intracl(f"neck.smooths.{level}.1", f"neck.incl{level + 1}")]
+
+
+def intracl(ours: str, theirs: str) -> list[Pair]:
+    """IntraCLBlock."""
+    rounds = [
+        Pair(f"{ours}.rounds.{number}.{place}", f"{theirs}.{layer}")
+        for number, size in enumerate((7, 5, 3))
+        for place, layer in enumerate((f"c_layer_{size}x{size}", f"v_layer_{size}x1", f"q_layer_1x{size}"))
+    ]
+    ends = Pair(f"{ours}.restore.0", f"{theirs}.conv1x1_return_channel"), Pair(f"{ours}.restore.1", f"{theirs}.bn")
+    return [Pair(f"{ours}.reduce", f"{theirs}.conv1x1_reduce_channel"), *rounds, *ends]
+
+
 def head() -> list[Pair]:
     """DBHead: the branch of the probability, then that of the threshold, which files for inference may lack."""
     return branch("probability", "head.binarize") + branch("threshold", "head.thresh")
+
+
+def local_head() -> list[Pair]:
+    """PFHeadLocal in its large mode: DBHead with a second look at the probability."""
+    local = [*conv_bn("probability.local", "head.cbn_layer.last_3"), Pair("probability.last", "head.cbn_layer.last_1")]
+    return branch("probability", "head.binarize") + local + branch("threshold", "head.thresh")
 
 
 def branch(ours: str, theirs: str) -> list[Pair]:

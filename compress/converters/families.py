@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from compress.converters import db
 from compress.converters.lcnet_v3 import lcnet_v3_backbone, merged
 from compress.converters.mobilenet_v3 import classifier_backbone, detector_backbone
 from compress.converters.names import Family, Pair, Tensors
-from compress.converters.resnet import resnet50_backbone
+from compress.converters.pphgnet import pphgnet_backbone
+from compress.converters.resnet import DEPTHS_18, DEPTHS_50, resnet50_backbone, resnet_vd_backbone
 
 # PaddleOCR reads BGR and normalises it with ImageNet's constants of RGB, in that order; here they are in the order of R, G, B.
 PICTURES = {"mean": [0.406, 0.456, 0.485], "std": [0.225, 0.224, 0.229]}
 # PaddleOCR's configs of the detectors: DetResizeForTest by default, DBPostProcess.
 DETECTION = {"short_side": 736, "bin_threshold": 0.3, "box_threshold": 0.6, "unclip_ratio": 1.5}
 MAPS = ("probability", "threshold", "binary")
+HEAD = db.head()
+RSE_FPN, LKPAN = {"name": "rse_fpn", "channels": 96}, {"name": "lkpan", "channels": 256}
 
 
 def detector(
     title: str,
     backbone: str,
-    neck: str,
-    channels: int,
+    neck: Mapping[str, Any],
     pairs: list[Pair],
-    head_kernel: int = 3,
+    head: Sequence[Pair] = HEAD,
     prepare: Callable[[Tensors], Tensors] = dict,
+    **options: Any,
 ) -> Family:
-    """A DB detector of PP-OCR."""
-    config = {"name": "db", "backbone": backbone, "neck": {"name": neck, "channels": channels}, **PICTURES}
-    if head_kernel != 3:
-        config["head_kernel"] = head_kernel
-    return Family(title, config, DETECTION, (*pairs, *db.head()), MAPS, prepare=prepare)
+    """A DB detector of PP-OCR. options: further keys of the `model` section."""
+    config = {"name": "db", "backbone": backbone, "neck": neck, **PICTURES, **options}
+    return Family(title, config, DETECTION, (*pairs, *head), MAPS, prepare=prepare)
 
 
+# The small ones first: to look for an architecture is to build those before it.
 FAMILIES = (
-    detector("PP-OCR v2 mobile detector", "mobilenet_v3_large_ppocr", "db_fpn", 96, detector_backbone() + db.db_fpn()),
-    detector("PP-OCRv3 mobile detector", "mobilenet_v3_large_ppocr", "rse_fpn", 96, detector_backbone() + db.rse_fpn()),
-    detector("PP-OCRv4 mobile detector", "lcnet_v3", "rse_fpn", 96, lcnet_v3_backbone() + db.rse_fpn(), prepare=merged),
-    detector("LK-PAN teacher with ResNet-50", "resnet50", "lkpan", 256, resnet50_backbone() + db.lkpan()),
-    detector("LK-PAN teacher with ResNet-50 and a 7x7 head", "resnet50", "lkpan", 256, resnet50_backbone() + db.lkpan(), 7),
+    detector(
+        "PP-OCR v2 mobile detector", "mobilenet_v3_large_ppocr", {"name": "db_fpn", "channels": 96}, detector_backbone() + db.db_fpn()
+    ),
+    detector("PP-OCRv3 mobile detector", "mobilenet_v3_large_ppocr", RSE_FPN, detector_backbone() + db.rse_fpn()),
     Family(
         "PP-OCR v2.0 angle classifier",
         {"name": "angle"},
@@ -47,4 +49,28 @@ FAMILIES = (
         ("probability",),
         lines=True,
     ),
+    detector("PP-OCRv4 mobile detector", "lcnet_v3", RSE_FPN, lcnet_v3_backbone() + db.rse_fpn(), prepare=merged),
+    detector(
+        "PP-OCR v2.0 server detector",
+        "resnet18_vd",
+        {"name": "db_fpn", "channels": 256},
+        resnet_vd_backbone(DEPTHS_18, convolutions=2) + db.db_fpn(),
+    ),
+    detector(
+        "PP-OCRv3 teacher (ResNet50_vd, LK-PAN, 7x7 head)",
+        "resnet50_vd",
+        LKPAN,
+        resnet_vd_backbone(DEPTHS_50, convolutions=3) + db.lkpan(),
+        head_kernel=7,
+    ),
+    detector(
+        "PP-OCRv4 server detector",
+        "pphgnet_small",
+        {**LKPAN, "intracl": True},
+        pphgnet_backbone() + db.lkpan_intracl(),
+        db.local_head(),
+        local=True,
+    ),
+    detector("LK-PAN teacher with ResNet-50", "resnet50", LKPAN, resnet50_backbone() + db.lkpan()),
+    detector("LK-PAN teacher with ResNet-50 and a 7x7 head", "resnet50", LKPAN, resnet50_backbone() + db.lkpan(), head_kernel=7),
 )

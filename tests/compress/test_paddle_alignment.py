@@ -137,6 +137,122 @@ def resnet50():
     return named(forward, **children)
 
 
+def mobile_block(inputs, inner, outputs, kernel, stride, act):
+    children = {
+        "expand_conv": conv_norm(inputs, inner, 1),
+        "bottleneck_conv": conv_norm(inner, inner, kernel, stride, inner),
+        "linear_conv": conv_norm(inner, outputs, 1),
+    }
+
+    def forward(self, x):
+        y = self.linear_conv(act(self.bottleneck_conv(act(self.expand_conv(x)))))
+        return x + y if stride == 1 and inputs == outputs else y
+
+    return named(forward, **children)
+
+
+def mobilenet():
+    """MobileNetV3-large at width 0.5, all widths rounded to multiples of 8, without squeeze-and-excite."""
+    relu, swish = F.relu, F.hardswish
+    last_of_stage = [(40, 240, 56, 3, 1, swish), (56, 336, 56, 3, 1, swish)]
+    rows = [
+        [(8, 8, 8, 3, 1, relu), (8, 32, 16, 3, 2, relu), (16, 40, 16, 3, 1, relu)],
+        [(16, 40, 24, 5, 2, relu), (24, 64, 24, 5, 1, relu), (24, 64, 24, 5, 1, relu)],
+        [(24, 120, 40, 3, 2, swish), (40, 104, 40, 3, 1, swish), *[(40, 96, 40, 3, 1, swish)] * 2, *last_of_stage],
+        [(56, 336, 80, 5, 2, swish), *[(80, 480, 80, 5, 1, swish)] * 2],
+    ]
+    last = named(lambda self, x: F.hardswish(self.bn(self.conv(x))), conv=conv(80, 480, 1), bn=nn.BatchNorm2D(480))
+    stages = [nn.Sequential(*(mobile_block(*row) for row in stage), *([last] if i == 3 else [])) for i, stage in enumerate(rows)]
+
+    def forward(self, x):
+        x, features = F.hardswish(self.conv(x)), []
+        for stage in (self.stage0, self.stage1, self.stage2, self.stage3):
+            x = stage(x)
+            features.append(x)
+        return features
+
+    return named(forward, conv=conv_norm(3, 8, 3, 2), **{f"stage{i}": stage for i, stage in enumerate(stages)})
+
+
+def vd_block(inputs, width, outputs, stride, first):
+    """A bottleneck where `outputs` is wider than `width`, else two 3x3 convolutions."""
+    wide = outputs > width
+    children = {"conv0": relu_conv_norm(inputs, width, 1 if wide else 3, 1 if wide else stride)}
+    children["conv1"] = relu_conv_norm(width, width, 3, stride if wide else 1, act="relu" if wide else None)
+    children |= {"conv2": relu_conv_norm(width, outputs, 1, act=None)} if wide else {}
+    children |= {"short": relu_conv_norm(inputs, outputs, 1, act=None)} if first else {}
+
+    def forward(self, x):
+        y = self.conv1(self.conv0(x))
+        y = self.conv2(y) if wide else y
+        if first:
+            x = self.short(F.avg_pool2d(x, 2, 2) if stride == 2 else x)
+        return F.relu(y + x)
+
+    return named(forward, **children)
+
+
+def resnet_vd(depths, expansion):
+    children, inputs = {}, 64
+    for number, widths in enumerate(((3, 32, 2), (32, 32, 1), (32, 64, 1)), 1):
+        children[f"conv1_{number}"] = relu_conv_norm(widths[0], widths[1], 3, widths[2])
+    for stage, (depth, width) in enumerate(zip(depths, (64, 128, 256, 512), strict=True)):
+        for index in range(depth):
+            stride = 2 if stage and not index else 1
+            children[f"bb_{stage}_{index}"] = vd_block(inputs, width, expansion * width, stride, not index)
+            inputs = expansion * width
+
+    def forward(self, x):
+        x, features = F.max_pool2d(self.conv1_3(self.conv1_2(self.conv1_1(x))), 3, 2, 1), []
+        for stage, depth in enumerate(depths):
+            for index in range(depth):
+                x = getattr(self, f"bb_{stage}_{index}")(x)
+            features.append(x)
+        return features
+
+    return named(forward, **children)
+
+
+def active(inputs, outputs, kernel, stride=1):
+    return named(lambda self, x: F.relu(self.bn(self.conv(x))), conv=conv(inputs, outputs, kernel, stride), bn=nn.BatchNorm2D(outputs))
+
+
+def gate(channels):
+    return named(lambda self, x: x * F.sigmoid(self.conv(F.adaptive_avg_pool2d(x, 1))), conv=conv(channels, channels, 1, bias=True))
+
+
+def hg_block(inputs, inner, outputs, residual):
+    def forward(self, x):
+        outputs = [x]
+        for layer in self.layers:
+            outputs.append(layer(outputs[-1]))
+        y = self.att(self.aggregation_conv(paddle.concat(outputs, axis=1)))
+        return x + y if residual else y
+
+    layers = [active(inner if i else inputs, inner, 3) for i in range(6)]
+    return named(forward, layers=layers, aggregation_conv=active(inputs + 6 * inner, outputs, 1), att=gate(outputs))
+
+
+def hg_stage(inputs, inner, outputs, blocks, halve):
+    children = {"downsample": conv_norm(inputs, inputs, 3, 2, inputs)} if halve else {}
+    children["blocks"] = nn.Sequential(*(hg_block(outputs if i else inputs, inner, outputs, i > 0) for i in range(blocks)))
+    return named(lambda self, x: self.blocks(self.downsample(x) if halve else x), **children)
+
+
+def pphgnet():
+    stages = [(128, 128, 256, 1, False), (256, 160, 512, 1, True), (512, 192, 768, 2, True), (768, 224, 1024, 1, True)]
+
+    def forward(self, x):
+        x, features = F.max_pool2d(self.stem(x), 3, 2, 1), []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+    stem = nn.Sequential(active(3, 64, 3, 2), active(64, 64, 3), active(64, 128, 3))
+    return named(forward, stem=stem, stages=[hg_stage(*stage) for stage in stages])
+
+
 def up(x, times):
     return F.interpolate(x, scale_factor=times, mode="nearest")
 
@@ -167,16 +283,55 @@ def rse_fpn(widths):
     return named(forward, ins_conv=[rse(width, 96, 1) for width in widths], inp_conv=[rse(96, 24, 3) for _ in widths])
 
 
-def lkpan(widths):
+def intracl(channels):
+    inner = channels // 2
+
+    def layer(height, width):
+        return nn.Conv2D(inner, inner, (height, width), padding=(height // 2, width // 2))
+
+    def forward(self, x):
+        y = self.conv1x1_reduce_channel(x)
+        for size in (7, 5, 3):
+            square, column, row = (f"c_layer_{size}x{size}", f"v_layer_{size}x1", f"q_layer_1x{size}")
+            y = getattr(self, square)(y) + getattr(self, column)(y) + getattr(self, row)(y)
+        return x + F.relu(self.bn(self.conv1x1_return_channel(y)))
+
+    children = {f"c_layer_{size}x{size}": layer(size, size) for size in (7, 5, 3)}
+    children |= {f"v_layer_{size}x1": layer(size, 1) for size in (7, 5, 3)}
+    children |= {f"q_layer_1x{size}": layer(1, size) for size in (7, 5, 3)}
+    children["conv1x1_reduce_channel"] = nn.Conv2D(channels, inner, 1)
+    children["conv1x1_return_channel"] = nn.Conv2D(inner, channels, 1)
+    return named(forward, bn=nn.BatchNorm2D(channels), **children)
+
+
+def db_fpn(widths):
+    def forward(self, features):
+        levels = top_down([layer(x) for layer, x in zip(self.laterals, features, strict=True)])
+        return joined([layer(x) for layer, x in zip(self.smooths, levels, strict=True)])
+
+    network = named(forward)
+    network.laterals = [conv(width, 256, 1) for width in widths]
+    network.smooths = [conv(256, 64, 3) for _ in widths]
+    for level in range(4):
+        network.add_sublayer(f"in{level + 2}_conv", network.laterals[level])
+        network.add_sublayer(f"p{level + 2}_conv", network.smooths[level])
+    return network
+
+
+def lkpan(widths, context=False):
     def forward(self, features):
         levels = top_down([layer(x) for layer, x in zip(self.ins_conv, features, strict=True)])
         levels = [layer(x) for layer, x in zip(self.inp_conv, levels, strict=True)]
         for finer, layer in enumerate(self.pan_head_conv):
             levels[finer + 1] = levels[finer + 1] + layer(levels[finer])
-        return joined([layer(x) for layer, x in zip(self.pan_lat_conv, levels, strict=True)])
+        levels = [layer(x) for layer, x in zip(self.pan_lat_conv, levels, strict=True)]
+        for level in (3, 2, 1, 0) if context else ():
+            levels[level] = getattr(self, f"incl{level + 1}")(levels[level])
+        return joined(levels)
 
     return named(
         forward,
+        **{f"incl{number}": intracl(64) for number in (range(1, 5) if context else ())},
         ins_conv=[conv(width, 256, 1) for width in widths],
         inp_conv=[conv(256, 64, 9) for _ in widths],
         pan_head_conv=[conv(64, 64, 3, 2) for _ in range(3)],
@@ -196,6 +351,25 @@ def head_branch(channels, kernel):
     )
 
 
+def local_head(channels):
+    """The mean of a map and of a second one, made of the first and of the features before its last layer."""
+    inner = channels // 4
+
+    def forward(self, x):
+        branch = self.binarize
+        features = branch.conv_bn2(branch.conv2(branch.conv_bn1(branch.conv1(x))))
+        first = F.sigmoid(branch.conv3(features))
+        second = F.sigmoid(self.cbn_layer(paddle.concat([first, up(features, 2)], axis=1)))
+        return 0.5 * (first + second), self.thresh(x)
+
+    last = named(lambda self, x: self.last_1(self.last_3(x)), last_3=active(inner + 1, inner, 3), last_1=nn.Conv2D(inner, 1, 1))
+    return named(forward, binarize=head_branch(channels, 3), thresh=head_branch(channels, 3), cbn_layer=last)
+
+
+def with_local_head(backbone, neck, channels):
+    return named(lambda self, x: self.head(self.neck(self.backbone(x))), backbone=backbone, neck=neck, head=local_head(channels))
+
+
 def detector(backbone, neck, channels, kernel=3):
     head = named(
         lambda self, x: (self.binarize(x), self.thresh(x)), binarize=head_branch(channels, kernel), thresh=head_branch(channels, kernel)
@@ -204,7 +378,13 @@ def detector(backbone, neck, channels, kernel=3):
 
 
 DETECTORS = {
+    "PP-OCRv3 mobile detector": lambda: detector(mobilenet(), rse_fpn((16, 24, 56, 480)), 96),
     "PP-OCRv4 mobile detector": lambda: detector(lcnet(), rse_fpn((12, 18, 42, 360)), 96),
+    "PP-OCR v2.0 server detector": lambda: detector(resnet_vd((2, 2, 2, 2), 1), db_fpn((64, 128, 256, 512)), 256),
+    "PP-OCRv3 teacher (ResNet50_vd, LK-PAN, 7x7 head)": lambda: detector(
+        resnet_vd((3, 4, 6, 3), 4), lkpan((256, 512, 1024, 2048)), 256, kernel=7
+    ),
+    "PP-OCRv4 server detector": lambda: with_local_head(pphgnet(), lkpan((256, 512, 768, 1024), context=True), 256),
     "LK-PAN teacher with ResNet-50": lambda: detector(resnet50(), lkpan((256, 512, 1024, 2048)), 256),
     "LK-PAN teacher with ResNet-50 and a 7x7 head": lambda: detector(resnet50(), lkpan((256, 512, 1024, 2048)), 256, kernel=7),
 }
