@@ -87,15 +87,14 @@ def from_graph(path: Path) -> tuple[Converted, str]:
 def recognise(graph: Graph, path: Path) -> tuple[Family, Model]:
     """The family whose layers are of the same kinds, kernels and strides in the same order, and a fresh model of it."""
     found = [layer.form for layer in graph.layers]
-    nearest, agreed = FAMILIES[0], -1
     for family in FAMILIES:
-        model = fresh_model(family)
-        expected = forms(family, model.network)
-        if found in (expected, [form for form, pair in zip(expected, family.pairs, strict=True) if not optional(pair.ours)]):
-            return family, model
-        common = next((i for i, (ours, theirs) in enumerate(zip(expected, found, strict=False)) if ours != theirs), len(found))
-        if common > agreed:
-            nearest, agreed = family, common
+        required = [pair for pair in family.pairs if not optional(pair.ours)]
+        for pairs in (family.pairs, required):
+            if len(found) == len(pairs) and found == forms(pairs, (model := fresh_model(family)).network):
+                return family, model
+    nearest = min(FAMILIES, key=lambda family: abs(len(family.pairs) - len(found)))
+    expected = forms(nearest.pairs, fresh_model(nearest).network)
+    agreed = next((i for i, (ours, theirs) in enumerate(zip(expected, found, strict=False)) if ours != theirs), len(found))
     raise CompressError(
         f"{path} holds an architecture of {len(found)} layers that is not known here; the nearest is the {nearest.title}, "
         f"with which its first {agreed} layers agree. Known are: {', '.join(family.title for family in FAMILIES)}."
@@ -109,9 +108,9 @@ def fresh_model(family: Family) -> Model:
         return fresh(dict(family.config), Evaluate(**family.evaluate))
 
 
-def forms(family: Family, network: nn.Module) -> list[tuple]:
-    """What :class:`compress.converters.onnx_graph.Layer` calls the form, of our layers in the family's order."""
-    return [form(network.get_submodule(pair.ours)) for pair in family.pairs]
+def forms(pairs: Sequence[Pair], network: nn.Module) -> list[tuple]:
+    """What :class:`compress.converters.onnx_graph.Layer` calls the form, of our layers in the order of `pairs`."""
+    return [form(network.get_submodule(pair.ours)) for pair in pairs]
 
 
 def form(layer: nn.Module) -> tuple:

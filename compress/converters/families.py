@@ -35,7 +35,6 @@ def detector(
     return Family(title, config, DETECTION, (*pairs, *head), MAPS, prepare=prepare)
 
 
-# The small ones first: to look for an architecture is to build those before it.
 FAMILIES = (
     detector(
         "PP-OCR v2 mobile detector", "mobilenet_v3_large_ppocr", {"name": "db_fpn", "channels": 96}, detector_backbone() + db.db_fpn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,10 @@ def read_onnx(path: Path) -> Graph:
 
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
-        wires = wires_of(graph)
+        nodes = without_identities(graph)
+        wires = wires_of(graph, nodes)
         used: set[str] = set()
-        layers = [layer for node in graph.node if (layer := read_layer(node, wires, used))]
+        layers = [layer for node in nodes if (layer := read_layer(node, wires, used))]
     except (DecodeError, ValueError, TypeError, IndexError) as error:
         raise CompressError(f"{path} cannot be read as an ONNX model ({error}); it is damaged: fetch or export it again.") from None
     sources = [tensor.name for tensor in graph.input if tensor.name not in wires.constants]
@@ -68,12 +70,22 @@ def read_onnx(path: Path) -> Graph:
     return Graph(layers, unused_weights(wires, used), sources[0])
 
 
-def wires_of(graph: Any) -> Wires:
-    """The constants of a graph, initializers and Constant nodes alike, and who reads what."""
+def without_identities(graph: Any) -> list[Any]:
+    """The nodes, each reading what the Identity before it reads: newer versions of paddle2onnx put one between a layer and its bias."""
+    sources: dict[str, str] = {}
+    for node in graph.node:
+        node.input[:] = [sources.get(name, name) for name in node.input]
+        if node.op_type == "Identity":
+            sources[node.output[0]] = node.input[0]
+    return [node for node in graph.node if node.op_type != "Identity"]
+
+
+def wires_of(graph: Any, nodes: Sequence[Any]) -> Wires:
+    """The constants of a graph, initializers and Constant nodes alike, and who of `nodes` reads what."""
     from onnx import numpy_helper
 
     wires = Wires({tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}, defaultdict(list))
-    for node in graph.node:
+    for node in nodes:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             wires.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
         for name in node.input:

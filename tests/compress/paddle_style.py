@@ -21,9 +21,13 @@ PLACES = [f"stage{stage}.{place}" for stage, count in enumerate((3, 3, 6, 3)) fo
 
 
 class PaddleFile:
-    """Adds layers to a graph, and their weights to a dict under Paddle's names. Tensors are named by text; `widths` are their channels."""
+    """Adds layers to a graph, and their weights to a dict under Paddle's names. Tensors are named by text; `widths` are their channels.
 
-    def __init__(self, seed: int) -> None:
+    identities: whether an Identity stands between a layer and its bias, as newer versions of paddle2onnx write it.
+    """
+
+    def __init__(self, seed: int, identities: bool = False) -> None:
+        self.identities = identities
         self.rng = np.random.default_rng(seed)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
@@ -46,16 +50,17 @@ class PaddleFile:
         self.widths[output] = width or self.widths[inputs[0]]
         return output
 
-    def conv(self, x: str, name: str, width: int, kernel: int, stride: Any = 1, depthwise: bool = False, bias: bool = False) -> str:
+    def conv(self, x: str, name: str, width: int, kernel: Any, stride: Any = 1, depthwise: bool = False, bias: bool = False) -> str:
         inputs, groups = self.widths[x], self.widths[x] if depthwise else 1
-        spread = (inputs // groups * kernel**2) ** -0.5
-        weight = self.parameter(f"{name}.weight", self.rng.normal(0, spread, (width, inputs // groups, kernel, kernel)))
+        sides = [kernel, kernel] if isinstance(kernel, int) else list(kernel)
+        spread = (inputs // groups * sides[0] * sides[1]) ** -0.5
+        weight = self.parameter(f"{name}.weight", self.rng.normal(0, spread, (width, inputs // groups, *sides)))
         read = [x, self.constant(weight)]
         if bias:
             read.append(self.constant(self.parameter(f"{name}.bias", self.rng.normal(0, 0.3, width))))
         strides = [stride, stride] if isinstance(stride, int) else list(stride)
-        pads = [kernel // 2] * 4
-        return self.run("Conv", read, width, group=groups, strides=strides, pads=pads, kernel_shape=[kernel, kernel], dilations=[1, 1])
+        pads = [side // 2 for side in sides] * 2
+        return self.run("Conv", read, width, group=groups, strides=strides, pads=pads, kernel_shape=sides, dilations=[1, 1])
 
     def norm(self, x: str, name: str) -> str:
         width, rng = self.widths[x], self.rng
@@ -96,6 +101,7 @@ class PaddleFile:
         weight = self.parameter(f"{name}.weight", self.rng.normal(0, 2 * inputs**-0.5, (inputs, width, 2, 2)))
         bias = self.parameter(f"{name}.bias", self.rng.normal(0, 0.5, width))
         y = self.run("ConvTranspose", [x, self.constant(weight)], width, strides=[2, 2], kernel_shape=[2, 2], pads=[0] * 4)
+        y = self.run("Identity", [y]) if self.identities else y
         return self.run("Add", [y, self.constant(bias.reshape(1, -1, 1, 1))])
 
     def write(self, folder: Path, output: str, shape: list[Any]) -> tuple[Path, Path]:
@@ -146,10 +152,92 @@ def detector(folder: Path, *, neck: str = "rse_fpn", training: bool = False, see
     return file.write(folder, maps[0], ["b", 3 if training else 1, "h", "w"])
 
 
-def branch(file: PaddleFile, x: str, name: str) -> str:
-    x = file.run("Relu", [file.norm(file.conv(x, f"{name}.conv1", 9, 3), f"{name}.conv_bn1")])
-    x = file.run("Relu", [file.norm(file.deconv(x, f"{name}.conv2", 7), f"{name}.conv_bn2")])
-    return file.run("Sigmoid", [file.deconv(x, f"{name}.conv3", 1)])
+def branch(file: PaddleFile, x: str, name: str, kernel: int = 3) -> str:
+    return file.run("Sigmoid", [file.deconv(branch_features(file, x, name, kernel), f"{name}.conv3", 1)])
+
+
+def branch_features(file: PaddleFile, x: str, name: str, kernel: int) -> str:
+    x = file.run("Relu", [file.norm(file.conv(x, f"{name}.conv1", 9, kernel), f"{name}.conv_bn1")])
+    return file.run("Relu", [file.norm(file.deconv(x, f"{name}.conv2", 7), f"{name}.conv_bn2")])
+
+
+def server_detector(folder: Path, kind: str) -> tuple[Path, Path]:
+    """PP-OCR's larger detectors: `resnet50_vd` is that of PP-OCRv3's teacher, `pphgnet` PP-OCRv4's."""
+    file = PaddleFile(0, identities=True)
+    taps = resnet_vd(file) if kind == "resnet50_vd" else pphgnet(file)
+    joined = lkpan(file, taps, intracl=kind == "pphgnet")
+    if kind == "resnet50_vd":
+        output = branch(file, joined, "head.binarize", kernel=7)
+    else:
+        features = branch_features(file, joined, "head.binarize", 3)
+        first = file.run("Sigmoid", [file.deconv(features, "head.binarize.conv3", 1)])
+        seen = file.run("Concat", [first, file.enlarge(features, 2)], 1 + file.widths[features], axis=1)
+        seen = file.conv_norm(seen, "head.cbn_layer.last_3", 6, 3, act="Relu")
+        second = file.run("Sigmoid", [file.conv(seen, "head.cbn_layer.last_1", 1, 1, bias=True)])
+        output = file.run("Mul", [file.run("Add", [first, second]), file.constant(np.array(0.5, np.float32))])
+    return file.write(folder, output, ["b", 1, "h", "w"])
+
+
+def resnet_vd(file: PaddleFile) -> list[str]:
+    def layer(x: str, name: str, width: int, kernel: int = 1, stride: int = 1, act: str | None = "Relu") -> str:
+        x = file.norm(file.conv(x, f"backbone.{name}._conv", width, kernel, stride), f"backbone.{name}._batch_norm")
+        return file.run(act, [x]) if act else x
+
+    x, taps = layer(layer(layer("x", "conv1_1", 5, 3, 2), "conv1_2", 4, 3), "conv1_3", 6, 3), []
+    x = file.run("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    for stage, depth in enumerate((3, 4, 6, 3)):
+        for index in range(depth):
+            name, stride = f"bb_{stage}_{index}", 2 if stage and not index else 1
+            y = layer(layer(layer(x, f"{name}.conv0", 3), f"{name}.conv1", 4, 3, stride), f"{name}.conv2", 5 + stage, act=None)
+            if index == 0:
+                x = file.run("AveragePool", [x], kernel_shape=[2, 2], strides=[2, 2]) if stride == 2 else x
+                x = layer(x, f"{name}.short", 5 + stage, act=None)
+            x = file.run("Relu", [file.run("Add", [x, y])])
+        taps.append(x)
+    return taps
+
+
+def pphgnet(file: PaddleFile) -> list[str]:
+    x, taps = "x", []
+    for number, width in enumerate((4, 5, 6)):
+        x = file.conv_norm(x, f"backbone.stem.{number}", width, 3, act="Relu", stride=1 if number else 2)
+    x = file.run("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    for stage, blocks in enumerate((1, 1, 2, 1)):
+        if stage:
+            x = file.conv_norm(x, f"backbone.stages.{stage}.downsample", file.widths[x], 3, stride=2, depthwise=True)
+        for index in range(blocks):
+            name, outputs = f"backbone.stages.{stage}.blocks.{index}", [x]
+            for number in range(6):
+                outputs.append(file.conv_norm(outputs[-1], f"{name}.layers.{number}", 3, 3, act="Relu"))
+            y = file.run("Concat", outputs, sum(file.widths[output] for output in outputs), axis=1)
+            y = file.conv_norm(y, f"{name}.aggregation_conv", 7 + stage, act="Relu")
+            gate = file.conv(file.run("GlobalAveragePool", [y]), f"{name}.att.conv", 7 + stage, 1, bias=True)
+            y = file.run("Mul", [y, file.run("Sigmoid", [gate])])
+            x = file.run("Add", [x, y]) if index else y
+        taps.append(x)
+    return taps
+
+
+def lkpan(file: PaddleFile, taps: list[str], intracl: bool) -> str:
+    levels = {level: file.conv(taps[level], f"neck.ins_conv.{level}", 9, 1) for level in (3, 2, 1, 0)}
+    for level in (2, 1, 0):
+        levels[level] = file.run("Add", [levels[level], file.enlarge(levels[level + 1], 2)])
+    levels = {level: file.conv(levels[level], f"neck.inp_conv.{level}", 4, 9) for level in (3, 2, 1, 0)}
+    for level in (1, 2, 3):
+        levels[level] = file.run("Add", [levels[level], file.conv(levels[level - 1], f"neck.pan_head_conv.{level - 1}", 4, 3, 2)])
+    levels = {level: file.conv(levels[level], f"neck.pan_lat_conv.{level}", 5, 9) for level in (0, 1, 2, 3)}
+    for level in (3, 2, 1, 0) if intracl else ():
+        name, x = f"neck.incl{level + 1}", levels[level]
+        y = file.conv(x, f"{name}.conv1x1_reduce_channel", 3, 1, bias=True)
+        for size in (7, 5, 3):
+            square = file.conv(y, f"{name}.c_layer_{size}x{size}", 3, size, bias=True)
+            column = file.conv(y, f"{name}.v_layer_{size}x1", 3, (size, 1), bias=True)
+            row = file.conv(y, f"{name}.q_layer_1x{size}", 3, (1, size), bias=True)
+            y = file.run("Add", [file.run("Add", [square, column]), row])
+        y = file.run("Relu", [file.norm(file.conv(y, f"{name}.conv1x1_return_channel", 5, 1, bias=True), f"{name}.bn")])
+        levels[level] = file.run("Add", [x, y])
+    parts = [file.enlarge(levels[level], 2**level) if level else levels[0] for level in (3, 2, 1, 0)]
+    return file.run("Concat", parts, sum(file.widths[part] for part in parts), axis=1)
 
 
 def classifier(folder: Path, seed: int = 0) -> tuple[Path, Path]:

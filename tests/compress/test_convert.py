@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from paddle_style import PaddleFile, classifier, detector, write_pdparams
+from paddle_style import PaddleFile, classifier, detector, server_detector, write_pdparams
 
 from compress.checkpoint import load
 from compress.convert import TOLERANCE, convert, convert_file
@@ -97,6 +97,20 @@ def test_a_generated_detector(tmp_path, picture, neck, training) -> None:
     outputs = open_runner(converted, picture)
     for index, name in enumerate(("probability", "threshold")[: expected.shape[1]]):
         np.testing.assert_allclose(outputs[name].numpy()[:, 0], expected[:, index], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"), [("resnet50_vd", "PP-OCRv3 teacher (ResNet50_vd, LK-PAN, 7x7 head)"), ("pphgnet", "PP-OCRv4 server detector")]
+)
+def test_generated_large_detectors(tmp_path, picture, kind, title) -> None:
+    graph, parameters = server_detector(tmp_path, kind)
+    converted = convert(graph, [picture])
+    assert converted.family.title == title
+    assert converted.unused == []
+    expected = fed(graph, picture)
+    assert expected.std() > 0.02
+    np.testing.assert_allclose(open_runner(converted, picture)["probability"].numpy(), expected, atol=TOLERANCE)
+    assert_same(converted, convert(parameters, []))
 
 
 def open_runner(converted, picture: np.ndarray) -> dict[str, torch.Tensor]:

@@ -257,6 +257,12 @@ def up(x, times):
     return F.interpolate(x, scale_factor=times, mode="nearest")
 
 
+def coarsest_first(layers, levels):
+    """Each layer on its level; the order in which they run is that of the nodes of an exported graph."""
+    pairs = list(zip(layers, levels, strict=True))
+    return [layer(x) for layer, x in pairs[::-1]][::-1]
+
+
 def top_down(levels):
     for finer in (2, 1, 0):
         levels[finer] = levels[finer] + up(levels[finer + 1], 2)
@@ -277,8 +283,8 @@ def rse(inputs, outputs, kernel):
 
 def rse_fpn(widths):
     def forward(self, features):
-        levels = top_down([layer(x) for layer, x in zip(self.ins_conv, features, strict=True)])
-        return joined([layer(x) for layer, x in zip(self.inp_conv, levels, strict=True)])
+        levels = top_down(coarsest_first(self.ins_conv, features))
+        return joined(coarsest_first(self.inp_conv, levels))
 
     return named(forward, ins_conv=[rse(width, 96, 1) for width in widths], inp_conv=[rse(96, 24, 3) for _ in widths])
 
@@ -306,8 +312,8 @@ def intracl(channels):
 
 def db_fpn(widths):
     def forward(self, features):
-        levels = top_down([layer(x) for layer, x in zip(self.laterals, features, strict=True)])
-        return joined([layer(x) for layer, x in zip(self.smooths, levels, strict=True)])
+        levels = top_down(coarsest_first(self.laterals, features))
+        return joined(coarsest_first(self.smooths, levels))
 
     network = named(forward)
     network.laterals = [conv(width, 256, 1) for width in widths]
@@ -320,8 +326,8 @@ def db_fpn(widths):
 
 def lkpan(widths, context=False):
     def forward(self, features):
-        levels = top_down([layer(x) for layer, x in zip(self.ins_conv, features, strict=True)])
-        levels = [layer(x) for layer, x in zip(self.inp_conv, levels, strict=True)]
+        levels = top_down(coarsest_first(self.ins_conv, features))
+        levels = coarsest_first(self.inp_conv, levels)
         for finer, layer in enumerate(self.pan_head_conv):
             levels[finer + 1] = levels[finer + 1] + layer(levels[finer])
         levels = [layer(x) for layer, x in zip(self.pan_lat_conv, levels, strict=True)]

@@ -8,7 +8,8 @@ import torch
 from models.backbones.lcnet_v3 import lcnet_v3
 from models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
 from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
-from models.backbones.resnet import resnet18, resnet34, resnet50
+from models.backbones.pphgnet import pphgnet_small
+from models.backbones.resnet import resnet18, resnet18_vd, resnet34, resnet50, resnet50_vd
 from models.db import db
 from models.necks.fpem_ffm import fpem_ffm
 from models.necks.fpn import db_fpn, fpn, lkpan, rse_fpn
@@ -16,7 +17,7 @@ from models.registry import NECKS
 
 BACKBONES = [
     mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet_v3,
-    resnet18, resnet34, resnet50,
+    resnet18, resnet34, resnet50, resnet18_vd, resnet50_vd, pphgnet_small,
 ]  # fmt: skip
 
 # Parameters of torchvision's classifiers (https://pytorch.org/vision/stable/models.html) less what comes after the features.
@@ -88,7 +89,7 @@ def test_features_have_the_promised_strides_and_widths(backbone) -> None:
     ]
 
 
-@pytest.mark.parametrize("backbone", [*TORCHVISION_SHAPES, mobilenet_v3_small])
+@pytest.mark.parametrize("backbone", [*TORCHVISION_SHAPES, mobilenet_v3_small, resnet50_vd, pphgnet_small])
 def test_width_scales_every_layer(backbone) -> None:
     whole, half = backbone(), backbone(width=0.5)
     assert 0.2 < parameters(half) / parameters(whole) < 0.35
@@ -113,6 +114,44 @@ def test_the_neck_gives_one_map_of_its_width_at_stride_4(factory) -> None:
     assert neck(features).shape == (2, 64, 32, 48)
     assert neck.channels == 64
     assert fpn((16, 24, 48, 96), channels=64, smooth_channels=24)(features).shape == (2, 96, 32, 48)
+
+
+def test_a_pooled_shortcut_sees_every_pixel() -> None:
+    """The shortcut of ResNet drops three pixels of four where the resolution is halved."""
+    for backbone, seen in ((resnet18, 1), (resnet18_vd, 4)):
+        shortcut = backbone(width=0.125).layer2[0].downsample.eval()
+        x = torch.zeros(1, 8, 2, 2, requires_grad=True)
+        shortcut(x).sum().backward()
+        assert int((x.grad[0, 0] != 0).sum()) == seen
+
+
+def test_intracl_looks_along_rows_and_columns_and_adds_to_what_it_is_given() -> None:
+    torch.manual_seed(0)
+    plain, neck = lkpan((8, 8, 8, 8), channels=8).eval(), lkpan((8, 8, 8, 8), channels=8, intracl=True).eval()
+    levels = {f"smooths.{level}.0.weight": plain.smooths[level].weight for level in range(4)}
+    shared = {name: value for name, value in plain.state_dict().items() if not name.startswith("smooths")}
+    assert set(neck.load_state_dict({**shared, **levels}, strict=False).unexpected_keys) == set()
+    features = [torch.randn(1, 8, 16 // 2**i, 16 // 2**i) for i in range(4)]
+    context = neck(features) - plain(features)
+    assert float(context.detach().min()) >= 0
+    assert float(context.detach().max()) > 0
+    for module in neck.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.zeros_(module.weight)
+    torch.testing.assert_close(neck(features), plain(features))
+
+
+def test_the_local_head_averages_two_looks() -> None:
+    torch.manual_seed(0)
+    network = db(backbone={"name": "resnet18_vd", "width": 0.125}, neck={"name": "lkpan", "channels": 16}, local=True).network().eval()
+    network.training = True
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        maps = network(images)
+        first, second = network.probability(network.neck(network.backbone(images)))
+    torch.testing.assert_close(maps["probability"], (first.sigmoid() + second.sigmoid()) / 2)
+    torch.testing.assert_close(maps["logits"], second)
+    torch.testing.assert_close(maps["binary"], torch.sigmoid(50 * (first.sigmoid() - maps["threshold"])))
 
 
 def test_fpem_ffm_gives_four_levels_of_its_width_at_stride_4_and_each_reaches_all() -> None:
@@ -182,6 +221,10 @@ def test_looking_at_all_maps_in_evaluation_leaves_batch_norms_alone() -> None:
 def test_what_must_stay_float_exists() -> None:
     from fnmatch import fnmatch
 
-    algorithm = db()
-    names = [name for name, _ in algorithm.network().named_modules() if any(fnmatch(name, pattern) for pattern in algorithm.map_layers)]
-    assert names == ["probability.up2", "threshold.up2"]
+    for local, expected in (
+        (False, ["probability.up2", "threshold.up2"]),
+        (True, ["probability.up2", "probability.last", "threshold.up2"]),
+    ):
+        algorithm = db(local=local)
+        names = [name for name, _ in algorithm.network().named_modules() if any(fnmatch(name, pattern) for pattern in algorithm.map_layers)]
+        assert names == expected
