@@ -176,7 +176,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
     device: Device = "auto",
 ) -> None:
-    """Find words on pictures: draws the polygons and writes them as JSON.
+    """Find words on pictures: draws the polygons and writes them as JSON. A classifier says what class each picture is of.
 
     Example:
 

@@ -1,39 +1,51 @@
-"""Pictures in, polygons out: drawn, and as JSON."""
+"""Pictures in, polygons out, drawn and as JSON; from a classifier, classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from compress.errors import CompressError
-from compress.evaluation.detector import open_detector
+from compress.evaluation.detector import open_model
 from compress.files import write_json
 from compress.report.draw import draw
+from models.contract import Classification, Detections
 
 
 def predict_files(images: Sequence[Path], model: Path, out: Path, device: str) -> Iterator[str]:
-    """For each picture write `<out>/<stem>.png` and `<out>/<stem>.json`; yields one line each. All pictures are read before any work.
+    """For each picture write `<out>/<stem>.json`, and `<out>/<stem>.png` where words were found; yields one line each.
 
-    Raises CompressError for a picture that is missing or does not decode.
+    All pictures are read before any work. Raises CompressError for a picture that is missing or does not decode.
     """
     from compress.processes import device_name
 
     pictures = [read_picture(path) for path in images]
-    detector = open_detector(model, device=device_name(device))
+    detector = open_model(model, device=device_name(device))
+    kept = {"detection": keep_words, "classification": keep_class}[detector.algorithm.task]
     out.mkdir(parents=True, exist_ok=True)
     for path, image in zip(images, pictures, strict=True):
-        found = detector.predict(image)
-        drawn = out / f"{path.stem}.png"
-        cv2.imwrite(str(drawn), cv2.cvtColor(draw(image, found), cv2.COLOR_RGB2BGR))
-        words = [
-            {"polygon": np.round(polygon, 2).tolist(), "score": round(float(score), 4)}
-            for polygon, score in zip(found.polygons, found.scores, strict=True)
-        ]
-        write_json(out / f"{path.stem}.json", {"image": str(path), "height": image.shape[0], "width": image.shape[1], "words": words})
-        yield f"{path}: {len(words)} words, {drawn}"
+        record, told = kept(detector.predict(image), image, out / f"{path.stem}.png")
+        write_json(out / f"{path.stem}.json", {"image": str(path), "height": image.shape[0], "width": image.shape[1], **record})
+        yield f"{path}: {told}"
+
+
+def keep_words(found: Detections, image: np.ndarray, drawn: Path) -> tuple[dict[str, Any], str]:
+    """What goes into the JSON file, and what is said; the words are drawn at `drawn`."""
+    cv2.imwrite(str(drawn), cv2.cvtColor(draw(image, found), cv2.COLOR_RGB2BGR))
+    words = [
+        {"polygon": np.round(polygon, 2).tolist(), "score": round(float(score), 4)}
+        for polygon, score in zip(found.polygons, found.scores, strict=True)
+    ]
+    return {"words": words}, f"{len(words)} words, {drawn}"
+
+
+def keep_class(found: Classification, _image: np.ndarray, _drawn: Path) -> tuple[dict[str, Any], str]:
+    """The same for a picture as a whole; nothing is drawn."""
+    return {"label": found.label, "score": round(found.score, 4)}, f"{found.label}, probability {found.score:.4f}"
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, NoReturn
 
+import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_small_lines
-from models.contract import Algorithm, Deviation, Mean
+from models.contract import Algorithm, Classification, Deviation, Mean
+
+LABELS = ("0", "180")  # degrees
 
 
 class AngleNet(nn.Module):
@@ -39,13 +43,21 @@ class Thresholds:
     """A class is read off the probabilities: there is nothing to choose."""
 
 
+def angle_decode(outputs: Mapping[str, np.ndarray], *_: Any) -> list[Classification]:
+    """The likelier angle of each line. outputs: `probability`, (B, 2), in 0..1. Raises ValueError for an array of another shape."""
+    rows = np.asarray(outputs["probability"])
+    if rows.ndim != 2 or rows.shape[1] != len(LABELS):
+        raise ValueError(f"angles are read off probabilities of shape (B, {len(LABELS)}), not {rows.shape}.")
+    return [Classification(LABELS[row.argmax()], float(row.max())) for row in rows]
+
+
 def unsupported(*_: Any) -> NoReturn:
     """Samples have words on them, and neither lines nor angles."""
-    raise ValueError("the angle classifier can be converted, loaded and exported; training and evaluating it is not supported.")
+    raise ValueError("the angle classifier can be converted, exported and asked for an angle; training it is not supported.")
 
 
 def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 0.5, 0.5), std: Deviation = (0.5, 0.5, 0.5)) -> Algorithm:
-    """The classifier as an :class:`Algorithm` of task "classification", of which the network alone can be used.
+    """The classifier as an :class:`Algorithm` of task "classification", which can be used, but not trained.
 
     width: of MobileNetV3-Small. mean, std: as in :func:`models.db.db`.
     """
@@ -54,7 +66,7 @@ def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 
         network=partial(AngleNet, width),
         targets=unsupported,
         loss=unsupported,
-        decode=unsupported,
+        decode=angle_decode,
         thresholds=Thresholds,
         tunable=MappingProxyType({}),
         multiple=16,

@@ -49,17 +49,27 @@ class Detections:
 
 
 @dataclass(frozen=True)
+class Classification:
+    """What a classifier made of one picture: the name of a class, and its probability in 0..1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """An architecture with its companions.
 
+    task: "detection", whose `decode` gives :class:`Detections`, or "classification", whose `decode` gives a :class:`Classification` of
+        each picture and needs nothing of the sizes and thresholds.
     network: builds the unpruned `nn.Module` with fresh weights. It takes normalised (B, 3, H, W) float images. When its own
         `training` flag is True, `forward` returns every map the loss needs; when False, the exported maps alone. Both are
         `dict[str, Tensor]`; a map may be smaller when exported. Only the top-level module may look at the flag for this, so that
         batch norm can be in evaluation mode while all maps are asked for.
     targets: what one `Sample` should be trained towards: arrays of fixed shape for a fixed picture size.
     loss: `(outputs, targets) -> (scalar, parts)`, both mappings of batched tensors.
-    decode: `(outputs, sizes, thresholds) -> [Detections]`; outputs are the exported maps as arrays, sizes the (height, width)
-        of each original picture, thresholds an instance of `thresholds`.
+    decode: `(outputs, sizes, thresholds) -> [Detections]`, or `[Classification]`; outputs are the exported maps as arrays, sizes the
+        (height, width) of each original picture, thresholds an instance of `thresholds`.
     thresholds: frozen dataclass of the decoding thresholds, each with a default.
     tunable: threshold name -> values worth trying on a validation split.
     distilled: names of the training maps, valued in 0..1, that a student copies from a teacher.
@@ -74,7 +84,7 @@ class Algorithm:
     network: Callable[[], nn.Module]
     targets: Callable[[Sample], dict[str, np.ndarray]]
     loss: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
-    decode: Callable[[Mapping[str, np.ndarray], Sequence[tuple[int, int]], Any], list[Detections]]
+    decode: Callable[[Mapping[str, np.ndarray], Sequence[tuple[int, int]], Any], list[Detections] | list[Classification]]
     thresholds: type
     tunable: Mapping[str, Sequence[float]]
     distilled: tuple[str, ...] = ()

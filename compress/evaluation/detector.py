@@ -13,7 +13,7 @@ import numpy as np
 from compress.data.prepare import network_input, resize_for
 from compress.errors import CompressError
 from compress.evaluation.settings import Evaluate
-from models.contract import Algorithm, Detections, Sample
+from models.contract import Algorithm, Classification, Detections, Sample
 from models.registry import build
 
 PIXELS_PER_BATCH = 1 << 20
@@ -22,7 +22,7 @@ Maps = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Detector:
-    """Finds words on pictures.
+    """Finds words on pictures; or, from :func:`open_model`, says what class a picture is of.
 
     run: (B, 3, H, W) normalised float32 -> the exported maps. evaluate: input size and fixed thresholds. tuned: thresholds chosen on
     validation, which `predict` prefers. precision: as the runtime names it.
@@ -35,8 +35,8 @@ class Detector:
     runtime: str
     precision: str
 
-    def predict(self, image: np.ndarray) -> Detections:
-        """Words on one (H, W, 3) uint8 RGB picture, in its own pixels."""
+    def predict(self, image: np.ndarray) -> Detections | Classification:
+        """Words on one (H, W, 3) uint8 RGB picture, in its own pixels, or its class."""
         (maps,) = self.maps([image])
         settings = self.evaluate.with_thresholds(**self.tuned.get("thresholds", {}))
         return self.decode(maps, image.shape[:2], settings)
@@ -48,8 +48,8 @@ class Detector:
             for index in range(len(group)):
                 yield {name: array[index : index + 1] for name, array in outputs.items()}
 
-    def decode(self, maps: Maps, size: tuple[int, int], settings: Evaluate) -> Detections:
-        """Polygons from one picture's maps; `size` is its original (height, width)."""
+    def decode(self, maps: Maps, size: tuple[int, int], settings: Evaluate) -> Detections | Classification:
+        """What one picture's maps say; `size` is its original (height, width)."""
         return self.algorithm.decode(maps, [size], settings.thresholds(self.algorithm))[0]
 
 
@@ -67,7 +67,14 @@ def equal_sizes(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 def open_detector(path: str | Path, *, threads: int | None = None, device: str = "cpu") -> Detector:
-    """The detector in a checkpoint folder, or in an exported file.
+    """:func:`open_model` for a model that must find words. Raises CompressError for any other."""
+    detector = open_model(path, threads=threads, device=device)
+    check_detects(detector.algorithm, path)
+    return detector
+
+
+def open_model(path: str | Path, *, threads: int | None = None, device: str = "cpu") -> Detector:
+    """The detector or classifier in a checkpoint folder, or in an exported file.
 
     threads: for the runtimes of exported files; None leaves it to them. Raises CompressError for anything else.
     """
@@ -76,7 +83,6 @@ def open_detector(path: str | Path, *, threads: int | None = None, device: str =
         from compress.checkpoint import load
 
         model = load(path)
-        check_detects(model.algorithm, path)
         model.network.to(device)
         return of_model(model)
     if not path.exists():
@@ -89,14 +95,16 @@ def open_detector(path: str | Path, *, threads: int | None = None, device: str =
         algorithm, evaluate = build(description["model"]), Evaluate(**description["evaluate"])
     except (KeyError, TypeError, ValueError) as error:
         raise CompressError(f"{path} does not describe a model that this version knows: {error}") from None
-    check_detects(algorithm, path)
     return Detector(runtime.run, algorithm, evaluate, description.get("tuned") or {}, runtime.name, runtime.precision)
 
 
 def check_detects(algorithm: Algorithm, place: object) -> None:
     """Raises CompressError for a model that finds no words; `place` is where it comes from."""
     if algorithm.task != "detection":
-        raise CompressError(f"{place}: a model of task '{algorithm.task}' finds no words; it can be converted and exported, no more.")
+        raise CompressError(
+            f"{place}: a model of task '{algorithm.task}' finds no words, so it cannot be trained, compressed or evaluated here; "
+            "`compress export`, `benchmark` and `predict` take it."
+        )
 
 
 def of_model(model: Any) -> Detector:

@@ -19,6 +19,9 @@ from compress.converters.pdparams import read_pdparams
 from compress.data.synthetic import draw
 from compress.errors import CompressError
 from compress.evaluation.detector import open_detector
+from compress.exporters.write import export_checkpoint
+from compress.files import read_json
+from compress.predict import predict_files
 
 PPOCR = Path(os.environ.get("COMPRESS_SHARED") or Path(__file__).parents[2].parent / "shared") / "data" / "ppocr"
 # File, title, parameters in the file, which of their maps.
@@ -134,6 +137,30 @@ def test_a_generated_classifier(tmp_path, picture) -> None:
     np.testing.assert_allclose(outputs["probability"].numpy(), expected, atol=TOLERANCE)
     assert 0.001 < expected[0, 0] < 0.999
     assert_same(converted, convert(parameters, []))
+
+
+def test_a_converted_classifier_is_exported_and_asked_but_not_evaluated(tmp_path, picture) -> None:
+    """PP-OCR's layers with random weights: what counts is that the files and the network agree, and what is refused."""
+    list(convert_file(classifier(tmp_path)[0], tmp_path / "angle"))
+    word = tmp_path / "word.png"
+    cv2.imwrite(str(word), picture[:40, :100, ::-1])
+    told = list(predict_files([word], tmp_path / "angle", tmp_path / "out", "cpu"))
+    found = read_json(tmp_path / "out" / "word.json")
+    assert told == [f"{word}: {found['label']}, probability {found['score']:.4f}"]
+    assert found["label"] in ("0", "180")
+    assert 0.5 <= found["score"] <= 1
+    outputs = open_runner(convert(tmp_path / "model.onnx", [picture]), cv2.resize(picture[:40, :100], (128, 48)))
+    assert found["score"] == pytest.approx(float(outputs["probability"].max()), abs=1e-4)
+    assert found["label"] == ("0", "180")[int(outputs["probability"].argmax())]
+    list(export_checkpoint(tmp_path / "angle", ("onnx", "openvino"), tmp_path / "files", [word]))  # equal to torch, or refused
+    for file in ("onnx/model.onnx", "openvino/model.xml"):
+        list(predict_files([word], tmp_path / "files" / file, tmp_path / "again", "cpu"))
+        again = read_json(tmp_path / "again" / "word.json")
+        assert again["label"] == found["label"]
+        assert again["score"] == pytest.approx(found["score"], abs=2e-4)
+    for artefact in (tmp_path / "angle", tmp_path / "files" / "onnx" / "model.onnx"):
+        with pytest.raises(CompressError, match="task 'classification' finds no words"):
+            open_detector(artefact)
 
 
 def assert_same(first, second) -> None:

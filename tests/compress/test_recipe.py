@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from compress.errors import CompressError
+from compress.experiment import dry_run
 from compress.recipe import experiment_name, load
 
 BASE = """
@@ -163,8 +164,25 @@ def test_experiments_are_named_after_the_place_below_recipes(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("recipes/**/*.yml")), ids=lambda path: path.stem)
-def test_every_recipe_that_comes_with_the_workbench_is_valid(path):
-    assert load(path).stages
+def test_every_recipe_that_comes_with_the_workbench_is_valid(path, tmp_path):
+    recipe = load(path)
+    assert recipe.stages
+    if recipe.data.format == "synthetic":  # others need their data: with drawn pictures, layers, maps and teachers are checked too
+        lines = dry_run(path, ["data.train=1", "data.val=1", "data.test=1"], out=tmp_path)
+        assert [line.split(":")[0] for line in lines] == [stage.name for stage in recipe.stages]
+
+
+def test_students_of_pp_ocr_start_from_converted_weights():
+    from compress.converters.families import FAMILIES
+
+    family = next(family for family in FAMILIES if family.title == "PP-OCRv3 mobile detector")
+    recipe = load(Path(__file__).parents[2] / "recipes" / "ppocr" / "det_cml.yml")
+    assert recipe.model == family.config
+    teacher = load(recipe.stage("cml").teachers[0])
+    assert [teacher.model[name] for name in ("mean", "std")] == [recipe.model[name] for name in ("mean", "std")]
+    # Task, teacher and the other student in equal shares.
+    cml = recipe.stage("cml")
+    assert 1 - cml.weight == cml.weight == cml.mutual.weight
 
 
 def test_a_teacher_is_found_beside_the_file_that_names_it(tmp_path, monkeypatch):
