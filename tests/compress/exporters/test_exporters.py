@@ -21,6 +21,7 @@ from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file
 from models.backbones.resnet import resnet18
 from models.db import DBNet
+from models.layers import conv_bn
 from models.necks.fpn import fpn
 
 EXPORTS = {"onnx": export_onnx, "xml": export_openvino}
@@ -224,3 +225,24 @@ def test_a_pruned_detector(lively, noise, tmp_path):
         for model in (network, quantized):
             runtime = open_file(write(model, tmp_path / f"m.{kind}", images[0], {}), threads=1)
             verify(runtime, model, images, **({} if model is quantized else {"tolerance": 1e-3, "mean_tolerance": 1e-4}))
+
+
+class Pooled(nn.Module):
+    """What is joined was measured before the pooling on one side: one quantizer sees two resolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = conv_bn(3, 8, 3), conv_bn(8, 8, 3)
+        self.join, self.last = conv_bn(16, 8), nn.Conv2d(8, 1, 1)
+
+    def forward(self, images):
+        x = nn.functional.max_pool2d(self.stem(images), 2)
+        return {"probability": self.last(self.join(torch.cat([x, self.conv(x)], 1))).sigmoid()}
+
+
+def test_a_quantizer_that_runs_at_two_resolutions(tmp_path, pictures, lively):
+    torch.manual_seed(0)
+    network = Pooled()
+    quantized = quantize(lively(network, network.last), pictures, pictures[0], ["last"])
+    path = export_onnx(quantized, tmp_path / "model.onnx", pictures[0], {})
+    verify(open_file(path), quantized, pictures)
