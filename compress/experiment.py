@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from compress.stages import Stage
 
 MANIFEST, ROWS = "manifest.json", "rows.json"
-NOT_IN_KEY = {"name", "from_", "expect", "workers"}
+# Data are in the key by what they hold, not by where they lie.
+NOT_IN_KEY = {"name", "from_", "expect", "workers", "data"}
 
 
 @dataclass
@@ -169,6 +170,7 @@ def check_before_work(experiment: Experiment) -> None:
     for stage in recipe.stages:
         try:
             stage.check(model)
+            train_split(experiment, stage)
             for name in stage.other_models():
                 check_named(recipe, stage, name)
                 others[name] = others.get(name) or untrained(experiment, name)
@@ -217,6 +219,22 @@ def split_of(experiment: Experiment, name: str) -> Split:
     return experiment.splits[name]
 
 
+def train_split(experiment: Experiment, stage: Stage) -> Split:
+    """The pictures that a stage trains on: the recipe's, or its own, opened once."""
+    data, _ = experiment.recipe.training(stage)
+    if data is experiment.recipe.data:
+        return split_of(experiment, "train")
+    name = f"{stage.name}/train"
+    if name not in experiment.splits:
+        experiment.splits[name] = open_split(data, "train", experiment.recipe.seed, experiment.quiet)
+    return experiment.splits[name]
+
+
+def data_fingerprints(experiment: Experiment, stage: Stage) -> dict[str, str]:
+    """What identifies the pictures that a stage trains on, and those by which its best epoch is chosen."""
+    return {"train": train_split(experiment, stage).fingerprint(), "val": split_of(experiment, "val").fingerprint()}
+
+
 def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
     """Bring one stage to completion, measure it, add its rows to the ledger, and hold it to what is expected of it."""
     others = teacher_rows(experiment, stage)
@@ -244,8 +262,8 @@ def stage_key(experiment: Experiment, stage: Stage) -> str:
             "kind": stage.kind,
             "config": stage.model_dump(mode="json", exclude=NOT_IN_KEY | {"teacher"}),
             "teacher": [teacher_key(experiment, name) for name in stage.other_models()] or None,
-            "recipe": recipe.model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
-            "data": [split_of(experiment, name).fingerprint() for name in ("train", "val")],
+            "recipe": as_seen_by(recipe, stage).model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
+            "data": list(data_fingerprints(experiment, stage).values()),
             "versions": versions(),
         }
     )
@@ -294,7 +312,7 @@ def work(experiment: Experiment, stage: Stage, key: str) -> None:
     wait_for_everyone()
     parent = experiment.recipe.parent(stage)
     model = load_checkpoint(experiment.folder / parent) if parent else None
-    lab = make_lab(experiment, partial)
+    lab = make_lab(experiment, partial, stage)
     if not experiment.quiet:
         console.print(f"  {stage.name}: {stage.kind}{' from ' + parent if parent else ''}", markup=False)
     if stage.every_process or main_process():
@@ -325,7 +343,7 @@ def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: L
             "parent": experiment.recipe.parent(stage),
             "key": key,
             "config": stage.model_dump(mode="json", by_alias=True, exclude={"teacher"} if hasattr(stage, "teacher") else set()),
-            "data": {name: split_of(experiment, name).fingerprint() for name in ("train", "val")},
+            "data": data_fingerprints(experiment, stage),
             "versions": versions(),
             "seed": experiment.recipe.seed,
             "seconds": round(lab.elapsed(), 2),
@@ -344,7 +362,7 @@ def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: L
 def stage_rows(experiment: Experiment, stage: Stage, folder: Path) -> list[Row]:
     """The rows of a complete stage: those it has, if they were measured as the recipe asks, else new ones."""
     manifest = read_json(folder / MANIFEST)
-    lab = make_lab(experiment, folder)
+    lab = make_lab(experiment, folder, stage)
     key = fingerprint(
         {
             "stage": manifest["key"],
@@ -432,19 +450,25 @@ def hold_to(stage: Stage, rows: Sequence[Row], first: Row) -> None:
                 raise CompressError(f"'{row.stage}' was expected to keep {name} {limit}, but has {value:.4g}; its row is in the ledger.")
 
 
-def make_lab(experiment: Experiment, folder: Path) -> Lab:
-    """The surroundings of one stage."""
+def as_seen_by(recipe: Recipe, stage: Stage) -> Recipe:
+    """The recipe with the augmentation of the pictures that the stage trains on."""
+    return recipe.model_copy(update={"augment": recipe.training(stage)[1]})
+
+
+def make_lab(experiment: Experiment, folder: Path, stage: Stage) -> Lab:
+    """The surroundings of one stage, whose `train` split is what the stage trains on."""
     import torch
 
     from compress.lab import Lab
 
+    own = getattr(stage, "data", None) is not None
     return Lab(
-        experiment.recipe,
+        as_seen_by(experiment.recipe, stage),
         folder,
         torch.device(device_name(experiment.device)),
         lambda teacher: open_teacher(experiment, teacher),
         experiment.quiet or not main_process(),
-        experiment.splits,
+        {**experiment.splits, "train": train_split(experiment, stage)} if own else experiment.splits,
     )
 
 

@@ -89,8 +89,9 @@ def preview_recipe(recipe: Path, overrides: Sequence[str], out_png: Path, count:
     stage = next((stage for stage in loaded.stages if isinstance(stage, Schedule)), None)
     if stage is None:
         raise CompressError(f"{recipe} has no stage that trains, so there are no training samples to draw.")
-    split = loaded.data.open("train", loaded.seed)
-    preview(TrainingSet(split, build(loaded.model).targets, loaded.augment, stage.crop, loaded.seed), out_png, count)
+    data, augment = loaded.training(stage)
+    split = data.open("train", loaded.seed)
+    preview(TrainingSet(split, build(loaded.model).targets, augment, stage.crop, loaded.seed), out_png, count)
 
 
 def drawn(sample: Sample, caption: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from compress.data.formats import DataConfig
 from compress.stages.stage import Stage
 from compress.training.settings import Schedule
 
@@ -19,6 +20,8 @@ class Train(Schedule, Stage):
 
     weights: where the first stage starts instead: a checkpoint folder (the whole model), or a file or https URL of torchvision's
     ImageNet weights (the backbone alone; .pth is read without unpickling objects).
+    data: what this stage trains on instead of the recipe's training pictures, written as the recipe's own section is, and augmented by
+    the defaults of its format. Validation, by which the best epoch is chosen, and the rows stay with the recipe's data.
     group_sparsity: weight of the penalty that shrinks whole channel groups, the weakest channels fastest (Fang et al. 2023), 0 for none;
     1e-4 or so before pruning. `sparsity` is the older way, on batch-norm scales alone.
     """
@@ -28,6 +31,7 @@ class Train(Schedule, Stage):
     needs_parent: ClassVar[bool] = False
 
     weights: str | None = Field(None, min_length=1)
+    data: DataConfig | None = None
     group_sparsity: float = Field(0.0, ge=0, le=1)
 
     def apply(self, model: Model | None, lab: Lab) -> Model:
