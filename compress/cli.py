@@ -82,6 +82,11 @@ def plan(
     recipe: Annotated[Path, typer.Argument(help="A recipe.")],
     override: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The experiment's folder.", show_default="experiments/<recipe>")] = None,
+    throughput: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="Instead, pictures a second of a train stage: input, step, and both.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of --throughput: auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """What a recipe will do, without training: what is cached, every channel group before and after, sizes, and a guess at the time.
@@ -91,10 +96,18 @@ def plan(
       compress plan recipes/db_mv3_prune0.6_distill.yml
 
       compress plan recipes/db_mv3_prune0.6_distill.yml -o stages.pruned.ratio=0.5 --json
+
+      compress plan recipes/icdar2015/db_mv3.yml --throughput baseline -o stages.baseline.workers=4
     """
     from compress.plan import plan as make
-    from compress.report.plan import print_plan
+    from compress.report.plan import print_plan, throughput_text
 
+    if throughput:
+        from compress.throughput import throughput as rates_of
+
+        rates = rates_of(recipe, throughput, override or (), out=out, device=device)
+        typer.echo(json.dumps(rates) if as_json else throughput_text(rates))
+        return
     made = make(recipe, override or (), out=out)
     typer.echo(json.dumps(made)) if as_json else print_plan(made)
 

@@ -13,6 +13,7 @@ from compress.training.settings import Schedule
 if TYPE_CHECKING:
     from compress.checkpoint import Model
     from compress.lab import Lab
+    from compress.training.loop import Objective, StepHook
 
 
 class Train(Schedule, Stage):
@@ -39,7 +40,6 @@ class Train(Schedule, Stage):
         import torch
 
         from compress.checkpoint import fresh
-        from compress.training.group_sparsity import pull_groups
         from compress.training.loop import fit
         from compress.training.weights import start_from
 
@@ -49,10 +49,16 @@ class Train(Schedule, Stage):
             if self.weights:
                 model = start_from(model, self.weights)
 
-        def objective(network, images, targets):
-            return model.algorithm.loss(network(images), targets)
-
-        hooks = {"after_backward": pull_groups(model, self.group_sparsity)} if self.group_sparsity else {}
+        objective, hooks = self.lesson(model)
         model = fit(model, objective, self, lab, label=self.name, folder=lab.folder, **hooks)
         lab.add_trained()
         return model
+
+    def lesson(self, model: Model) -> tuple[Objective, dict[str, StepHook]]:
+        """The objective, and the hooks by their names in `training.loop.fit`."""
+        from compress.training.group_sparsity import pull_groups
+
+        def objective(network, images, targets):
+            return model.algorithm.loss(network(images), targets)
+
+        return objective, {"after_backward": pull_groups(model, self.group_sparsity)} if self.group_sparsity else {}
