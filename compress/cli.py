@@ -185,13 +185,19 @@ def evaluate(
 @app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="A checkpoint folder or an exported file.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="A checkpoint folder or an exported file.", show_default="the packaged detector")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
     device: Device = "auto",
 ) -> None:
     """Find words on pictures: draws the polygons and writes them as JSON.
 
-    Example:
+    Without a model, it is by the small detector that comes with the package.
+
+    Examples:
+
+      compress predict photo.jpg
 
       compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/distilled
     """

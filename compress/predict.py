@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -12,17 +13,20 @@ from compress.errors import CompressError
 from compress.evaluation.detector import open_detector
 from compress.files import write_json
 from compress.report.draw import draw
+from compress.runtimes import FILES
 
 
-def predict_files(images: Sequence[Path], model: Path, out: Path, device: str) -> Iterator[str]:
+def predict_files(images: Sequence[Path], model: Path | None, out: Path, device: str) -> Iterator[str]:
     """For each picture write `<out>/<stem>.png` and `<out>/<stem>.json`; yields one line each. All pictures are read before any work.
+
+    model: a checkpoint folder or an exported file; None is the detector that comes with the package.
 
     Raises CompressError for a picture that is missing or does not decode.
     """
     from compress.processes import device_name
 
     pictures = [read_picture(path) for path in images]
-    detector = open_detector(model, device=device_name(device))
+    detector = open_detector(model or default_model(), device=device_name(device))
     out.mkdir(parents=True, exist_ok=True)
     for path, image in zip(images, pictures, strict=True):
         found = detector.predict(image)
@@ -34,6 +38,18 @@ def predict_files(images: Sequence[Path], model: Path, out: Path, device: str) -
         ]
         write_json(out / f"{path.stem}.json", {"image": str(path), "height": image.shape[0], "width": image.shape[1], "words": words})
         yield f"{path}: {len(words)} words, {drawn}"
+
+
+def default_model() -> Path:
+    """The exported file in the package's folder `default_model`, which may hold one of any format that `compress.runtimes` opens.
+
+    Raises CompressError where there is none, or more than one.
+    """
+    folder = Path(str(files("compress") / "default_model"))
+    found = [path for path in folder.glob("*") if path.suffix in FILES]
+    if len(found) != 1:
+        raise CompressError(f"There should be one model in {folder}, not {len(found)}; install the package again, or give --model.")
+    return found[0]
 
 
 def read_picture(path: Path) -> np.ndarray:
