@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice, repeat
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from compress.stages.train import Train
 from compress.training.devices import mixed_precision
 from compress.training.loop import Batch, nothing, set_up, train_epoch
 
-SECONDS = 10.0
+ROUNDS, SECONDS = 3, 4.0
 # More steps than any stage has: the learning rate stays in its warm-up, and the mean loss is of no interest.
 STEPS = 1_000_000
 
@@ -33,9 +34,10 @@ def throughput(
 ) -> dict[str, Any]:
     """Pictures a second of the train stage `name`: `pipeline` (making batches), `step` (training on one that is kept), `together`.
 
-    `share` is what is left together of the slower of the two; beside it `stage`, `crop`, `batch`, `workers`, `params`, `device`,
-    `precision`, `threads` (of torch) and `cpu`. The network is the stage's parent where the experiment has it, else the unpruned one.
-    Raises CompressError for a name that is no train stage.
+    The three are measured in turn, so that a busy moment of the machine meets them all; the figures are medians over the rounds, and
+    `share`, what is left together of the slower of the two, is the median of each round's. Beside it `stage`, `crop`, `batch`, `workers`,
+    `params`, `device`, `precision`, `threads` (of torch) and `cpu`. The network is the stage's parent where the experiment has it, else
+    the unpruned one. Raises CompressError for a name that is no train stage.
     """
     experiment = replace(prepare(recipe, overrides, out), device=device)
     stage = stage_named(experiment.recipe, name)
@@ -51,7 +53,6 @@ def throughput(
     return {
         "stage": name,
         **rates,
-        "share": rates["together"] / min(rates["pipeline"], rates["step"]),
         "crop": stage.crop,
         "batch": stage.batch,
         "workers": stage.workers,
@@ -64,7 +65,7 @@ def throughput(
 
 
 def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
-    """`pipeline`, `step` and `together`, in pictures a second. Trains `model` on by what that takes."""
+    """`pipeline`, `step` and `together`, in pictures a second, and `share`. Trains `model` on by what that takes."""
     run, accelerator = set_up({lab.folder: model}, [], stage, lab)
     objective, hooks = stage.lesson(model)
     samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, stage.crop, lab.recipe.seed)
@@ -77,12 +78,17 @@ def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
         with lab.bar(stage.name, 0) as bar:
             train_epoch(run, alone, stage, loader, accelerator, STEPS, bar, lab, nothing, after_backward)
 
+    new = endless(samples, stage)
+    kept = repeat(next(new))
+    learn(islice(new, 1))  # memory is mapped, kernels are chosen
     # What workers have made in advance must be used up before their rate shows.
-    ahead = 1 + 2 * stage.workers
-    pipeline = rate(endless(samples, stage), lambda loader: deque(loader, maxlen=0), ahead)
-    step = rate(repeat(next(endless(samples, stage))), learn, 1)
-    together = rate(endless(samples, stage), learn, ahead if pipeline < step else 1)
-    return {"pipeline": pipeline, "step": step, "together": together}
+    ahead = 2 * stage.workers
+    rounds = []
+    for _ in range(ROUNDS):
+        pipeline, step = rate(new, drain, ahead), rate(kept, learn, 0)
+        together = rate(new, learn, ahead if pipeline < step else 0)
+        rounds.append((pipeline, step, together, together / min(pipeline, step)))
+    return dict(zip(("pipeline", "step", "together", "share"), map(median, zip(*rounds, strict=True)), strict=True))
 
 
 def endless(samples: TrainingSet, stage: Train) -> Iterator[Batch]:
@@ -91,9 +97,14 @@ def endless(samples: TrainingSet, stage: Train) -> Iterator[Batch]:
         yield from batches(samples, epoch, stage.batch, stage.workers)
 
 
+def drain(loader: Iterable[Batch]) -> None:
+    """Take batches and do nothing with them."""
+    deque(loader, maxlen=0)
+
+
 def rate(given: Iterator[Batch], use: Callable[[Iterable[Batch]], Any], ahead: int) -> float:
     """Pictures a second that `use` takes from the batches `given`, over `SECONDS` and one batch at least, after `ahead` batches."""
-    use(islice(given, ahead))
+    drain(islice(given, ahead))
     pictures, start = 0, time.perf_counter()
 
     def in_time() -> Iterator[Batch]:
