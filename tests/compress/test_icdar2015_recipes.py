@@ -90,3 +90,8 @@ def test_drawn_words_come_before_photographs(recipes):
     first, second = recipe.stages[:2]
     assert (recipe.training(first)[0].format, recipe.training(second)[0].format) == ("synthetic", "icdar2015")
     assert recipe.parent(second) == first.name
+
+
+def test_the_readme_names_every_recipe_but_the_small_ones(recipes):
+    told = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [name for name in recipes if not name.endswith("_cpu") and f"`{name}.yml`" not in told] == []
