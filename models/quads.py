@@ -1,75 +1,96 @@
 """Quads: areas, overlaps, and locality-aware non-maximum suppression (Zhou et al. 2017, "EAST: an efficient and accurate scene text
-detector", section 3.5). Every function takes many at once: (n, 4, 2) arrays of x, y, y downwards, clockwise where they are convex.
+detector", section 3.6).
+
+All functions take many at once, as (4, 2, n) arrays: the corners, their x and y with y downwards, and the quads last, along which numpy
+runs fastest. Corners go clockwise on the screen.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
-def signed_areas(polygons: np.ndarray) -> np.ndarray:
-    """Areas, (n,), of (n, k, 2) polygons by the shoelace formula; positive where they run clockwise on the screen."""
-    x, y = polygons[..., 0], polygons[..., 1]
-    return (x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1) / 2
+def areas(quads: np.ndarray) -> np.ndarray:
+    """Areas, (n,), by the shoelace formula; negative where corners go counterclockwise."""
+    return cross(quads[2] - quads[0], quads[3] - quads[1]) / 2
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """z of the cross product of vectors (2, ...)."""
+    return a[0] * b[1] - a[1] * b[0]
 
 
 def convex(quads: np.ndarray) -> np.ndarray:
     """Whether each quad is convex, clockwise, and has an area; (n,) bool."""
-    edges = np.roll(quads, -1, 1) - quads
-    after = np.roll(edges, -1, 1)
-    turns = edges[..., 0] * after[..., 1] - edges[..., 1] * after[..., 0]
-    return (turns > 0).all(1)
+    edges = np.roll(quads, -1, 0) - quads
+    return np.all([cross(edges[i], edges[i - 3]) > 0 for i in range(4)], 0)
+
+
+def overlapping(first: np.ndarray, second: np.ndarray, threshold: float) -> np.ndarray:
+    """Whether the IoU of each convex quad with the one in the same place of `second` is above `threshold`; (n,) bool.
+
+    No point of the first is farther from the second than the farthest two corresponding corners, d, are from each other. So at most
+    P d + pi d^2 of its area is outside, P being the perimeter of the second, or of the upright box around it, which is longer. Where that
+    is little, as in the same word's quads, or boxes are apart, nothing more is calculated: a tenth of the time for a picture's pixels.
+    """
+    low, high = second.min(0), second.max(0)
+    near = ((low < first.max(0)) & (first.min(0) < high)).all(0)
+    moved = second - first
+    farthest = (moved[:, 0] ** 2 + moved[:, 1] ** 2).max(0)
+    own, both = areas(first), areas(first) + areas(second)
+    inside = own - 2 * (high - low).sum(0) * np.sqrt(farthest) - math.pi * farthest
+    above = near & (inside * (1 + threshold) > threshold * both)
+    unsure = np.flatnonzero(near & ~above)
+    if len(unsure):
+        above[unsure] = overlaps(first.take(unsure, 2), second.take(unsure, 2)) > threshold
+    return above
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU, (n,), of each of (n, 4, 2) convex clockwise quads with the one in the same place of `second`.
+    """IoU, (n,), of each convex quad with the one in the same place of `second`.
 
     By Green's theorem: the border of what two quads share are the parts of each one's edges that lie within the other. An edge that
-    both have in common counts for the first alone. Pairs whose upright boxes are apart are not calculated.
+    both have in common counts for the first alone.
     """
-    ious = np.zeros(len(first))
-    near = ((first.min(1) < second.max(1)) & (second.min(1) < first.max(1))).all(1)
-    if not near.any():
-        return ious
-    first, second = first[near], second[near]
-    origin = first[:, :1]
-    # (4, n) coordinates: numpy runs fastest along the last axis.
-    a, b = ((quads - origin).transpose(2, 1, 0) for quads in (first, second))
-    shared = np.maximum(border_within(a, b, common=True) + border_within(b, a, common=False), 0)
-    ious[near] = shared / (signed_areas(first) + signed_areas(second) - shared)
-    return ious
+    origin = first[0]
+    first, second = first - origin, second - origin
+    shared = np.maximum(border_within(first, second, common=True) + border_within(second, first, common=False), 0)
+    return shared / (areas(first) + areas(second) - shared)
 
 
 def border_within(quads: np.ndarray, others: np.ndarray, *, common: bool) -> np.ndarray:
-    """Half the integral of x dy - y dx, (n,), over the parts of the quads' edges that lie within the others; both (2, 4, n).
+    """Half the integral of x dy - y dx, (n,), over the parts of the quads' edges that lie within the others.
 
     An edge p + t d, 0 <= t <= 1, is on the inner side of another's where distance + t rate >= 0 (Cyrus and Beck 1978). common: whether
     edges that lie on the others' count.
     """
-    start, edge = quads[:, :, None], (np.roll(quads, -1, 1) - quads)[:, :, None]
-    (x, y), (dx, dy) = others[:, None], (np.roll(others, -1, 1) - others)[:, None]
-    distance = dx * (start[1] - y) - dy * (start[0] - x)  # (edges, the others' edges, n)
-    rate = dx * edge[1] - dy * edge[0]
+    (starts, edges), (corners, sides) = (
+        (shape.swapaxes(0, 1), (np.roll(shape, -1, 0) - shape).swapaxes(0, 1)) for shape in (quads, others)
+    )
+    distance = cross(sides[:, None], starts[:, :, None] - corners[:, None])  # (edges, the others' edges, n)
+    rate = cross(sides[:, None], edges[:, :, None])
     with np.errstate(divide="ignore", invalid="ignore"):
         where = -distance / rate
-    enter = np.where(rate > 0, where, 0).max(1)
-    leave = np.where(rate < 0, where, 1).min(1)
-    apart = (rate == 0) & (distance < 0 if common else distance <= 0)
-    share = np.where(apart.any(1), 0, np.maximum(np.minimum(leave, 1) - np.maximum(enter, 0), 0))
-    return (share * (start[0, :, 0] * edge[1, :, 0] - start[1, :, 0] * edge[0, :, 0])).sum(0) / 2
+    enter = np.where(rate > 0, where, 0).max(1).clip(min=0)
+    leave = np.where(rate < 0, where, 1).min(1).clip(max=1)
+    outside = ((rate == 0) & (distance < 0 if common else distance <= 0)).any(1)
+    share = np.where(outside, 0, (leave - enter).clip(min=0))
+    return (share * cross(starts, edges)).sum(0) / 2
 
 
 def locality_aware_nms(quads: np.ndarray, scores: np.ndarray, threshold: float, most: int) -> np.ndarray:
-    """The quads that are left of the convex (n, 4, 2) `quads` of pixels in the order of rows, the highest score first.
+    """What is left of convex quads of pixels in the order of rows, (4, 2, m), the highest score first.
 
-    Each is merged with the one before where their IoU is above `threshold`, by the mean weighted with the scores; scores add up. Of the
-    `most` merged ones with the highest scores, those that overlap a higher one by more than `threshold` then go.
+    Each is merged with the one before where their IoU is above `threshold`, by the mean weighted with the scores, (n,), which are above
+    0; scores add up. Of the `most` merged ones with the highest scores, those that overlap a higher one by more than `threshold` then go.
     """
-    if not len(quads):
+    if not len(scores):
         return quads
     quads, scores = merged(quads, scores, threshold)
-    best = np.argsort(-scores, kind="stable")[:most]
-    return quads[best][without_overlaps(quads[best], threshold)]
+    quads = quads.take(np.argsort(-scores, kind="stable")[:most], 2)
+    return quads.take(without_overlaps(quads, threshold), 2)
 
 
 def merged(quads: np.ndarray, scores: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -78,33 +99,33 @@ def merged(quads: np.ndarray, scores: np.ndarray, threshold: float) -> tuple[np.
     Where runs begin depends on nothing but what came before. So a guess of all beginnings that gives itself, when each quad is held
     against the mean of its run by that guess, is what going through them one by one would find; all are held at once.
     """
-    places = np.arange(len(quads))
-    sums = np.concatenate([np.zeros((1, 4, 2)), np.cumsum(quads * scores[:, None, None], 0)])
+    sums = np.concatenate([np.zeros((4, 2, 1)), np.cumsum(quads * scores, 2)], 2)
     weights = np.concatenate([[0], np.cumsum(scores)])
-    begins = np.ones(len(quads), bool)
-    begins[1:] = overlaps(quads[:-1], quads[1:]) <= threshold
+    places = np.arange(len(scores))
+    begins = np.ones(len(scores), bool)
+    begins[1:] = ~overlapping(quads[..., :-1], quads[..., 1:], threshold)
     while True:
         run = np.maximum.accumulate(np.where(begins, places, 0))[:-1]
-        means = (sums[1:-1] - sums[run]) / (weights[1:-1] - weights[run])[:, None, None]
-        apart = overlaps(means, quads[1:]) <= threshold
-        if (apart == begins[1:]).all():
+        means = (sums[..., 1:-1] - sums.take(run, 2)) / (weights[1:-1] - weights[run])
+        together = overlapping(means, quads[..., 1:], threshold)
+        if (together != begins[1:]).all():
             break
-        begins[1:] = apart
+        begins[1:] = ~together
     first = np.flatnonzero(begins)
-    after = np.append(first[1:], len(quads))
+    after = np.append(first[1:], len(scores))
     totals = weights[after] - weights[first]
-    return (sums[after] - sums[first]) / totals[:, None, None], totals
+    return (sums.take(after, 2) - sums.take(first, 2)) / totals, totals
 
 
 def without_overlaps(quads: np.ndarray, threshold: float) -> np.ndarray:
-    """Indices of the quads that overlap none before them that stays by more than `threshold`."""
-    low, high = quads.min(1), quads.max(1)
-    near = ((low[:, None] < high) & (low < high[:, None])).all(2)
+    """Indices of the quads that overlap none that comes before them, and stays, by more than `threshold`."""
+    low, high = quads.min(0), quads.max(0)
+    near = (low[0, :, None] < high[0]) & (low[0] < high[0, :, None]) & (low[1, :, None] < high[1]) & (low[1] < high[1, :, None])
     one, other = np.triu(near, 1).nonzero()
     covers = np.zeros_like(near)
-    covers[one, other] = overlaps(quads[one], quads[other]) > threshold
-    stays = np.ones(len(quads), bool)
-    for index in range(len(quads)):
+    covers[one, other] = overlapping(quads.take(one, 2), quads.take(other, 2), threshold)
+    stays = np.ones(len(near), bool)
+    for index, covered in enumerate(covers):
         if stays[index]:
-            stays &= ~covers[index]
+            stays &= ~covered
     return np.flatnonzero(stays)

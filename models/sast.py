@@ -24,7 +24,7 @@ from models.contract import Algorithm, Detections, Sample
 from models.geometry import fill, rectangles, short_side
 from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
 from models.losses import dice
-from models.quads import convex, locality_aware_nms, signed_areas
+from models.quads import areas, convex, cross, locality_aware_nms
 from models.regions import checked_maps
 from models.registry import BACKBONES, NECKS, checked, configured
 
@@ -111,36 +111,37 @@ def decode_maps(
 ) -> Detections:
     """:func:`sast_decode` for the (C, h, w) maps of one picture."""
     pixels = np.flatnonzero(score > thresholds.bin_threshold)
-    points = np.stack(np.divmod(pixels, score.shape[2])[::-1], 1).astype(np.float64)
+    points = np.stack(np.divmod(pixels, score.shape[2])[::-1]).astype(np.float64)  # (2, n)
     probabilities, corners, centres, borders = (
-        array.reshape(len(array), -1)[:, pixels].T.astype(np.float64) for array in (score, tvo, tco, border)
+        array.reshape(len(array), -1).take(pixels, 1).astype(np.float64) for array in (score, tvo, tco, border)
     )
-    probabilities = probabilities[:, 0]
-    quads = points[:, None] + corners.reshape(-1, 4, 2)
-    good = convex(quads)
-    quads = locality_aware_nms(quads[good], probabilities[good], thresholds.nms_threshold, thresholds.max_candidates)
-    if not len(quads):
+    quads = points + corners.reshape(4, 2, -1)
+    good = np.flatnonzero(convex(quads))
+    quads = locality_aware_nms(quads.take(good, 2), probabilities[0, good], thresholds.nms_threshold, thresholds.max_candidates)
+    if not quads.size:
         return Detections([], np.zeros(0, np.float32))
-    owners = nearest(points + centres, quads.mean(1))
-    sides = points[:, None] + borders.reshape(-1, 2, 2)
-    outlines, scores = restored(points, sides, probabilities, owners, quads, thresholds)
+    owners = nearest(points + centres, quads.mean(0))
+    outlines, scores = restored(points, points + borders.reshape(2, 2, -1), probabilities[0], owners, quads, thresholds)
+    if not outlines:
+        return Detections([], scores)
     limit = np.array(size[::-1], np.float64)
-    scale = limit / score.shape[:0:-1]
     # From the centres of the maps' pixels to those of the picture's.
-    return Detections([np.clip((outline + 0.5) * scale - 0.5, 0, limit).astype(np.float32) for outline in outlines], scores)
+    corners = (np.concatenate(outlines) + 0.5) * (limit / score.shape[:0:-1]) - 0.5
+    ends = np.cumsum([len(outline) for outline in outlines])[:-1]
+    return Detections(np.split(np.clip(corners, 0, limit).astype(np.float32), ends), scores)
 
 
 CHUNK = 1 << 22
 
 
 def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Point-to-quad assignment: for each of (n, 2) predicted centres the index of the nearest of (m, 2) quads' centres, the first of equals."""
-    rows = max(1, CHUNK // len(centres))
+    """Point-to-quad assignment: for each of (2, n) predicted centres the nearest of (2, m) quads' centres, by index, the first of equals."""
+    rows = max(1, CHUNK // centres.shape[1])
     found = []
-    for start in range(0, len(points), rows):
-        apart = points[start : start + rows, None] - centres
-        found.append(np.square(apart[..., 0]) + np.square(apart[..., 1]))
-    return np.concatenate([distances.argmin(1) for distances in found])
+    for start in range(0, points.shape[1], rows):
+        x, y = points[:, start : start + rows, None] - centres[:, None]
+        found.append((x * x + y * y).argmin(1))
+    return np.concatenate(found)
 
 
 def restored(
@@ -148,36 +149,36 @@ def restored(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Outlines and scores of the words that are large and sure enough, the highest score first; in pixels of the maps.
 
-    points: (n, 2) pixels of centre lines. sides: (n, 2, 2) the points above and below each. owners: (n,) the word of each, an index into
-    the (m, 4, 2) `quads`. A word's pixels are put in order along the axis of its quad; of equally spaced ones the border points are taken.
+    points: (2, n) pixels of centre lines. sides: (2, 2, n) the points above and below each. owners: (n,) the word of each, an index into
+    the (4, 2, m) `quads`. A word's pixels are put in order along the axis of its quad; of equally spaced ones the border points are taken.
     """
-    words = len(quads)
-    axes = (quads[:, 1] + quads[:, 2] - quads[:, 0] - quads[:, 3]) / 2
-    axes /= np.maximum(np.linalg.norm(axes, axis=1, keepdims=True), 1e-6)
-    along = (points * axes[owners]).sum(1)
+    words = quads.shape[2]
+    axes = quads[1] + quads[2] - quads[0] - quads[3]
+    axes /= np.maximum(np.hypot(*axes), 1e-6)
+    along = (points * axes[:, owners]).sum(0)
     order = np.lexsort((along, owners))
     counts = np.bincount(owners, minlength=words)
     filled = np.bincount(owners, probabilities, minlength=words)
     means = filled / np.maximum(counts, 1)
-    areas = signed_areas(quads)
-    large = (counts > 0) & (areas * STRIDE**2 >= thresholds.min_area) & (filled >= thresholds.min_fill * areas)
+    whole = areas(quads)
+    large = (counts > 0) & (whole * STRIDE**2 >= thresholds.min_area) & (filled >= thresholds.min_fill * whole)
     kept = np.flatnonzero(large & (means >= thresholds.score_threshold))
     kept = kept[np.argsort(-means[kept], kind="stable")]
     if not len(kept):
         return [], np.zeros(0, np.float32)
-    heights = np.bincount(owners, np.linalg.norm(sides[:, 1] - sides[:, 0], axis=1), minlength=words) / np.maximum(counts, 1)
+    heights = np.bincount(owners, np.hypot(*(sides[1] - sides[0])), minlength=words) / np.maximum(counts, 1)
     starts = np.cumsum(counts) - counts
     pairs = np.full(len(kept), 2)
     if thresholds.polygons:
         extents = along[order[(starts + counts - 1)[kept]]] - along[order[starts[kept]]]
         pairs = np.maximum(2, np.rint(2 * extents / np.maximum(heights[kept], 1)).astype(int) + 1)
-    ends = np.cumsum(pairs)
-    word = np.repeat(kept, pairs)
-    place = np.arange(ends[-1]) - np.repeat(ends - pairs, pairs)
+    lasts = np.cumsum(pairs) - 1
+    firsts = lasts - pairs + 1
+    word, place = np.repeat(kept, pairs), np.arange(lasts[-1] + 1) - np.repeat(firsts, pairs)
     taken = order[starts[word] + place * (counts[word] - 1) // (np.repeat(pairs, pairs) - 1)]
-    strips = sides[taken]
-    lengthen(strips, ends - pairs, ends - 1, thresholds.expand_ratio * heights[kept], axes[kept])
-    outlines = [np.concatenate([strips[a:b, 0], strips[a:b, 1][::-1]]) for a, b in zip(ends - pairs, ends, strict=True)]
+    strips = sides[..., taken].transpose(2, 0, 1)
+    lengthen(strips, firsts, lasts, thresholds.expand_ratio * heights[kept], axes[:, kept].T)
+    outlines = [outline_of(strips[first : last + 1].swapaxes(0, 1)) for first, last in zip(firsts, lasts, strict=True)]
     return outlines, means[kept].astype(np.float32)
 
 
@@ -201,8 +202,8 @@ TARGETS = ("score", "border", "tvo", "tco", "height", "mask")
 def sast_targets(sample: Sample, centre_ratio: float = 0.3, min_size: float = 8.0) -> dict[str, np.ndarray]:
     """Label maps of a picture (Label Generation), each (C, H / 4, W / 4).
 
-    `score` and `mask`, uint8, 0 or 1; `border`, `tvo` and `tco`, float32, where `score` is 1, else 0; `height`, float32, the shorter side of
-    the pixel's word in pixels of the maps, at least 1. The centre line is `centre_ratio` of a word's height and shorter than the word.
+    `score` and `mask`, uint8, 0 or 1; `border`, `tvo` and `tco`, float32, where `score` is 1, else 0; `height`, float32, the shorter side
+    of the pixel's word in pixels of the maps, at least 1. The centre line is `centre_ratio` of a word's height and shorter than the word.
     Words that are not to be judged are left out of every map and masked: do-not-care words, and words whose rectangle of least area is
     narrower than `min_size` pixels of the picture.
     """
@@ -227,11 +228,11 @@ def sast_targets(sample: Sample, centre_ratio: float = 0.3, min_size: float = 8.
     rows, columns = pieces.nonzero()
     if len(rows):
         numbers = pieces[rows, columns] - 1
-        points = np.stack([columns, rows], 1).astype(np.float64)
-        own = np.array(quads)[np.array(words)[numbers]]
-        maps["border"][:, rows, columns] = border_offsets(points, np.array(corners)[numbers]).reshape(-1, 4).T
-        maps["tvo"][:, rows, columns] = (own - points[:, None]).reshape(-1, 8).T
-        maps["tco"][:, rows, columns] = (own.mean(1) - points).T
+        points = np.stack([columns, rows]).astype(np.float64)
+        own = np.stack(quads, 2)[..., np.array(words)[numbers]]
+        maps["border"][:, rows, columns] = border_offsets(points, np.stack(corners, 2)[..., numbers]).reshape(4, -1)
+        maps["tvo"][:, rows, columns] = (own - points).reshape(8, -1)
+        maps["tco"][:, rows, columns] = own.mean(0) - points
         heights[0, rows, columns] = shorter_sides(own)
     return {"score": (pieces > 0).view(np.uint8)[None], **maps, "height": heights, "mask": mask[None]}
 
@@ -245,10 +246,10 @@ def strip_of(polygon: np.ndarray) -> np.ndarray:
     half = len(polygon) // 2
     if len(polygon) == 2 * half:
         strip = np.stack([polygon[:half], polygon[: half - 1 : -1]])
-        strip = strip if signed_areas(outline_of(strip)[None])[0] >= 0 else strip[:, ::-1]
+        strip = strip if piece_areas(strip).sum() >= 0 else strip[:, ::-1]
         if half == 2:
             return lengthwise(strip)
-        if runs_along(strip) and (signed_areas(quads_of(strip)) > 0).all():
+        if runs_along(strip) and (piece_areas(strip) > 0).all():
             return strip
     centre, box, angle = cv2.minAreaRect(polygon.astype(np.float32))
     rectangle = rectangles(np.array([centre]), np.array([box]), np.array([angle]))[0]
@@ -263,6 +264,11 @@ def outline_of(strip: np.ndarray) -> np.ndarray:
 def quads_of(strip: np.ndarray) -> np.ndarray:
     """The pieces of a strip, (k - 1, 4, 2), each clockwise from its upper left corner."""
     return np.stack([strip[0, :-1], strip[0, 1:], strip[1, 1:], strip[1, :-1]], 1)
+
+
+def piece_areas(strip: np.ndarray) -> np.ndarray:
+    """Signed areas of a strip's pieces, (k - 1,); their sum is that of the strip."""
+    return areas(quads_of(strip).transpose(1, 2, 0))
 
 
 def runs_along(strip: np.ndarray) -> bool:
@@ -303,28 +309,25 @@ def centre_line(strip: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray
 
 
 def border_offsets(points: np.ndarray, quads: np.ndarray) -> np.ndarray:
-    """TBO, (n, 2, 2): from each of (n, 2) points to the upper and the lower line of its (4, 2) quad, in the mean direction of the
-    left and the right side.
+    """TBO, (2, 2, n): from each of (2, n) points to the upper and the lower line of its quad, (4, 2, n), in the mean direction of the left
+    and the right side.
     """
-    downwards = quads[:, [3, 2]] - quads[:, :2]
-    direction = (downwards / np.maximum(np.linalg.norm(downwards, axis=2, keepdims=True), 1e-6)).sum(1)
-    starts, lines = quads[:, [0, 3]], quads[:, [1, 2]] - quads[:, [0, 3]]
-    away = starts - points[:, None]
-    across = cross(direction[:, None], lines)
-    share = cross(away, lines) / np.where(np.abs(across) > 1e-6, across, 1)
-    # A side without a length is the one point that there is.
-    return np.where(np.abs(across)[..., None] > 1e-6, share[..., None] * direction[:, None], away)
-
-
-def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """z of the cross product of (..., 2) vectors."""
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    left, right = quads[3] - quads[0], quads[2] - quads[1]
+    direction = left / np.maximum(np.hypot(*left), 1e-6) + right / np.maximum(np.hypot(*right), 1e-6)
+    found = []
+    for start, end in ((quads[0], quads[1]), (quads[3], quads[2])):
+        away, line = start - points, end - start
+        across = cross(direction, line)
+        crossing = np.abs(across) > 1e-6
+        # A side without a length is the one point that there is.
+        found.append(np.where(crossing, cross(away, line) / np.where(crossing, across, 1) * direction, away))
+    return np.stack(found)
 
 
 def shorter_sides(quads: np.ndarray) -> np.ndarray:
-    """(n,): the lesser of a quad's mean length and mean height, at least 1."""
-    edges = np.linalg.norm(quads - np.roll(quads, -1, 1), axis=2)
-    return np.maximum(1, np.minimum(edges[:, ::2].mean(1), edges[:, 1::2].mean(1)))
+    """(n,): the lesser of the mean length and the mean height of (4, 2, n) quads, at least 1."""
+    edges = np.hypot(*(np.roll(quads, -1, 0) - quads).swapaxes(0, 1))
+    return np.maximum(1, np.minimum(edges[::2].mean(0), edges[1::2].mean(0)))
 
 
 Weight = Annotated[float, Field(ge=0)]
