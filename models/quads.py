@@ -64,7 +64,7 @@ def border_within(quads: np.ndarray, others: np.ndarray, *, common: bool) -> np.
     """Half the integral of x dy - y dx, (n,), over the parts of the quads' edges that lie within the others.
 
     An edge p + t d, 0 <= t <= 1, is on the inner side of another's where distance + t rate >= 0 (Cyrus and Beck 1978). common: whether
-    edges that lie on the others' count.
+    edges count that lie on the others', and run the same way: then both quads are on the same side of them.
     """
     (starts, edges), (corners, sides) = (
         (shape.swapaxes(0, 1), (np.roll(shape, -1, 0) - shape).swapaxes(0, 1)) for shape in (quads, others)
@@ -75,7 +75,8 @@ def border_within(quads: np.ndarray, others: np.ndarray, *, common: bool) -> np.
         where = -distance / rate
     enter = np.where(rate > 0, where, 0).max(1).clip(min=0)
     leave = np.where(rate < 0, where, 1).min(1).clip(max=1)
-    outside = ((rate == 0) & (distance < 0 if common else distance <= 0)).any(1)
+    same_way = (edges[:, :, None] * sides[:, None]).sum(0) > 0 if common else np.False_
+    outside = ((rate == 0) & ((distance < 0) | (distance == 0) & ~same_way)).any(1)
     share = np.where(outside, 0, (leave - enter).clip(min=0))
     return (share * cross(starts, edges)).sum(0) / 2
 

@@ -135,7 +135,7 @@ CHUNK = 1 << 22
 
 
 def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Point-to-quad assignment: for each of (2, n) predicted centres the nearest of (2, m) quads' centres, by index, the first of equals."""
+    """Point-to-quad assignment: for each of (2, n) predicted centres the index of the nearest of (2, m) quads'."""
     rows = max(1, CHUNK // centres.shape[1])
     found = []
     for start in range(0, points.shape[1], rows):
