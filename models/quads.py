@@ -7,8 +7,6 @@ runs fastest. Corners go clockwise on the screen.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 
@@ -31,21 +29,26 @@ def convex(quads: np.ndarray) -> np.ndarray:
 def overlapping(first: np.ndarray, second: np.ndarray, threshold: float) -> np.ndarray:
     """Whether the IoU of each convex quad with the one in the same place of `second` is above `threshold`; (n,) bool.
 
-    No point of the first is farther from the second than the farthest two corresponding corners, d, are from each other. So at most
-    P d + pi d^2 of its area is outside, P being the perimeter of the second, or of the upright box around it, which is longer. Where that
-    is little, as in the same word's quads, or boxes are apart, nothing more is calculated: a tenth of the time for a picture's pixels.
+    Two bounds decide most pairs of a picture's pixels, in a tenth of the time that :func:`overlaps` takes. What two quads share is at
+    most what their upright boxes share. And where corners are moved from one quad to the other, edges sweep all that only one of them
+    has: each at most the mean path of its ends times its length.
     """
-    low, high = second.min(0), second.max(0)
-    near = ((low < first.max(0)) & (first.min(0) < high)).all(0)
-    moved = second - first
-    farthest = (moved[:, 0] ** 2 + moved[:, 1] ** 2).max(0)
-    own, both = areas(first), areas(first) + areas(second)
-    inside = own - 2 * (high - low).sum(0) * np.sqrt(farthest) - math.pi * farthest
-    above = near & (inside * (1 + threshold) > threshold * both)
-    unsure = np.flatnonzero(near & ~above)
+    both = areas(first) + areas(second)
+    common = np.minimum(first.max(0), second.max(0)) - np.maximum(first.min(0), second.min(0))
+    possible = common.clip(min=0).prod(0) * (1 + threshold) > threshold * both
+    lengths = np.maximum(norms(np.roll(first, -1, 0) - first), norms(np.roll(second, -1, 0) - second))
+    paths = norms(second - first)
+    swept = (lengths * (paths + np.roll(paths, -1, 0))).sum(0) / 2
+    above = possible & ((both - swept) / 2 * (1 + threshold) > threshold * both)
+    unsure = np.flatnonzero(possible & ~above)
     if len(unsure):
         above[unsure] = overlaps(first.take(unsure, 2), second.take(unsure, 2)) > threshold
     return above
+
+
+def norms(vectors: np.ndarray) -> np.ndarray:
+    """Lengths, (4, n), of (4, 2, n) vectors."""
+    return np.sqrt(vectors[:, 0] ** 2 + vectors[:, 1] ** 2)
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
