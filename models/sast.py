@@ -200,7 +200,7 @@ TARGETS = ("score", "border", "tvo", "tco", "height", "mask")
 
 
 def sast_targets(sample: Sample, centre_ratio: float = 0.3, min_size: float = 8.0) -> dict[str, np.ndarray]:
-    """Label maps of a picture (Label Generation), each (C, H / 4, W / 4).
+    """Label maps of a picture, each (C, H / 4, W / 4).
 
     `score` and `mask`, uint8, 0 or 1; `border`, `tvo` and `tco`, float32, where `score` is 1, else 0; `height`, float32, the shorter side
     of the pixel's word in pixels of the maps, at least 1. The centre line is `centre_ratio` of a word's height and shorter than the word.
@@ -335,7 +335,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the four parts of the loss. 1, 1, 1.5 and 1.5 in the published training, 1, 1, 0.5 and 0.5 in the paper."""
+    """Weights of the four parts of the loss. 1, 1, 1.5 and 1.5 in the published training."""
 
     score: Weight = 1.0
     border: Weight = 1.0
@@ -368,7 +368,7 @@ def sast_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weig
 
 def sast(
     backbone: str | Mapping[str, Any] = "resnet50",
-    neck: str | Mapping[str, Any] = MappingProxyType({"name": "cab_fpn", "channels": 128, "blocks": 2}),
+    neck: str | Mapping[str, Any] = MappingProxyType({"name": "cab_fpn", "channels": 128, "blocks": 1}),
     loss: Mapping[str, Any] = MappingProxyType({}),
     centre_ratio: Annotated[float, Field(gt=0, le=1)] = 0.3,
 ) -> Algorithm:

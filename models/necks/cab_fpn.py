@@ -1,6 +1,8 @@
 """A feature pyramid that is merged level by level, with context attention blocks behind it, the neck of SAST (Wang et al. 2019, "A
-single-shot arbitrarily-shaped text detector based on context attended multi-task learning", Network Architecture and Context Attention
-Block).
+single-shot arbitrarily-shaped text detector based on context attended multi-task learning").
+
+The published network has a second pyramid, from the picture and the stem up to stride 4, and one level more, at stride 64; here are the
+four levels that every backbone gives, so that any backbone and any detector can have this neck.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ ALONG_ROWS, ALONG_COLUMNS = (0, 2, 3, 1), (0, 3, 2, 1)  # (B, C, H, W) as (B, H,
 
 
 class ContextAttention(nn.Module):
-    """Every pixel sees its row and its column (Context Attention Block, figure of that section): (B, C, H, W) to the same shape.
+    """Every pixel sees its row and its column (the Context Attention Block): (B, C, H, W) to the same shape.
 
     f_theta, f_phi and f_g are shared by the two directions. The similarities, H x W x W and W x H x H numbers, take O(HW(H + W)) memory.
     """
@@ -73,7 +75,7 @@ class ContextFPN(nn.Module):
 
 
 def cab_fpn(
-    inputs: Sequence[int], channels: Annotated[int, Field(gt=0)] = 128, blocks: Annotated[int, Field(ge=0, le=8)] = 2
+    inputs: Sequence[int], channels: Annotated[int, Field(gt=0)] = 128, blocks: Annotated[int, Field(ge=0, le=8)] = 1
 ) -> ContextFPN:
-    """channels: width of every layer, and of the output. blocks: context attention blocks in series. 128 and 2 in the paper."""
+    """channels: width of every layer, and of the output. blocks: context attention blocks in series. 128 and 1 in the published network."""
     return ContextFPN(inputs, channels, blocks)
