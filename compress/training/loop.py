@@ -148,6 +148,8 @@ def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimi
     groups = [group for group in groups if group["params"]]
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=schedule.momentum > 0)
+    if schedule.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=schedule.lr)
     return torch.optim.AdamW(groups, lr=schedule.lr)
 
 
@@ -167,13 +169,14 @@ def train_epoch(
     torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
     for module in run.modules:
         module.train()
-    steps, warmup = per_epoch * schedule.epochs, int(schedule.warmup * per_epoch)
+    steps, milestones = per_epoch * schedule.epochs, [epoch * per_epoch for epoch in schedule.milestones]
+    falling = {"warmup_steps": int(schedule.warmup * per_epoch), "decay": schedule.decay, "milestones": milestones, "gamma": schedule.gamma}
     sums: dict[str, Tensor] = {}
     loader = batches(
         training_set, run.epoch, schedule.batch, schedule.workers, rank=accelerator.process_index, world=accelerator.num_processes
     )
     for batch in loader:
-        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, warmup_steps=warmup, decay=schedule.decay))
+        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, **falling))
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.model_mean_std)
         targets = {name: tensor.float() for name, tensor in batch.items()}
