@@ -22,11 +22,9 @@ from torch import Tensor
 
 from compress.checkpoint import Model, example_input, load
 from compress.data.prepare import network_input, resize_for
-from compress.data.split import Split
 from compress.data.training import TrainingSet
 from compress.evaluation.cost import macs, parameters
-from compress.evaluation.detector import Detector, detect, of_model
-from compress.evaluation.protocols import evaluate
+from compress.evaluation.detector import of_model
 from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
 from compress.pruning.allocation import least_important, rounded
@@ -91,7 +89,7 @@ class Bench:
         return list(evaluation_batches(self.model, samples, self.lab.recipe.evaluate.short_side, self.lab.device))
 
     @cached_property
-    def pictures(self) -> Split | list[Sample]:
+    def pictures(self) -> list[Sample]:
         split = self.lab.split("val")
         count = min(self.settings.images or len(split), len(split))
         return [split[index] for index in range(count)]
@@ -139,7 +137,7 @@ def measure_point(bench: Bench, group: str | None, ratio: float) -> dict[str, An
     found |= {"params": parameters(model.network), "macs": macs(model.network, (1, 3, side, side))}
     if settings.full:
         fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
-        score = hmean_on(bench, model)
+        score = bench.lab.score(of_model(model), bench.pictures)
         found |= {"precision": score.precision, "recall": score.recall, "hmean": score.hmean}
     return found
 
@@ -151,18 +149,6 @@ def map_loss(model: Model, batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) 
     losses = [(float(model.algorithm.loss(model.network(images), targets)[0]), len(images)) for images, targets in batches]
     model.network.eval()
     return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
-
-
-def hmean_on(bench: Bench, model: Model) -> Any:
-    """Precision, recall and Hmean on the bench's pictures by the recipe's thresholds."""
-    settings = bench.lab.recipe.evaluate
-    plain = of_model(model)
-    detector = Detector(plain.run, plain.algorithm, settings, {}, plain.runtime, plain.precision)
-    found = (
-        (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore, sample.texts)
-        for sample, maps in detect(detector, bench.pictures)
-    )
-    return evaluate(found, settings.protocol)
 
 
 def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, done: Callable[[int, int], None]) -> dict[str, Any]:

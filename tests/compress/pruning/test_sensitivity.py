@@ -12,6 +12,7 @@ import torch
 from compress.checkpoint import save
 from compress.errors import CompressError
 from compress.evaluation.cost import parameters
+from compress.evaluation.detector import of_model
 from compress.pruning import sensitivity
 from compress.pruning.groups import find_groups, widths
 from compress.pruning.sensitivity import POINTS, Bench, Settings, evaluation_batches, map_loss, measure_point, sweep
@@ -56,6 +57,13 @@ def test_the_unpruned_point_is_the_model_itself(bench, lab):
     point = measure_point(Bench(bench.model, lab, Settings((0.5,), protect=FEW, loss_images=2)), None, 0.0)
     score = lab.evaluate(bench.model, "val")
     assert (point["precision"], point["recall"], point["hmean"]) == pytest.approx((score.precision, score.recall, score.hmean), abs=1e-6)
+
+
+def test_a_lab_scores_as_many_pictures_as_it_is_given(bench, lab):
+    whole, first = lab.split("val"), Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=2)).pictures
+    assert lab.score(of_model(bench.model), whole) == lab.evaluate(bench.model, "val")
+    found = lab.score(of_model(bench.model), first)
+    assert found.words == sum(int((~sample.ignore).sum()) for sample in (whole[0], whole[1]))
 
 
 def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
