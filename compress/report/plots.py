@@ -25,7 +25,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from compress.errors import CompressError
-from compress.report.findings import front
+from compress.report.findings import damage, front
 
 BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY = "#2b83c6", "#d55e00", "#009e73", "#b565a7", "#b8860b", "#808080"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY)
@@ -268,14 +268,6 @@ def layer_axis(ax: Axes, layers: Sequence[str]) -> None:
 def short(layer: str) -> str:
     """A layer's name, its middle left out where it is very long."""
     return layer if len(layer) <= 40 else layer[:16] + "…" + layer[-23:]
-
-
-def damage(data: Mapping[str, Any]) -> tuple[list[float], str]:
-    """What each point of a sensitivity costs against the baseline, and its name with its unit: Hmean where all have it, else loss."""
-    base, points = data["baseline"], data["points"]
-    if points and all(point.get("hmean") is not None for point in points):
-        return [100 * (base["hmean"] - point["hmean"]) for point in points], "Hmean lost (points)"
-    return [point["loss"] - base["loss"] for point in points], "loss gained"
 
 
 @rc_context(STYLE)
