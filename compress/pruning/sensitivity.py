@@ -102,7 +102,7 @@ class Bench:
 
 
 def evaluation_batches(
-    model: Model, samples: Sequence[Sample], short_side: int, device: torch.device, most: int = 8
+    model: Model, samples: Sequence[Sample], short_side: int, device: torch.device, most: int = 16
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """(images, targets) of whole pictures as at inference, up to `most` of equal size that follow each other in a batch."""
     algorithm = model.algorithm
@@ -139,14 +139,12 @@ def measure_point(bench: Bench, group: str | None, ratio: float | None) -> dict[
         found = {"group": group, "ratio": ratio, "channels_left": left}
     if ratio is not None:
         reestimate(model.network, (images for images, _ in bench.training_batches))
-    found |= {"loss": map_loss(model, bench.loss_batches), "precision": None, "recall": None, "hmean": None}
+    found["params"] = parameters(model.network)
+    fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
     side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
-    found |= {"params": parameters(model.network), "macs": macs(model.network, (1, 3, side, side))}
-    if settings.full:
-        fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
-        score = bench.lab.score(of_model(model), bench.pictures)
-        found |= {"precision": score.precision, "recall": score.recall, "hmean": score.hmean}
-    return found
+    found |= {"macs": macs(model.network, (1, 3, side, side)), "loss": map_loss(model, bench.loss_batches)}
+    score = bench.lab.score(of_model(model), bench.pictures) if settings.full else None
+    return found | {name: getattr(score, name, None) for name in ("precision", "recall", "hmean")}
 
 
 @torch.no_grad()
