@@ -25,8 +25,9 @@ from compress.checkpoint import Model, example_input, load, weights_digest
 from compress.data.prepare import network_input, resize_for
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
-from compress.evaluation.cost import macs, parameters
+from compress.evaluation.cost import inference_layers, macs, parameters
 from compress.evaluation.detector import of_model
+from compress.evaluation.icdar import Score
 from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
 from compress.pruning.allocation import least_important, rounded
@@ -100,6 +101,19 @@ class Bench:
         count = min(self.settings.images or len(split), len(split))
         return [split[index] for index in range(count)]
 
+    @cached_property
+    def seen(self) -> set[str]:
+        """Layers that run at inference; what is cut elsewhere leaves the exported maps as they are."""
+        return set(inference_layers(self.model.network, example_input(self.model).to(self.lab.device)))
+
+    @cached_property
+    def baseline_score(self) -> Score:
+        """Of the whole model with re-estimated statistics."""
+        model = self.model.with_network(copy.deepcopy(self.model.network))
+        reestimate(model.network, (images for images, _ in self.training_batches))
+        fold_batch_norms(model.network, example_input(model).to(self.lab.device))
+        return self.lab.score(of_model(model), self.pictures)
+
 
 def evaluation_batches(
     model: Model, samples: Sequence[Sample], short_side: int, device: torch.device, most: int = 16
@@ -131,19 +145,25 @@ def measure_point(bench: Bench, group: str | None, ratio: float | None) -> dict[
     settings = bench.settings
     model = bench.model.with_network(copy.deepcopy(bench.model.network))
     found: dict[str, Any] = {}
+    cut: tuple[str, ...] = ()
     if group is not None:
         chosen = next(one for one in bench.groups if one.name == group)
         left = rounded(chosen.channels * (1 - ratio), chosen.channels, 1)
         removed = least_important([chosen], bench.scores, {group: left})
         remove_channels(model, find_groups(model, settings.scope, settings.protect), removed)
-        found = {"group": group, "ratio": ratio, "channels_left": left}
+        found, cut = {"group": group, "ratio": ratio, "channels_left": left}, chosen.members
     if ratio is not None:
         reestimate(model.network, (images for images, _ in bench.training_batches))
     found["params"] = parameters(model.network)
     fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
     side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
     found |= {"macs": macs(model.network, (1, 3, side, side)), "loss": map_loss(model, bench.loss_batches)}
-    score = bench.lab.score(of_model(model), bench.pictures) if settings.full else None
+    if not settings.full:
+        score = None
+    elif ratio is not None and bench.seen.isdisjoint(cut):
+        score = bench.baseline_score
+    else:
+        score = bench.lab.score(of_model(model), bench.pictures)
     return found | {name: getattr(score, name, None) for name in ("precision", "recall", "hmean")}
 
 

@@ -77,6 +77,28 @@ def test_a_cut_that_takes_nothing_costs_nothing(bench, monkeypatch):
     assert {name: point[name] for name in base} == base
 
 
+def test_a_cut_that_inference_does_not_see_leaves_the_maps_as_the_baseline_has_them(bench, monkeypatch):
+    measured = []
+    real = type(bench.lab).score
+
+    def noted(lab, detector, pictures):
+        measured.append(list(detector.maps(sample.image for sample in pictures)))
+        return real(lab, detector, pictures)
+
+    monkeypatch.setattr(type(bench.lab), "score", noted)
+    aside = next(group.name for group in bench.groups if group.name.startswith("threshold."))
+    names = ("precision", "recall", "hmean")
+    base, point = (measure_point(bench, *place) for place in (REESTIMATED, (aside, 0.7)))
+    assert [point[name] for name in names] == [base[name] for name in names]
+    assert point["loss"] != base["loss"]
+    assert len(measured) == 1, "measured once"
+    bench.seen = {name for group in bench.groups for name in group.members}  # as if it were seen
+    measure_point(bench, aside, 0.7)
+    assert len(measured) == 2
+    for once, again in zip(*measured, strict=True):
+        assert np.array_equal(once["probability"], again["probability"])
+
+
 def test_a_lab_scores_as_many_pictures_as_it_is_given(bench, lab):
     whole, first = lab.split("val"), Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=2)).pictures
     assert lab.score(of_model(bench.model), whole) == lab.evaluate(bench.model, "val")
