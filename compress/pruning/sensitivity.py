@@ -116,7 +116,7 @@ class Bench:
 
 
 def evaluation_batches(
-    model: Model, samples: Sequence[Sample], short_side: int, device: torch.device, most: int = 16
+    model: Model, samples: Sequence[Sample], short_side: int, device: torch.device, most: int = 8
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """(images, targets) of whole pictures as at inference, up to `most` of equal size that follow each other in a batch."""
     algorithm = model.algorithm
