@@ -28,6 +28,12 @@ def bench(tiny_model, lab) -> Bench:
     return Bench(tiny_model, lab, SETTINGS)
 
 
+def stand_in(_bench, group, ratio) -> dict:
+    """A point made in no time, for tests of what is measured and kept."""
+    figure = len(group or "") + (ratio or 0)
+    return {"group": group, "ratio": ratio, "loss": figure, "hmean": 1 / (1 + figure)}
+
+
 def nothing(_done: int, _all: int) -> None:
     pass
 
@@ -117,6 +123,7 @@ def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
 
 
 def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "measure_point", stand_in)
     whole = sweep(bench, None, tmp_path / "whole", 1, nothing)
     lines = (tmp_path / "whole" / POINTS).read_text().splitlines(keepends=True)
     (tmp_path / "cut").mkdir()
@@ -125,7 +132,7 @@ def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monk
 
     def counted(*arguments):
         measured.append(arguments[1:])
-        return measure_point(*arguments)
+        return stand_in(*arguments)
 
     monkeypatch.setattr(sensitivity, "measure_point", counted)
     assert sweep(bench, None, tmp_path / "cut", 1, nothing) == whole
@@ -133,7 +140,8 @@ def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monk
     assert len(set(measured)) == len(measured)
 
 
-def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path):
+def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "measure_point", stand_in)
     sweep(bench, None, tmp_path / "out", 1, nothing)
     other = Bench(bench.model, lab, Settings((0.3,), protect=FEW, images=2, loss_images=2, batches=1, batch=4))
     found = sweep(other, None, tmp_path / "out", 1, nothing)
