@@ -6,6 +6,7 @@ says where NNCF's quantizers sit. One loader serves evaluation, pruning, distill
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,15 @@ def resized(parameter: nn.Parameter, shape: tuple[int, ...] | torch.Size) -> nn.
     """An empty parameter of another shape in the same memory layout."""
     empty = parameter.new_empty(tuple(shape))
     return nn.Parameter(empty.to(memory_format=torch.channels_last) if empty.dim() == 4 else empty, parameter.requires_grad)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """sha256 over the names and values of all weights and statistics."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def example_input(model: Model, side: int | None = None) -> Tensor:

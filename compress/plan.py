@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.experiment import Experiment, check_before_work, data_overrides, make_lab, prepare, states, teacher_done, untrained
+from compress.experiment import Experiment, check_before_work, make_lab, prepare, states
 from compress.files import read_json
+from compress.teachers import data_overrides, teacher_done, untrained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

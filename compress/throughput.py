@@ -17,10 +17,11 @@ from compress.checkpoint import DESCRIPTION, Model, fresh, load
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError, suggestion
 from compress.evaluation.cost import parameters
-from compress.experiment import make_lab, prepare, stage_named
+from compress.experiment import make_lab, prepare
 from compress.lab import Lab
 from compress.measure import processor
 from compress.stages.train import Train
+from compress.teachers import stage_named
 from compress.training.devices import mixed_precision
 from compress.training.loop import Batch, nothing, set_up, train_epoch
 

@@ -17,7 +17,7 @@ from models.contract import Algorithm
 from models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {"angle": "models.angle", "db": "models.db", "pan": "models.pan", "psenet": "models.psenet"}
+MODELS = {"angle": "models.angle", "db": "models.db", "pan": "models.pan", "psenet": "models.psenet", "sast": "models.sast"}
 BACKBONES = {
     "lcnet_v3": "models.backbones.lcnet_v3",
     "mobilenet_v3_large": "models.backbones.mobilenet_v3",
@@ -28,7 +28,11 @@ BACKBONES = {
     "resnet34": "models.backbones.resnet",
     "resnet50": "models.backbones.resnet",
 }
-NECKS = {"fpem_ffm": "models.necks.fpem_ffm", **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "models.necks.fpn")}
+NECKS = {
+    "cab_fpn": "models.necks.cab_fpn",
+    "fpem_ffm": "models.necks.fpem_ffm",
+    **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "models.necks.fpn"),
+}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:

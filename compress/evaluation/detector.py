@@ -16,7 +16,8 @@ from compress.evaluation.settings import Evaluate
 from models.contract import Algorithm, Detections, Sample
 from models.registry import build
 
-PIXELS_PER_BATCH = 1 << 20
+# With one thread, torch computes 1x1 convolutions of fewer than 16 pictures by a slower way: 16 of 320 x 320 take 0.88 of the time of 10.
+PIXELS_PER_BATCH = 1 << 21
 Maps = dict[str, np.ndarray]
 
 
@@ -54,7 +55,7 @@ class Detector:
 
 
 def equal_sizes(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Runs of pictures of one size, at most about a megapixel together."""
+    """Runs of pictures of one size, at most about two megapixels together."""
     group: list[np.ndarray] = []
     for image in images:
         full = group and (image.shape != group[0].shape or (len(group) + 1) * image.shape[0] * image.shape[1] > PIXELS_PER_BATCH)

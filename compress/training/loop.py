@@ -71,20 +71,18 @@ def fit(
     *,
     label: str,
     folder: Path,
-    before_forward: StepHook = nothing,
-    after_backward: StepHook = nothing,
+    **hooks: StepHook,
 ) -> Model:
     """Train `model` and leave the best epoch on validation in `folder`, the last in `folder/last`, and `metrics.jsonl`.
 
     objective: `(network, images, targets) -> (loss, parts)` for one batch; images are normalised (B, 3, crop, crop).
-    before_forward, after_backward: called at each step, the one to set modes, the other to change gradients.
+    hooks: those of :func:`fit_together`, of which this is the case of one network.
     Returns the best model. With an average, it is the average that is evaluated and kept.
     """
 
     def alone(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return objective(modules[0], images, targets)
 
-    hooks = {"before_forward": before_forward, "after_backward": after_backward}
     fit_together({folder: model}, [], alone, schedule, lab, label=label, folder=folder, **hooks)
     return load(folder)
 
@@ -104,7 +102,8 @@ def fit_together(
     """Train several models on the same batches, each evaluated on its own and left in its folder as :func:`fit` leaves one.
 
     beside: modules that are trained with them but kept in no checkpoint. folder: where what is needed to resume lies meanwhile.
-    objective: as for `fit`, but given all networks, in the order of `models`, and then `beside`. Hooks are called for each network.
+    objective: as for `fit`, but given all networks, in the order of `models`, and then `beside`.
+    before_forward, after_backward: called at each step for each network, the one to set modes, the other to change gradients.
     """
     if all((place / "last" / DESCRIPTION).exists() for place in models) and not (folder / STATE).exists():
         return  # finished before the stage was cut off
@@ -155,6 +154,8 @@ def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimi
     groups = [group for group in groups if group["params"]]
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=schedule.momentum > 0)
+    if schedule.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=schedule.lr)
     return torch.optim.AdamW(groups, lr=schedule.lr)
 
 
@@ -174,10 +175,11 @@ def train_epoch(
     torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
     for module in run.modules:
         module.train()
-    steps, warmup = per_epoch * schedule.epochs, int(schedule.warmup * per_epoch)
+    steps, milestones = per_epoch * schedule.epochs, [epoch * per_epoch for epoch in schedule.milestones]
+    falling = {"warmup_steps": int(schedule.warmup * per_epoch), "decay": schedule.decay, "milestones": milestones, "gamma": schedule.gamma}
     sums: dict[str, Tensor] = {}
     for batch in loader:
-        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, warmup_steps=warmup, decay=schedule.decay))
+        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, **falling))
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.model_mean_std)
         targets = {name: tensor.float() for name, tensor in batch.items()}

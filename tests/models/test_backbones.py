@@ -132,13 +132,13 @@ def test_fpem_ffm_gives_four_levels_of_its_width_at_stride_4_and_each_reaches_al
 def test_a_student_can_compare_the_levels_of_any_neck(neck: str) -> None:
     algorithm = db(backbone={"name": "resnet18", "width": 0.125}, neck={"name": neck, "channels": 16})
     network = algorithm.network().eval()
-    seen = []
-    for smooth in network.neck.smooths:
-        smooth.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[2]))
+    seen = {}
+    for level, smooth in enumerate(network.neck.smooths):
+        smooth.register_forward_hook(lambda _module, _inputs, output, level=level: seen.__setitem__(level, output.shape[2]))
     with torch.inference_mode():
         network(torch.randn(1, 3, 64, 64))
     assert algorithm.features == ("neck.smooths.*",)
-    assert seen == [16, 8, 4, 2]
+    assert seen == {0: 16, 1: 8, 2: 4, 3: 2}
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "resnet18"])
