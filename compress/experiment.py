@@ -20,9 +20,10 @@ from compress.data.formats import open_split
 from compress.errors import CompressError, suggestion
 from compress.files import read_json, write_json, write_text
 from compress.ledger import Row
+from compress.outside import allowing, code_of
 from compress.processes import agreed, device_name, main_process, only_run_in, wait_for_everyone
 from compress.progress import console
-from compress.recipe import Recipe, experiment_name, fingerprint, load
+from compress.recipe import Recipe, experiment_name, fingerprint, load_named
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -53,6 +54,7 @@ class Experiment:
     teachers: dict[str, tuple[Path, Row | None]] = field(default_factory=dict)
 
 
+@allowing()
 def run(
     recipe: str | Path,
     overrides: Sequence[str] = (),
@@ -67,7 +69,7 @@ def run(
     out: the experiment's folder; `experiments/<recipe>` unless said. redo_from: a stage to do again, with all that start from it.
     device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
-    loaded = load(recipe, overrides)
+    loaded = load_named(recipe, overrides)
     folder = folder_of(recipe, out)
     experiment = Experiment(loaded, folder, tuple(overrides), device, quiet)
     if redo_from:
@@ -91,6 +93,7 @@ def folder_of(recipe: str | Path, out: str | Path | None) -> Path:
     return Path(out) if out else Path("experiments") / experiment_name(Path(recipe))
 
 
+@allowing()
 def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None, redo_from: str | None = None) -> list[str]:
     """One line for each stage: where it starts, and whether its folder is complete, begun or to be done. Checks all that a run checks."""
     experiment = prepare(recipe, overrides, out)
@@ -107,7 +110,7 @@ def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Pat
 
 def prepare(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None) -> Experiment:
     """A recipe and its folder, to look at without running anything."""
-    return Experiment(load(recipe, overrides), folder_of(recipe, out), tuple(overrides), "cpu", True)
+    return Experiment(load_named(recipe, overrides), folder_of(recipe, out), tuple(overrides), "cpu", True)
 
 
 def states(experiment: Experiment, redo_from: str | None = None) -> dict[str, str]:
@@ -200,7 +203,7 @@ def untrained(experiment: Experiment, name: str) -> Model:
     if stage_named(recipe, name):
         return fresh(recipe.model, recipe.evaluate)
     if path.suffix in (".yml", ".yaml"):
-        teacher = load(path, data_overrides(experiment))
+        teacher = load_named(path, data_overrides(experiment))
         return fresh(teacher.model, teacher.evaluate)
     return load_checkpoint(path)
 
@@ -238,6 +241,7 @@ def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
 def stage_key(experiment: Experiment, stage: Stage) -> str:
     """sha256 over all that decides a stage's outcome."""
     recipe, parent = experiment.recipe, experiment.recipe.parent(stage)
+    code = code_of(recipe.model)
     return fingerprint(
         {
             "parent": experiment.keys.get(parent) if parent else None,
@@ -247,6 +251,7 @@ def stage_key(experiment: Experiment, stage: Stage) -> str:
             "recipe": recipe.model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
             "data": [split_of(experiment, name).fingerprint() for name in ("train", "val")],
             "versions": versions(),
+            **({"code": code} if code else {}),
         }
     )
 
@@ -463,7 +468,7 @@ def run_teacher(experiment: Experiment, path: Path) -> tuple[Path, Row | None]:
     """Run a teacher's recipe in a folder beside this experiment's; the last stage that gives a model is the teacher."""
     if not experiment.quiet:
         console.print(f"  teacher: {path.name}", markup=False)
-    recipe = load(path, data_overrides(experiment))
+    recipe = load_named(path, data_overrides(experiment))
     folder = experiment.folder.parent / Path(recipe.name).name
     rows = run(path, data_overrides(experiment), out=folder, device=experiment.device, quiet=experiment.quiet)
     last = [stage for stage in recipe.stages if stage.gives_model][-1]
