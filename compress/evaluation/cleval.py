@@ -117,5 +117,5 @@ def guessed_length(polygon: np.ndarray) -> int:
 
 def width_in_heights(quad: np.ndarray) -> float:
     """The mean of the first and the third side by that of the others."""
-    a, b, c, d = (complex(x, y) for x, y in np.asarray(quad, np.float64).tolist())  # for four numbers, in a fifth of numpy's time
+    a, b, c, d = (complex(x, y) for x, y in np.asarray(quad, np.float64).tolist())  # for four numbers, in less than half of numpy's time
     return (abs(b - a) + abs(d - c) + 2e-5) / (abs(c - b) + abs(a - d) + 2e-5)
