@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from compress.errors import CompressError
 from compress.evaluation.settings import Evaluate
 from compress.files import read_tensors, write_tensors, write_text
+from compress.outside import build
 from compress.quantization.folding import fold_like
 from models.contract import Algorithm
-from models.registry import build
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, QUANTIZATION = "model.yml", "model.safetensors", "quantization.json"
@@ -90,7 +90,7 @@ def load(folder: str | Path) -> Model:
     try:
         model = fresh(description["model"], Evaluate(**description["evaluate"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise CompressError(f"{folder / DESCRIPTION} does not describe a model that this version can build: {error}") from None
+        raise CompressError(f"{folder / DESCRIPTION} does not describe a model that can be built here: {error}") from None
     model.tuned = description.get("tuned") or {}
     quantization = folder / QUANTIZATION
     fold_like(model.network, set(weights))

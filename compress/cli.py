@@ -27,7 +27,17 @@ FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext
 
 
 @app.callback()
-def root() -> None:
+def root(
+    context: typer.Context,
+    allow_module: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE",
+            help="Let this Python module build models that artefacts name as MODULE:function; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Make OCR models smaller and faster, and know what it cost.
 
     A recipe is a list of stages: train, prune, distill, quantize, export. Each takes a model and gives back a smaller or better one; the
@@ -41,6 +51,10 @@ def root() -> None:
 
       compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/files_int8/openvino/model.xml
     """
+    if allow_module:
+        from compress.outside import allowing
+
+        context.with_resource(allowing(*allow_module))
 
 
 @app.command()

@@ -14,9 +14,10 @@ from compress.data.formats import open_split
 from compress.errors import CompressError, suggestion
 from compress.files import write_json, write_text
 from compress.ledger import Row
+from compress.outside import allowing, code_of
 from compress.processes import agreed, device_name, main_process, only_run_in, wait_for_everyone
 from compress.progress import console
-from compress.recipe import Recipe, experiment_name, fingerprint, load
+from compress.recipe import Recipe, experiment_name, fingerprint, load_named
 from compress.rows import hold_to, stage_rows
 from compress.stage_folder import MANIFEST, find_cached, prepare_partial, set_aside, state_of
 from compress.teachers import open_teacher, stage_named, teacher_done, teacher_key, teacher_rows, untrained
@@ -50,6 +51,7 @@ class Experiment:
     teachers: dict[str, tuple[Path, Row | None]] = field(default_factory=dict)
 
 
+@allowing()
 def run(
     recipe: str | Path,
     overrides: Sequence[str] = (),
@@ -64,7 +66,7 @@ def run(
     out: the experiment's folder; `experiments/<recipe>` unless said. redo_from: a stage to do again, with all that start from it.
     device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
-    loaded = load(recipe, overrides)
+    loaded = load_named(recipe, overrides)
     folder = folder_of(recipe, out)
     experiment = Experiment(loaded, folder, tuple(overrides), device, quiet)
     if redo_from:
@@ -88,6 +90,7 @@ def folder_of(recipe: str | Path, out: str | Path | None) -> Path:
     return Path(out) if out else Path("experiments") / experiment_name(Path(recipe))
 
 
+@allowing()
 def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None, redo_from: str | None = None) -> list[str]:
     """One line for each stage: where it starts, and whether its folder is complete, begun or to be done. Checks all that a run checks."""
     experiment = prepare(recipe, overrides, out)
@@ -104,7 +107,7 @@ def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Pat
 
 def prepare(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None) -> Experiment:
     """A recipe and its folder, to look at without running anything."""
-    return Experiment(load(recipe, overrides), folder_of(recipe, out), tuple(overrides), "cpu", True)
+    return Experiment(load_named(recipe, overrides), folder_of(recipe, out), tuple(overrides), "cpu", True)
 
 
 def states(experiment: Experiment, redo_from: str | None = None) -> dict[str, str]:
@@ -205,6 +208,7 @@ def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
 def stage_key(experiment: Experiment, stage: Stage) -> str:
     """sha256 over all that decides a stage's outcome."""
     recipe, parent = experiment.recipe, experiment.recipe.parent(stage)
+    code = code_of(recipe.model)
     return fingerprint(
         {
             "parent": experiment.keys.get(parent) if parent else None,
@@ -214,6 +218,7 @@ def stage_key(experiment: Experiment, stage: Stage) -> str:
             "recipe": as_seen_by(recipe, stage).model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
             "data": list(data_fingerprints(experiment, stage).values()),
             "versions": versions(),
+            **({"code": code} if code else {}),
         }
     )
 

@@ -20,6 +20,7 @@ from compress.evaluation.detector import Detector, detect, of_model
 from compress.evaluation.icdar import Score
 from compress.evaluation.protocols import evaluate
 from compress.files import read_json, read_lines, write_json
+from compress.outside import build
 
 if TYPE_CHECKING:
     from compress.data.split import Split
@@ -50,8 +51,6 @@ class Lab:
     @functools.cached_property
     def model_mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation that the recipe's model wants its pictures normalised with."""
-        from models.registry import build
-
         algorithm = build(self.recipe.model)
         return algorithm.mean, algorithm.std
 

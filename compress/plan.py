@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.experiment import Experiment, check_before_work, make_lab, prepare, states
 from compress.files import read_json
+from compress.outside import allowing
 from compress.teachers import data_overrides, teacher_done, untrained
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ TIMED_STEPS = 2
 QAT_SLOWDOWN = 3.5
 
 
+@allowing()
 def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> dict[str, Any]:
     """`stages`: for each its name, kind, parent, state, params, macs, bytes, groups (of a prune stage) and seconds (of one to do).
 

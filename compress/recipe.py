@@ -16,6 +16,7 @@ from compress.data.augment import Augment
 from compress.data.formats import FORMATS, DataConfig
 from compress.errors import CompressError, suggestion
 from compress.evaluation.settings import Evaluate
+from compress.outside import allow_own, build
 from compress.recipe_file import Document, Place
 from compress.stages import KINDS, Stage
 from compress.stages.export import HOLD_INT8
@@ -89,6 +90,14 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return resolve(recipe_file.read(path, overrides), experiment_name(path))
 
 
+def load_named(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """:func:`load` of a recipe that the user has asked for, which so allows the module that its model is built by."""
+    path = Path(path)
+    document = recipe_file.read(path, overrides)
+    allow_own(document.values.get("model"))
+    return resolve(document, experiment_name(path))
+
+
 def experiment_name(path: Path) -> str:
     """`recipes/icdar2015/x.yml` -> `icdar2015/x`; outside a folder called recipes, the file's own name."""
     parts = path.resolve().with_suffix("").parts
@@ -150,7 +159,6 @@ def tracker_names(value: Any, document: Document) -> tuple[TrackerName, ...]:
 def check_model(config: dict[str, Any], document: Document) -> dict[str, Any]:
     """Refuse a model that the registry cannot build or that detects nothing, and thresholds that its algorithm does not have."""
     from compress.evaluation.detector import check_detects
-    from models.registry import build
 
     try:
         algorithm = build(config)

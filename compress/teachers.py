@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from compress.files import read_json
 from compress.ledger import Row
 from compress.progress import console
-from compress.recipe import Recipe, experiment_name, fingerprint, load
+from compress.recipe import Recipe, experiment_name, fingerprint, load_named
 from compress.stage_folder import MANIFEST
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def untrained(experiment: Experiment, name: str) -> Model:
     if stage_named(recipe, name):
         return fresh(recipe.model, recipe.evaluate)
     if path.suffix in (".yml", ".yaml"):
-        teacher = load(path, data_overrides(experiment))
+        teacher = load_named(path, data_overrides(experiment))
         return fresh(teacher.model, teacher.evaluate)
     return load_checkpoint(path)
 
@@ -77,7 +77,7 @@ def run_teacher(experiment: Experiment, path: Path) -> tuple[Path, Row | None]:
 
     if not experiment.quiet:
         console.print(f"  teacher: {path.name}", markup=False)
-    recipe = load(path, data_overrides(experiment))
+    recipe = load_named(path, data_overrides(experiment))
     folder = experiment.folder.parent / Path(recipe.name).name
     rows = run(path, data_overrides(experiment), out=folder, device=experiment.device, quiet=experiment.quiet)
     last = [stage for stage in recipe.stages if stage.gives_model][-1]

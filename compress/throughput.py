@@ -20,6 +20,7 @@ from compress.evaluation.cost import parameters
 from compress.experiment import make_lab, prepare
 from compress.lab import Lab
 from compress.measure import processor
+from compress.outside import allowing
 from compress.stages.train import Train
 from compress.teachers import stage_named
 from compress.training.devices import mixed_precision
@@ -30,6 +31,7 @@ ROUNDS, SECONDS = 3, 4.0
 STEPS = 1_000_000
 
 
+@allowing()
 def throughput(
     recipe: str | Path, name: str, overrides: Sequence[str] = (), *, out: str | Path | None = None, device: str = "auto"
 ) -> dict[str, Any]:

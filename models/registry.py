@@ -19,6 +19,7 @@ from models.wording import suggestion
 # Name -> module; the factory in that module has the same name.
 MODELS = {"angle": "models.angle", "db": "models.db", "pan": "models.pan", "psenet": "models.psenet", "sast": "models.sast"}
 BACKBONES = {
+    "lcnet": "models.backbones.lcnet",
     "lcnet_v3": "models.backbones.lcnet_v3",
     "mobilenet_v3_large": "models.backbones.mobilenet_v3",
     "mobilenet_v3_large_ppocr": "models.backbones.mobilenet_v3_ppocr",
@@ -31,6 +32,7 @@ BACKBONES = {
 NECKS = {
     "cab_fpn": "models.necks.cab_fpn",
     "fpem_ffm": "models.necks.fpem_ffm",
+    "fpn_asf": "models.necks.asf",
     **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "models.necks.fpn"),
 }
 

@@ -76,9 +76,11 @@ def use_integers(network: nn.Module, example: Tensor) -> None:
     hooked = quantizers(network)
     parameters = {id(parameter) for parameter in network.parameters()}
     given: dict[nn.Module, Tensor] = {}
-    handles = [
-        module.register_forward_pre_hook(lambda quantizer, inputs: given.setdefault(quantizer, inputs[0])) for module in hooked.values()
-    ]
+
+    def note(quantizer: nn.Module, inputs: tuple[Tensor]) -> None:
+        given.setdefault(quantizer, inputs[0])  # one that joins two maps is called twice; what a hook returns would replace its input
+
+    handles = [module.register_forward_pre_hook(note) for module in hooked.values()]
     network(example)
     for handle in handles:
         handle.remove()

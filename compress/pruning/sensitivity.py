@@ -30,6 +30,7 @@ from compress.evaluation.detector import of_model
 from compress.evaluation.icdar import Score
 from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
+from compress.outside import ALLOWED
 from compress.pruning.allocation import least_important, rounded
 from compress.pruning.batch_norm import first_batches, reestimate
 from compress.pruning.choices import Criterion, Scope
@@ -233,7 +234,7 @@ def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], wor
             yield place, measure_point(bench, *place)
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    arguments = (checkpoint, bench.lab.recipe, bench.settings)
+    arguments = (checkpoint, bench.lab.recipe, bench.settings, ALLOWED.get())
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=arguments) as pool:
         futures = {pool.submit(worker_point, *place): place for place in places}
         try:
@@ -243,9 +244,10 @@ def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], wor
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def start_worker(checkpoint: Path, recipe: Recipe, settings: Settings) -> None:
-    """Load what the points need, once for each process, which computes with one thread."""
+def start_worker(checkpoint: Path, recipe: Recipe, settings: Settings, modules: frozenset[str]) -> None:
+    """Load what the points need, once for each process, which computes with one thread and allows the same `modules`."""
     global bench_of_worker
+    ALLOWED.set(modules)
     torch.set_num_threads(1)
     bench_of_worker = open_bench(checkpoint, recipe, settings)
 

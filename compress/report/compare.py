@@ -16,6 +16,7 @@ from compress.data.cache import cache_folder
 from compress.errors import CompressError
 from compress.files import read_json, write_json
 from compress.ledger import Row
+from compress.outside import ALLOWED
 from compress.recipe import fingerprint, load
 from compress.report.collect import Experiment
 from compress.report.findings import distinct
@@ -41,7 +42,7 @@ def compare(experiment: Experiment, images: int) -> dict[str, Any]:
     """
     rows = distinct(experiment.rows)
     digests = {row.stage: digest(experiment.folder / row.artefact) for row in rows}
-    kept = cache_folder() / "report" / f"{fingerprint([LAYOUT, images, experiment.recipe, digests])}.json"
+    kept = cache_folder() / "report" / f"{fingerprint([LAYOUT, images, experiment.recipe, digests, sorted(ALLOWED.get())])}.json"
     known = read_json(kept)
     if known is None:
         try:

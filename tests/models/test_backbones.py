@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.backbones.lcnet import lcnet
 from models.backbones.lcnet_v3 import lcnet_v3
 from models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
 from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
 from models.backbones.resnet import resnet18, resnet34, resnet50
 from models.db import db
+from models.necks.asf import fpn_asf
 from models.necks.fpem_ffm import fpem_ffm
 from models.necks.fpn import db_fpn, fpn, lkpan, rse_fpn
 from models.registry import NECKS
 
 BACKBONES = [
-    mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet_v3,
+    mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet, lcnet_v3,
     resnet18, resnet34, resnet50,
 ]  # fmt: skip
 
@@ -106,7 +108,14 @@ def test_parameters_are_torchvisions(backbone) -> None:
     assert parameters(network) == TORCHVISION_PARAMETERS[backbone]
 
 
-@pytest.mark.parametrize("factory", [fpn, db_fpn, rse_fpn, lkpan])
+@pytest.mark.parametrize(("width", "millions"), [(0.25, 1.5), (0.5, 1.9), (1.0, 3.0)])
+def test_lcnet_has_the_papers_size(width: float, millions: float) -> None:
+    """As published (Cui et al. 2021), which counts a 1x1 convolution to 1280 channels and the classifier of 1000 classes too."""
+    network = lcnet(width)
+    assert round((parameters(network) + network.channels[-1] * 1280 + 1280 * 1000 + 1000) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize("factory", [fpn, db_fpn, rse_fpn, lkpan, fpn_asf])
 def test_the_neck_gives_one_map_of_its_width_at_stride_4(factory) -> None:
     neck = factory((16, 24, 48, 96), channels=64).eval()
     features = [torch.randn(2, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
