@@ -2,6 +2,7 @@
 
 >>> rows = compress.run("recipes/db_mv3_prune0.6_distill.yml", ["seed=1"])
 >>> words = compress.load("experiments/db_mv3_prune0.6_distill/distilled").predict(image)
+>>> words = compress.load("experiments/mine/distilled", modules=["my_module"]).predict(image)  # a model of my own, docs/third_party.md
 """
 
 from __future__ import annotations

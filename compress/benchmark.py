@@ -20,6 +20,7 @@ from compress import progress
 from compress.errors import CompressError, suggestion
 from compress.exporters.inspect import inspect
 from compress.measure import processor
+from compress.outside import build
 from compress.runtimes import FILES, Runtime, from_network, open_file, runtime_of
 from compress.runtimes.runtime import available_threads, figures, timed
 
@@ -138,12 +139,10 @@ def open_entry(entry: Entry, threads: int) -> Runtime:
 
 def check_size(entry: Entry, runtime: Runtime, shape: Sequence[int]) -> None:
     """Refuse a size that the model does not take."""
-    from models.registry import build
-
     try:
         multiple = build(runtime.description["model"]).multiple
     except (KeyError, TypeError, ValueError) as error:
-        raise CompressError(f"{entry.path} does not describe a model that this version knows: {error}") from None
+        raise CompressError(f"{entry.path} does not describe a model that can be built here: {error}") from None
     height, width = shape[2:]
     if height % multiple or width % multiple:
         nearest = "x".join(str(max(1, round(side / multiple)) * multiple) for side in (height, width))

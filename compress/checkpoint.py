@@ -6,6 +6,7 @@ says where NNCF's quantizers sit. One loader serves evaluation, pruning, distill
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 from compress.errors import CompressError
 from compress.evaluation.settings import Evaluate
 from compress.files import read_tensors, write_tensors, write_text
+from compress.outside import build
 from compress.quantization.folding import fold_like
 from models.contract import Algorithm
-from models.registry import build
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, QUANTIZATION = "model.yml", "model.safetensors", "quantization.json"
@@ -89,7 +90,7 @@ def load(folder: str | Path) -> Model:
     try:
         model = fresh(description["model"], Evaluate(**description["evaluate"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise CompressError(f"{folder / DESCRIPTION} does not describe a model that this version can build: {error}") from None
+        raise CompressError(f"{folder / DESCRIPTION} does not describe a model that can be built here: {error}") from None
     model.tuned = description.get("tuned") or {}
     quantization = folder / QUANTIZATION
     fold_like(model.network, set(weights))
@@ -179,6 +180,15 @@ def resized(parameter: nn.Parameter, shape: tuple[int, ...] | torch.Size) -> nn.
     """An empty parameter of another shape in the same memory layout."""
     empty = parameter.new_empty(tuple(shape))
     return nn.Parameter(empty.to(memory_format=torch.channels_last) if empty.dim() == 4 else empty, parameter.requires_grad)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """sha256 over the names and values of all weights and statistics."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def example_input(model: Model, side: int | None = None) -> Tensor:

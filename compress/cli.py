@@ -27,7 +27,17 @@ FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext
 
 
 @app.callback()
-def root() -> None:
+def root(
+    context: typer.Context,
+    allow_module: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE",
+            help="Let this Python module build models that artefacts name as MODULE:function; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Make OCR models smaller and faster, and know what it cost.
 
     A recipe is a list of stages: train, prune, distill, quantize, export. Each takes a model and gives back a smaller or better one; the
@@ -41,6 +51,10 @@ def root() -> None:
 
       compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/files_int8/openvino/model.xml
     """
+    if allow_module:
+        from compress.outside import allowing
+
+        context.with_resource(allowing(*allow_module))
 
 
 @app.command()
@@ -82,6 +96,11 @@ def plan(
     recipe: Annotated[Path, typer.Argument(help="A recipe.")],
     override: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The experiment's folder.", show_default="experiments/<recipe>")] = None,
+    throughput: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="Instead, pictures a second of a train stage: input, step, and both.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of --throughput: auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """What a recipe will do, without training: what is cached, every channel group before and after, sizes, and a guess at the time.
@@ -91,10 +110,18 @@ def plan(
       compress plan recipes/db_mv3_prune0.6_distill.yml
 
       compress plan recipes/db_mv3_prune0.6_distill.yml -o stages.pruned.ratio=0.5 --json
+
+      compress plan recipes/icdar2015/db_mv3.yml --throughput baseline -o stages.baseline.workers=4
     """
     from compress.plan import plan as make
-    from compress.report.plan import print_plan
+    from compress.report.plan import print_plan, throughput_text
 
+    if throughput:
+        from compress.throughput import throughput as rates_of
+
+        rates = rates_of(recipe, throughput, override or (), out=out, device=device)
+        typer.echo(json.dumps(rates) if as_json else throughput_text(rates))
+        return
     made = make(recipe, override or (), out=out)
     typer.echo(json.dumps(made)) if as_json else print_plan(made)
 
@@ -172,13 +199,19 @@ def evaluate(
 @app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="A checkpoint folder or an exported file.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="A checkpoint folder or an exported file.", show_default="the packaged detector")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
     device: Device = "auto",
 ) -> None:
     """Find words on pictures: draws the polygons and writes them as JSON. A classifier says what class each picture is of.
 
-    Example:
+    Without a model, it is by the small detector that comes with the package.
+
+    Examples:
+
+      compress predict photo.jpg
 
       compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/distilled
     """

@@ -1,14 +1,8 @@
-"""Runs a recipe: skips what is done, resumes what was cut off, measures what was made, and keeps the ledger.
-
-A stage is worked on in `<name>.partial`, which is renamed when it is complete, so a folder without that ending is whole. A complete
-stage whose key no longer fits is set aside in `.cache` and taken from there should its key come back: nothing is trained twice.
-"""
+"""Runs a recipe: skips what is done, resumes what was cut off, measures what was made, and keeps the ledger."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 from compress import ledger
 from compress.data.formats import open_split
 from compress.errors import CompressError, suggestion
-from compress.files import read_json, write_json, write_text
+from compress.files import write_json, write_text
 from compress.ledger import Row
+from compress.outside import allowing, code_of
 from compress.processes import agreed, device_name, main_process, only_run_in, wait_for_everyone
 from compress.progress import console
-from compress.recipe import Recipe, experiment_name, fingerprint, load
+from compress.recipe import Recipe, experiment_name, fingerprint, load_named
+from compress.rows import hold_to, stage_rows
+from compress.stage_folder import MANIFEST, find_cached, prepare_partial, set_aside, state_of
+from compress.teachers import open_teacher, stage_named, teacher_done, teacher_key, teacher_rows, untrained
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -30,8 +28,8 @@ if TYPE_CHECKING:
     from compress.lab import Lab
     from compress.stages import Stage
 
-MANIFEST, ROWS = "manifest.json", "rows.json"
-NOT_IN_KEY = {"name", "from_", "expect", "workers"}
+# Data are in the key by what they hold, not by where they lie.
+NOT_IN_KEY = {"name", "from_", "expect", "workers", "data"}
 
 
 @dataclass
@@ -53,6 +51,7 @@ class Experiment:
     teachers: dict[str, tuple[Path, Row | None]] = field(default_factory=dict)
 
 
+@allowing()
 def run(
     recipe: str | Path,
     overrides: Sequence[str] = (),
@@ -67,7 +66,7 @@ def run(
     out: the experiment's folder; `experiments/<recipe>` unless said. redo_from: a stage to do again, with all that start from it.
     device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
-    loaded = load(recipe, overrides)
+    loaded = load_named(recipe, overrides)
     folder = folder_of(recipe, out)
     experiment = Experiment(loaded, folder, tuple(overrides), device, quiet)
     if redo_from:
@@ -91,6 +90,7 @@ def folder_of(recipe: str | Path, out: str | Path | None) -> Path:
     return Path(out) if out else Path("experiments") / experiment_name(Path(recipe))
 
 
+@allowing()
 def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None, redo_from: str | None = None) -> list[str]:
     """One line for each stage: where it starts, and whether its folder is complete, begun or to be done. Checks all that a run checks."""
     experiment = prepare(recipe, overrides, out)
@@ -107,7 +107,7 @@ def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Pat
 
 def prepare(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None) -> Experiment:
     """A recipe and its folder, to look at without running anything."""
-    return Experiment(load(recipe, overrides), folder_of(recipe, out), tuple(overrides), "cpu", True)
+    return Experiment(load_named(recipe, overrides), folder_of(recipe, out), tuple(overrides), "cpu", True)
 
 
 def states(experiment: Experiment, redo_from: str | None = None) -> dict[str, str]:
@@ -121,31 +121,8 @@ def states(experiment: Experiment, redo_from: str | None = None) -> dict[str, st
             found[stage.name] = "to do"
         else:
             experiment.keys[stage.name] = stage_key(experiment, stage)
-            found[stage.name] = stage_state(experiment, stage)
+            found[stage.name] = state_of(experiment.folder, stage.name, experiment.keys[stage.name])
     return found
-
-
-def teacher_done(experiment: Experiment, teacher: str) -> bool:
-    """Whether nothing needs training for a teacher; where it is a recipe, its checkpoint is noted."""
-    path = Path(teacher)
-    if stage_named(experiment.recipe, teacher) or path.suffix not in (".yml", ".yaml"):
-        return True
-    its = prepare(path, data_overrides(experiment), experiment.folder.parent / Path(experiment_name(path)).name)
-    last = [stage for stage in its.recipe.stages if stage.gives_model][-1]
-    if states(its)[last.name] != "in the cache":
-        return False
-    experiment.teachers[teacher] = (its.folder / last.name, None)
-    return True
-
-
-def stage_state(experiment: Experiment, stage: Stage) -> str:
-    """`in the cache`, `begun` or `to do`."""
-    key = experiment.keys[stage.name]
-    folder = experiment.folder
-    places = (folder / stage.name, set_aside_folder(folder, stage.name, key))
-    if any((read_json(place / MANIFEST) or {}).get("key") == key for place in places):
-        return "in the cache"
-    return "begun" if read_json(folder / f"{stage.name}.partial" / "key.json") == key else "to do"
 
 
 def check_stage(recipe: Recipe, name: str) -> None:
@@ -169,17 +146,13 @@ def check_before_work(experiment: Experiment) -> None:
     for stage in recipe.stages:
         try:
             stage.check(model)
+            train_split(experiment, stage)
             for name in stage.other_models():
                 check_named(recipe, stage, name)
                 others[name] = others.get(name) or untrained(experiment, name)
             stage.check_others(model, others)
         except CompressError as error:
             raise CompressError(f"stage '{stage.name}': {error}") from None
-
-
-def stage_named(recipe: Recipe, name: str) -> Stage | None:
-    """The recipe's stage of that name; None for the name of a recipe or a checkpoint folder."""
-    return next((stage for stage in recipe.stages if stage.name == name), None)
 
 
 def check_named(recipe: Recipe, stage: Stage, name: str) -> None:
@@ -191,30 +164,27 @@ def check_named(recipe: Recipe, stage: Stage, name: str) -> None:
         raise CompressError(f"'{name}' {told}{suggestion(name, earlier)}")
 
 
-def untrained(experiment: Experiment, name: str) -> Model:
-    """The model of a checkpoint folder, or, as yet without its weights, that of a recipe or of a stage."""
-    from compress.checkpoint import fresh
-    from compress.checkpoint import load as load_checkpoint
-
-    path, recipe = Path(name), experiment.recipe
-    if stage_named(recipe, name):
-        return fresh(recipe.model, recipe.evaluate)
-    if path.suffix in (".yml", ".yaml"):
-        teacher = load(path, data_overrides(experiment))
-        return fresh(teacher.model, teacher.evaluate)
-    return load_checkpoint(path)
-
-
-def data_overrides(experiment: Experiment) -> tuple[str, ...]:
-    """Overrides of the data: they hold for the teacher too, which learns from the student's data."""
-    return tuple(override for override in experiment.overrides if override.startswith("data."))
-
-
 def split_of(experiment: Experiment, name: str) -> Split:
     """A split of the recipe's data, opened once."""
     if name not in experiment.splits:
         experiment.splits[name] = open_split(experiment.recipe.data, name, experiment.recipe.seed, experiment.quiet)
     return experiment.splits[name]
+
+
+def train_split(experiment: Experiment, stage: Stage) -> Split:
+    """The pictures that a stage trains on: the recipe's, or its own, opened once."""
+    data, _ = experiment.recipe.training(stage)
+    if data is experiment.recipe.data:
+        return split_of(experiment, "train")
+    name = f"{stage.name}/train"
+    if name not in experiment.splits:
+        experiment.splits[name] = open_split(data, "train", experiment.recipe.seed, experiment.quiet)
+    return experiment.splits[name]
+
+
+def data_fingerprints(experiment: Experiment, stage: Stage) -> dict[str, str]:
+    """What identifies the pictures that a stage trains on, and those by which its best epoch is chosen."""
+    return {"train": train_split(experiment, stage).fingerprint(), "val": split_of(experiment, "val").fingerprint()}
 
 
 def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
@@ -228,7 +198,7 @@ def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
     elif not experiment.quiet:
         console.print(f"  {stage.name}: in the cache", markup=False)
     if main_process():
-        rows = stage_rows(experiment, stage, folder)
+        rows = stage_rows(experiment, stage, make_lab(experiment, folder, stage))
         experiment.rows += [*others, *rows]
         ledger.write(experiment.folder, experiment.rows)
         hold_to(stage, rows, experiment.rows[0])
@@ -238,15 +208,17 @@ def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
 def stage_key(experiment: Experiment, stage: Stage) -> str:
     """sha256 over all that decides a stage's outcome."""
     recipe, parent = experiment.recipe, experiment.recipe.parent(stage)
+    code = code_of(recipe.model)
     return fingerprint(
         {
             "parent": experiment.keys.get(parent) if parent else None,
             "kind": stage.kind,
             "config": stage.model_dump(mode="json", exclude=NOT_IN_KEY | {"teacher"}),
             "teacher": [teacher_key(experiment, name) for name in stage.other_models()] or None,
-            "recipe": recipe.model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
-            "data": [split_of(experiment, name).fingerprint() for name in ("train", "val")],
+            "recipe": as_seen_by(recipe, stage).model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
+            "data": list(data_fingerprints(experiment, stage).values()),
             "versions": versions(),
+            **({"code": code} if code else {}),
         }
     )
 
@@ -254,34 +226,6 @@ def stage_key(experiment: Experiment, stage: Stage) -> str:
 def versions() -> dict[str, str]:
     """Packages whose version may change what a stage gives."""
     return {name: version(name) for name in ("compress", "torch", "torch-pruning", "nncf")}
-
-
-def find_cached(folder: Path, name: str, key: str) -> bool:
-    """Whether the stage is complete under this key; one that was set aside is put back first."""
-    if (read_json(folder / name / MANIFEST) or {}).get("key") == key:
-        return True
-    aside = set_aside_folder(folder, name, key)
-    if not (aside / MANIFEST).exists():
-        return False
-    set_aside(folder, name)
-    aside.rename(folder / name)
-    return True
-
-
-def set_aside_folder(folder: Path, name: str, key: str) -> Path:
-    """Where a complete stage goes whose key no longer fits."""
-    return folder / ".cache" / f"{name}-{key[:16]}"
-
-
-def set_aside(folder: Path, name: str) -> None:
-    """Move the stage's folder, if there is one, out of the way."""
-    if not (folder / name).exists():
-        return
-    key = (read_json(folder / name / MANIFEST) or {}).get("key", "unknown")
-    aside = set_aside_folder(folder, name, key)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.parent.mkdir(exist_ok=True)
-    (folder / name).rename(aside)
 
 
 def work(experiment: Experiment, stage: Stage, key: str) -> None:
@@ -294,7 +238,7 @@ def work(experiment: Experiment, stage: Stage, key: str) -> None:
     wait_for_everyone()
     parent = experiment.recipe.parent(stage)
     model = load_checkpoint(experiment.folder / parent) if parent else None
-    lab = make_lab(experiment, partial)
+    lab = make_lab(experiment, partial, stage)
     if not experiment.quiet:
         console.print(f"  {stage.name}: {stage.kind}{' from ' + parent if parent else ''}", markup=False)
     if stage.every_process or main_process():
@@ -302,14 +246,6 @@ def work(experiment: Experiment, stage: Stage, key: str) -> None:
     if main_process():
         finish(experiment, stage, key, partial, lab)
     wait_for_everyone()
-
-
-def prepare_partial(partial: Path, key: str) -> None:
-    """Keep an unfinished folder of the same key to resume in, empty any other."""
-    if partial.exists() and read_json(partial / "key.json") != key:
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / "key.json", key)
 
 
 def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: Lab) -> None:
@@ -325,7 +261,7 @@ def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: L
             "parent": experiment.recipe.parent(stage),
             "key": key,
             "config": stage.model_dump(mode="json", by_alias=True, exclude={"teacher"} if hasattr(stage, "teacher") else set()),
-            "data": {name: split_of(experiment, name).fingerprint() for name in ("train", "val")},
+            "data": data_fingerprints(experiment, stage),
             "versions": versions(),
             "seed": experiment.recipe.seed,
             "seconds": round(lab.elapsed(), 2),
@@ -341,164 +277,23 @@ def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: L
     partial.rename(experiment.folder / stage.name)
 
 
-def stage_rows(experiment: Experiment, stage: Stage, folder: Path) -> list[Row]:
-    """The rows of a complete stage: those it has, if they were measured as the recipe asks, else new ones."""
-    manifest = read_json(folder / MANIFEST)
-    lab = make_lab(experiment, folder)
-    key = fingerprint(
-        {
-            "stage": manifest["key"],
-            "data": split_of(experiment, lab.report_split).fingerprint(),
-            "latency": experiment.recipe.latency.model_dump(mode="json"),
-        }
-    )
-    known = read_json(folder / ROWS) or {}
-    if known.get("key") != key:
-        measured = measure_all(experiment, stage, folder, manifest, lab)
-        known = {"key": key, "rows": measured}
-        write_json(folder / ROWS, known)
-    base = experiment.rows[0].hmean if experiment.rows else main_row(stage, known["rows"])["hmean"]
-    identity = {"experiment": experiment.recipe.name}
-    return [Row.model_validate({**row, **identity, "hmean_delta": row["hmean"] - base}) for row in known["rows"]]
+def as_seen_by(recipe: Recipe, stage: Stage) -> Recipe:
+    """The recipe with the augmentation of the pictures that the stage trains on."""
+    return recipe.model_copy(update={"augment": recipe.training(stage)[1]})
 
 
-def measure_all(experiment: Experiment, stage: Stage, folder: Path, manifest: dict[str, Any], lab: Lab) -> list[dict[str, Any]]:
-    """The row of every artefact. One with the very bytes of another, a last epoch that was the best, has the figures measured on those."""
-    seen: dict[bytes, dict[str, Any]] = {}
-    rows = []
-    for artefact in manifest["artefacts"]:
-        weights = folder / artefact["path"] / "model.safetensors"
-        digest = hashlib.sha256(weights.read_bytes()).digest() if weights.exists() else None
-        row = {**seen[digest], **row_identity(stage, artefact)} if digest in seen else None
-        row = row or measure_artefact(experiment, stage, folder, manifest, artefact, lab)
-        if digest:
-            seen[digest] = row
-        rows.append(row)
-    return rows
-
-
-def row_identity(stage: Stage, artefact: dict[str, Any]) -> dict[str, Any]:
-    """What names one artefact's row, and the facts that its stage gave it."""
-    suffix, path = artefact["suffix"], artefact["path"]
-    facts = {key: value for key, value in artefact.items() if key not in ("suffix", "path")}
-    return {"stage": f"{stage.name}/{suffix}" if suffix else stage.name, "artefact": os.path.normpath(f"{stage.name}/{path}"), **facts}
-
-
-def main_row(stage: Stage, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row of the stage's own model, or the first of its files."""
-    return next((row for row in rows if row["stage"] == stage.name), rows[0])
-
-
-def measure_artefact(
-    experiment: Experiment, stage: Stage, folder: Path, manifest: dict[str, Any], artefact: dict[str, Any], lab: Lab
-) -> dict[str, Any]:
-    """One row without what depends on the other rows."""
-    from compress.checkpoint import load as load_checkpoint
-    from compress.measure import measure
-
-    parent = manifest["parent"]
-    identity = row_identity(stage, artefact)
-    if not experiment.quiet:
-        console.print(f"  {identity['stage']}: measuring", markup=False)
-    runtimes = () if artefact["suffix"] else experiment.recipe.latency.runtimes
-    path = folder / artefact["path"]
-    source = load_checkpoint(experiment.folder / parent) if path.is_file() else None
-    return {
-        "kind": stage.kind,
-        "parent": parent,
-        "key": manifest["key"],
-        "seed": manifest["seed"],
-        **identity,
-        **measure(path, lab, runtimes=runtimes, network=source),
-        "seconds": manifest["seconds"],
-    }
-
-
-def hold_to(stage: Stage, rows: Sequence[Row], first: Row) -> None:
-    """Stop the run where a stage's own row, or one of its files', is not what the recipe expects."""
-    expect = stage.expect
-    if expect is None:
-        return
-    for row in [row for row in rows if row.stage == stage.name] or rows:
-        slowest = max((values["median"] for values in row.latency_ms.values()), default=0.0)
-        limits = [
-            ("max_hmean_drop", first.hmean - row.hmean, expect.max_hmean_drop, 1),
-            ("min_hmean", row.hmean, expect.min_hmean, -1),
-            ("max_latency_ms", slowest, expect.max_latency_ms, 1),
-            ("max_bytes", row.bytes, expect.max_bytes, 1),
-        ]
-        for name, value, limit, sign in limits:
-            if limit is not None and sign * (value - limit) > 0:
-                raise CompressError(f"'{row.stage}' was expected to keep {name} {limit}, but has {value:.4g}; its row is in the ledger.")
-
-
-def make_lab(experiment: Experiment, folder: Path) -> Lab:
-    """The surroundings of one stage."""
+def make_lab(experiment: Experiment, folder: Path, stage: Stage) -> Lab:
+    """The surroundings of one stage, whose `train` split is what the stage trains on."""
     import torch
 
     from compress.lab import Lab
 
+    own = getattr(stage, "data", None) is not None
     return Lab(
-        experiment.recipe,
+        as_seen_by(experiment.recipe, stage),
         folder,
         torch.device(device_name(experiment.device)),
         lambda teacher: open_teacher(experiment, teacher),
         experiment.quiet or not main_process(),
-        experiment.splits,
+        {**experiment.splits, "train": train_split(experiment, stage)} if own else experiment.splits,
     )
-
-
-def ready_teacher(experiment: Experiment, teacher: str) -> tuple[Path, Row | None]:
-    """The checkpoint folder of a teacher, and its row where it is a recipe, which is run first if it has not been."""
-    if stage_named(experiment.recipe, teacher):
-        return experiment.folder / teacher, None
-    if teacher not in experiment.teachers:
-        path = Path(teacher)
-        is_recipe = path.suffix in (".yml", ".yaml")
-        experiment.teachers[teacher] = run_teacher(experiment, path) if is_recipe else (path, None)
-    return experiment.teachers[teacher]
-
-
-def run_teacher(experiment: Experiment, path: Path) -> tuple[Path, Row | None]:
-    """Run a teacher's recipe in a folder beside this experiment's; the last stage that gives a model is the teacher."""
-    if not experiment.quiet:
-        console.print(f"  teacher: {path.name}", markup=False)
-    recipe = load(path, data_overrides(experiment))
-    folder = experiment.folder.parent / Path(recipe.name).name
-    rows = run(path, data_overrides(experiment), out=folder, device=experiment.device, quiet=experiment.quiet)
-    last = [stage for stage in recipe.stages if stage.gives_model][-1]
-    return folder / last.name, next((row for row in rows if row.stage == last.name), None)
-
-
-def open_teacher(experiment: Experiment, teacher: str) -> Model:
-    """A teacher's model."""
-    from compress.checkpoint import load as load_checkpoint
-
-    return load_checkpoint(ready_teacher(experiment, teacher)[0])
-
-
-def teacher_key(experiment: Experiment, teacher: str) -> str:
-    """What identifies a teacher: its stage's key, or the bytes of a checkpoint that no run of this workbench left."""
-    if teacher in experiment.keys:
-        return experiment.keys[teacher]
-    folder, _ = ready_teacher(experiment, teacher)
-    manifest = read_json(folder / MANIFEST)
-    return manifest["key"] if manifest else fingerprint([(folder / name).read_bytes().hex() for name in ("model.yml", "model.safetensors")])
-
-
-def teacher_rows(experiment: Experiment, stage: Stage) -> list[Row]:
-    """The rows of teachers that are recipes, each measured in its own experiment, for the table of the student, where each stands once.
-
-    The first in the table is called `teacher`, any other `teacher/<its recipe>`.
-    """
-    rows: list[Row] = []
-    for teacher in stage.other_models():
-        folder, row = ready_teacher(experiment, teacher)
-        artefact = os.path.relpath(folder, experiment.folder)
-        before = [known for known in (*experiment.rows, *rows) if known.kind == "teacher"]
-        if row is None or any(known.artefact == artefact for known in before):
-            continue
-        name = f"teacher/{Path(teacher).stem}" if before else "teacher"
-        delta = row.hmean - experiment.rows[0].hmean if experiment.rows else 0.0
-        rows.append(row.model_copy(update={"stage": name, "kind": "teacher", "hmean_delta": delta, "artefact": artefact}))
-    return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +20,12 @@ from compress.evaluation.detector import Detector, detect, of_model
 from compress.evaluation.icdar import Score
 from compress.evaluation.protocols import evaluate
 from compress.files import read_json, read_lines, write_json
+from compress.outside import build
 
 if TYPE_CHECKING:
     from compress.data.split import Split
     from compress.recipe import Recipe
+    from models.contract import Sample
 
 ELAPSED, METRICS = "elapsed.json", "metrics.jsonl"
 
@@ -49,8 +51,6 @@ class Lab:
     @functools.cached_property
     def model_mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation that the recipe's model wants its pictures normalised with."""
-        from models.registry import build
-
         algorithm = build(self.recipe.model)
         return algorithm.mean, algorithm.std
 
@@ -71,15 +71,15 @@ class Lab:
 
     def evaluate(self, model: Model, split: str) -> Score:
         """Precision, recall and Hmean of a model in memory, by the recipe's thresholds."""
-        return self.score(of_model(model), split)
+        return self.score(of_model(model), self.split(split))
 
-    def score(self, detector: Detector, split: str) -> Score:
+    def score(self, detector: Detector, pictures: Split | Sequence[Sample]) -> Score:
         """Precision, recall and Hmean of anything that detects, by the recipe's input size, thresholds and protocol."""
         settings = self.recipe.evaluate
         detector = Detector(detector.run, detector.algorithm, settings, {}, detector.runtime, detector.precision)
         pairs = (
             (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore, sample.texts)
-            for sample, maps in detect(detector, self.split(split))
+            for sample, maps in detect(detector, pictures)
         )
         return evaluate(pairs, settings.protocol)
 

@@ -39,7 +39,7 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
         facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path), **integers(path)}
         times = file_latency([path], latency)
     settings = lab.recipe.evaluate
-    score = lab.score(detector, lab.report_split)
+    score = lab.score(detector, lab.split(lab.report_split))
     return {
         **facts,
         "precision": score.precision,

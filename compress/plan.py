@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.experiment import Experiment, check_before_work, data_overrides, prepare, states, teacher_done, untrained
+from compress.experiment import Experiment, check_before_work, make_lab, prepare, states
 from compress.files import read_json
+from compress.outside import allowing
+from compress.teachers import data_overrides, teacher_done, untrained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,21 +29,18 @@ TIMED_STEPS = 2
 QAT_SLOWDOWN = 3.5
 
 
+@allowing()
 def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> dict[str, Any]:
     """`stages`: for each its name, kind, parent, state, params, macs, bytes, groups (of a prune stage) and seconds (of one to do).
 
     `seconds`: the guess for all that is to do. Sizes of a stage whose channels depend on weights that are not there yet are None.
     Raises CompressError for whatever would stop a run before its work.
     """
-    import torch
-
     from compress.checkpoint import fresh
-    from compress.lab import Lab
 
     experiment = prepare(recipe, overrides, out)
     check_before_work(experiment)
     known, loaded = states(experiment), experiment.recipe
-    lab = Lab(loaded, experiment.folder, torch.device("cpu"), lambda _: None, quiet=True, splits=experiment.splits)
     models: dict[str | None, Model | None] = {None: fresh(loaded.model, loaded.evaluate)}
     timings: dict[Any, float] = {}
     stages = []
@@ -55,7 +54,7 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
         elif stage.gives_model:
             models[stage.name] = models[parent]
         entry |= sizes(models.get(stage.name, models[parent]), loaded) if stage.gives_model else {}
-        entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, experiment, lab, timings)
+        entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, experiment, timings)
         stages.append(entry)
     guesses = [entry["seconds"] for entry in stages]
     return {"recipe": loaded.name, "folder": str(experiment.folder), "stages": stages, "seconds": total(guesses)}
@@ -156,13 +155,14 @@ def with_widths(model: Model, stage: Prune, kept: dict[str, int]) -> Model:
     return smaller
 
 
-def seconds(model: Model | None, stage: Stage, experiment: Experiment, lab: Lab, timings: dict[Any, float]) -> float | None:
+def seconds(model: Model | None, stage: Stage, experiment: Experiment, timings: dict[Any, float]) -> float | None:
     """Training steps and evaluations of one stage, by a few timed ones of its own network, crop and batch; None where unknown."""
     if not hasattr(stage, "epochs"):
         return 0.0
     if model is None:
         return None
-    shape = (id(model), stage.crop, stage.batch)
+    lab = make_lab(experiment, experiment.folder, stage)
+    shape = (id(model), stage.crop, stage.batch, id(lab.split("train")))
     if shape not in timings:
         timings[shape] = picture_seconds(model, stage.crop, stage.batch, lab)
     evaluation = (id(model), "evaluation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from compress.errors import CompressError
 from compress.evaluation.detector import open_model
 from compress.files import write_json
 from compress.report.draw import draw
+from compress.runtimes import FILES
 from models.contract import Classification, Detections
 
 
-def predict_files(images: Sequence[Path], model: Path, out: Path, device: str) -> Iterator[str]:
+def predict_files(images: Sequence[Path], model: Path | None, out: Path, device: str) -> Iterator[str]:
     """For each picture write `<out>/<stem>.json`, and `<out>/<stem>.png` where words were found; yields one line each.
 
-    All pictures are read before any work. Raises CompressError for a picture that is missing or does not decode.
+    model: a checkpoint folder or an exported file; None is the detector that comes with the package. All pictures are read before any
+    work. Raises CompressError for a picture that is missing or does not decode.
     """
     from compress.processes import device_name
 
     pictures = [read_picture(path) for path in images]
-    detector = open_model(model, device=device_name(device))
+    detector = open_model(model or default_model(), device=device_name(device))
     kept = {"detection": keep_words, "classification": keep_class}[detector.algorithm.task]
     out.mkdir(parents=True, exist_ok=True)
     for path, image in zip(images, pictures, strict=True):
@@ -46,6 +49,18 @@ def keep_words(found: Detections, image: np.ndarray, drawn: Path) -> tuple[dict[
 def keep_class(found: Classification, _image: np.ndarray, _drawn: Path) -> tuple[dict[str, Any], str]:
     """The same for a picture as a whole; nothing is drawn."""
     return {"label": found.label, "score": round(found.score, 4)}, f"{found.label}, probability {found.score:.4f}"
+
+
+def default_model() -> Path:
+    """The exported file in the package's folder `default_model`, which may hold one of any format that `compress.runtimes` opens.
+
+    Raises CompressError where there is none, or more than one.
+    """
+    folder = Path(str(files("compress") / "default_model"))
+    found = [path for path in folder.glob("*") if path.suffix in FILES]
+    if len(found) != 1:
+        raise CompressError(f"There should be one model in {folder}, not {len(found)}; install the package again, or give --model.")
+    return found[0]
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -16,6 +16,7 @@ from compress.data.augment import Augment
 from compress.data.formats import FORMATS, DataConfig
 from compress.errors import CompressError, suggestion
 from compress.evaluation.settings import Evaluate
+from compress.outside import allow_own, build
 from compress.recipe_file import Document, Place
 from compress.stages import KINDS, Stage
 from compress.stages.export import HOLD_INT8
@@ -68,6 +69,11 @@ class Recipe(BaseModel):
         before = [other.name for other in self.stages[: self.stages.index(stage)] if other.gives_model]
         return before[-1] if before else None
 
+    def training(self, stage: Stage) -> tuple[DataConfig, Augment]:
+        """The data that `stage` trains on and their augmentation: the recipe's, or its own by the defaults of their format."""
+        own = getattr(stage, "data", None)
+        return (own, own.default_augment()) if own else (self.data, self.augment)
+
     def dump(self) -> str:
         """The recipe as YAML in the shape that people write, every default filled in. Reading it back gives the same recipe."""
         values = self.model_dump(mode="json", by_alias=True, exclude={"name", "stages"})
@@ -82,6 +88,14 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     return resolve(recipe_file.read(path, overrides), experiment_name(path))
+
+
+def load_named(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """:func:`load` of a recipe that the user has asked for, which so allows the module that its model is built by."""
+    path = Path(path)
+    document = recipe_file.read(path, overrides)
+    allow_own(document.values.get("model"))
+    return resolve(document, experiment_name(path))
 
 
 def experiment_name(path: Path) -> str:
@@ -99,7 +113,7 @@ def resolve(document: Document, name: str) -> Recipe:
     for key in ("model", "data"):
         if not isinstance(values.get(key), dict):
             raise CompressError(f"{document.where((key,))}: the recipe needs a `{key}` section.")
-    data = section(data_format(document), values["data"], ("data",), document)
+    data = section(data_format(values["data"], ("data",), document), values["data"], ("data",), document)
     augment = {**data.default_augment().model_dump(), **(values.get("augment") or {})}
     recipe = Recipe(
         name=name,
@@ -116,11 +130,11 @@ def resolve(document: Document, name: str) -> Recipe:
     return recipe
 
 
-def data_format(document: Document) -> type[BaseModel]:
-    """The class of the data format that the recipe names."""
-    name = document.values["data"].get("format")
+def data_format(values: dict[str, Any], place: Place, document: Document) -> type[BaseModel]:
+    """The class of the data format that a `data` section names."""
+    name = values.get("format")
     if name not in FORMATS:
-        raise CompressError(f"{document.where(('data', 'format'))}: there is no data format '{name}'{suggestion(str(name), FORMATS)}")
+        raise CompressError(f"{document.where((*place, 'format'))}: there is no data format '{name}'{suggestion(str(name), FORMATS)}")
     return FORMATS[name]
 
 
@@ -145,7 +159,6 @@ def tracker_names(value: Any, document: Document) -> tuple[TrackerName, ...]:
 def check_model(config: dict[str, Any], document: Document) -> dict[str, Any]:
     """Refuse a model that the registry cannot build or that detects nothing, and thresholds that its algorithm does not have."""
     from compress.evaluation.detector import check_detects
-    from models.registry import build
 
     try:
         algorithm = build(config)
@@ -166,6 +179,9 @@ def read_stage(keys: dict[str, Any], document: Document) -> Stage:
     kind = keys["kind"]
     if kind not in KINDS:
         raise CompressError(f"{document.where((*place, 'kind'))}: there is no stage of kind '{kind}'{suggestion(kind, KINDS)}")
+    known = KINDS[kind].model_fields
+    if "data" in known and isinstance(keys.get("data"), dict):  # checked by its format first, whose complaints name keys and lines
+        section(data_format(keys["data"], (*place, "data"), document), keys["data"], (*place, "data"), document)
     return section(KINDS[kind], {key: value for key, value in keys.items() if key != "kind"}, place, document)
 
 

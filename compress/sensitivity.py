@@ -16,6 +16,7 @@ from compress.evaluation.cost import parameters
 from compress.experiment import prepare, states
 from compress.files import write_json
 from compress.lab import Lab
+from compress.outside import allowing
 from compress.pruning.allocation import by_sensitivity, curves_from, least_important
 from compress.pruning.budget import weakest_enough
 from compress.pruning.choices import Criterion, Scope
@@ -31,6 +32,7 @@ NAME, NAME_QUANTIZE = "sensitivity", "sensitivity_quantize"
 HALF = 0.5
 
 
+@allowing()
 def of_groups(
     source: Path, *, overrides: Sequence[str] = (), settings: Settings, out: Path | None = None, workers: int | None = None
 ) -> tuple[dict[str, Any], Path]:
@@ -53,6 +55,7 @@ def of_groups(
     return found, out
 
 
+@allowing()
 def of_layers(
     source: Path, *, overrides: Sequence[str] = (), images: int | None = None, fast: bool = False, out: Path | None = None
 ) -> tuple[dict[str, Any], Path]:

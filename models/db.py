@@ -236,7 +236,7 @@ class Thresholds:
 def db_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]], thresholds: Thresholds) -> list[Detections]:
     """Boxes from probability maps (section 3.4): regions, their scores, and growth by the unclip ratio.
 
-    outputs: `probability`, (B, 1, H, W), finite, in 0..1; each map is the whole picture, stretched to H x W.
+    outputs: `probability`, (B, 1, H, W), finite, in 0..1 (clipped where not); each map is the whole picture, stretched to H x W.
     sizes: (height, width) of the B original pictures, in whose pixels the polygons are given, clipped to the picture.
     Detections come with the highest score first. Raises ValueError for a map that is not finite or of another shape.
     """
@@ -249,8 +249,10 @@ def db_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]
 def decode_map(probability: np.ndarray, size: tuple[int, int], thresholds: Thresholds) -> Detections:
     """:func:`db_decode` for one (H, W) map."""
     probability = np.ascontiguousarray(probability, np.float32)
-    if not in_unit_range(probability) and not np.isfinite(probability).all():
-        raise ValueError("the probability map holds values that are not finite: the network that made it is broken.")
+    if not in_unit_range(probability):
+        if not np.isfinite(probability).all():
+            raise ValueError("the probability map holds values that are not finite: the network that made it is broken.")
+        probability = probability.clip(0, 1)
     regions = find_regions(probability, thresholds.bin_threshold)
     boxes = [cv2.minAreaRect(region) for region in regions]
     kept = [i for i, (_, sides, _) in enumerate(boxes) if min(sides) >= max(thresholds.min_size, 1e-6)]
@@ -294,7 +296,10 @@ def find_regions(probability: np.ndarray, bin_threshold: float) -> list[np.ndarr
 
 
 def mean_inside(probability: np.ndarray, polygons: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean probability over the pixels of each polygon, which may reach beyond the map; (len(polygons),) float32."""
+    """Mean probability, of a map in 0..1, over the pixels of each polygon, which may reach beyond the map; (len(polygons),) float32.
+
+    The sum is the L1 norm, which OpenCV has for masks at a quarter of the time of its mean.
+    """
     ends = np.cumsum([len(polygon) for polygon in polygons])
     starts = np.concatenate([[0], ends[:-1]])
     flat = np.concatenate(polygons)
@@ -305,7 +310,8 @@ def mean_inside(probability: np.ndarray, polygons: Sequence[np.ndarray]) -> np.n
     for start, end, (left, top), (right, bottom) in zip(starts.tolist(), ends.tolist(), low.tolist(), high.tolist(), strict=True):
         mask = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(mask, [corners[start:end]], 1, shift=FRACTION_BITS)
-        scores.append(cv2.mean(probability[top:bottom, left:right], mask)[0])
+        total = cv2.norm(probability[top:bottom, left:right], cv2.NORM_L1, mask)
+        scores.append(total / max(cv2.countNonZero(mask), 1))
     return np.array(scores, np.float32)
 
 

@@ -45,6 +45,21 @@ class SqueezeExcite(nn.Module):
         return x * nn.functional.hardsigmoid(gate)
 
 
+class Uncoupled(nn.Module):
+    """A layer whose output channels are as many as they must be, and belong to no channels of what they are added to or multiplied with.
+
+    Such as spatial attention: one map, or one for each scale, that weighs all channels alike. Pruning follows no channel through it
+    and leaves all output channels inside of it as they are; what it reads may be narrowed.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
 def initialise(module: nn.Module) -> None:
     """He initialisation (He et al. 2015, fan-out) of every convolution; batch norms start as the identity."""
     for layer in module.modules():

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from models.contract import Algorithm, Detections, Sample
+from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
 from models.geometry import fill, short_side, shrunk
 from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
 from models.losses import dice, hard_examples
@@ -227,11 +227,14 @@ def pan(
     neck: str | Mapping[str, Any] = MappingProxyType({"name": "fpem_ffm", "channels": 128, "repeats": 2}),
     loss: Mapping[str, Any] = MappingProxyType({}),
     shrink_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5,
+    mean: Mean = IMAGENET_MEAN,
+    std: Deviation = IMAGENET_STD,
 ) -> Algorithm:
     """PAN as an :class:`Algorithm`.
 
     backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. loss: fields of :class:`LossWeights`.
-    shrink_ratio: of the kernels. Raises ValueError for unknown names or keywords and for wrong values.
+    shrink_ratio: of the kernels. mean, std: as in :func:`models.db.db`. Raises ValueError for unknown names or keywords and for wrong
+    values.
     """
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
     weights = checked(LossWeights, loss, "model.loss")()
@@ -246,6 +249,8 @@ def pan(
         distilled=("text", "kernel"),
         features=("neck.smooths.*",),
         map_layers=("maps.*",),
+        mean=tuple(mean),
+        std=tuple(std),
     )
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from models.contract import Algorithm, Detections, Sample
+from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
 from models.geometry import fill, short_side, shrunk
 from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
 from models.losses import dice, hard_examples
@@ -142,12 +142,14 @@ def psenet(
     min_scale: Annotated[float, Field(gt=0, lt=1)] = 0.4,
     text_weight: Annotated[float, Field(ge=0, le=1)] = 0.7,
     stride: Stride = 4,
+    mean: Mean = IMAGENET_MEAN,
+    std: Deviation = IMAGENET_STD,
 ) -> Algorithm:
     """PSENet as an :class:`Algorithm`.
 
     backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. kernels: n. min_scale: m of equation 2.
-    text_weight: lambda of equation 3. stride: of the exported maps; 1 and 4 are the paper's PSENet-1s and PSENet-4s. Raises
-    ValueError for unknown names or keywords and for wrong values.
+    text_weight: lambda of equation 3. stride: of the exported maps; 1 and 4 are the paper's PSENet-1s and PSENet-4s. mean, std: as in
+    :func:`models.db.db`. Raises ValueError for unknown names or keywords and for wrong values.
     """
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
     return Algorithm(
@@ -161,6 +163,8 @@ def psenet(
         distilled=("kernels",),
         features=("neck.smooths.*",),
         map_layers=("maps",),
+        mean=tuple(mean),
+        std=tuple(std),
     )
 
 

@@ -17,8 +17,9 @@ from models.contract import Algorithm
 from models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {"angle": "models.angle", "db": "models.db", "pan": "models.pan", "psenet": "models.psenet"}
+MODELS = {"angle": "models.angle", "db": "models.db", "pan": "models.pan", "psenet": "models.psenet", "sast": "models.sast"}
 BACKBONES = {
+    "lcnet": "models.backbones.lcnet",
     "lcnet_v3": "models.backbones.lcnet_v3",
     "mobilenet_v3_large": "models.backbones.mobilenet_v3",
     "mobilenet_v3_large_ppocr": "models.backbones.mobilenet_v3_ppocr",
@@ -31,7 +32,12 @@ BACKBONES = {
     "resnet50": "models.backbones.resnet",
     "resnet50_vd": "models.backbones.resnet",
 }
-NECKS = {"fpem_ffm": "models.necks.fpem_ffm", **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "models.necks.fpn")}
+NECKS = {
+    "cab_fpn": "models.necks.cab_fpn",
+    "fpem_ffm": "models.necks.fpem_ffm",
+    "fpn_asf": "models.necks.asf",
+    **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "models.necks.fpn"),
+}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:

@@ -12,6 +12,7 @@ import numpy as np
 from compress.data.formats import DataConfig
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
+from compress.outside import allowing, build
 from models.contract import Sample
 
 TILE = 560  # pixels, the longer side of a picture on a contact sheet
@@ -79,18 +80,19 @@ def preview(training_set: TrainingSet, out_png: Path, count: int = 6) -> None:
     save(rows, out_png)
 
 
+@allowing()
 def preview_recipe(recipe: Path, overrides: Sequence[str], out_png: Path, count: int) -> None:
     """Draw samples as the first training stage of a recipe is shown them."""
-    from compress.recipe import load
+    from compress.recipe import load_named
     from compress.training.settings import Schedule
-    from models.registry import build
 
-    loaded = load(recipe, overrides)
+    loaded = load_named(recipe, overrides)
     stage = next((stage for stage in loaded.stages if isinstance(stage, Schedule)), None)
     if stage is None:
         raise CompressError(f"{recipe} has no stage that trains, so there are no training samples to draw.")
-    split = loaded.data.open("train", loaded.seed)
-    preview(TrainingSet(split, build(loaded.model).targets, loaded.augment, stage.crop, loaded.seed), out_png, count)
+    data, augment = loaded.training(stage)
+    split = data.open("train", loaded.seed)
+    preview(TrainingSet(split, build(loaded.model).targets, augment, stage.crop, loaded.seed), out_png, count)
 
 
 def drawn(sample: Sample, caption: str) -> np.ndarray:

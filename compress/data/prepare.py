@@ -29,8 +29,10 @@ def resize_for(image: np.ndarray, short_side: int, multiple: int) -> np.ndarray:
 
 def normalise(images: Tensor, mean_std: tuple[Sequence[float], Sequence[float]]) -> Tensor:
     """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels-last memory: scaled to 0..1, minus mean, over std, per channel."""
-    mean, std = (torch.tensor(values, dtype=torch.float32, device=images.device) * 255 for values in mean_std)
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+    width = images.shape[2]
+    # A row at a time: along an axis of 3 torch computes one number after the other, which takes three times as long.
+    mean, std = ((torch.tensor(values, dtype=torch.float32, device=images.device) * 255).repeat(width) for values in mean_std)
+    return images.flatten(2).float().sub_(mean).div_(std).unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
 
 def network_input(images: Sequence[np.ndarray], mean_std: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:

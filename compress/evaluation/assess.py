@@ -17,8 +17,10 @@ from compress.evaluation.icdar import Score
 from compress.evaluation.protocols import evaluate
 from compress.evaluation.settings import Evaluate
 from compress.evaluation.tune import tune as choose
+from compress.outside import allowing
 
 
+@allowing()
 def assess(
     artefact: Path,
     *,
@@ -39,8 +41,8 @@ def assess(
 
     if split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
-    detector = open_detector(artefact, device=device_name(device))
     config, seed, settings = find_data(artefact, recipe, data, root, overrides)
+    detector = open_detector(artefact, device=device_name(device))
     settings = settings or detector.evaluate
     settings.thresholds(detector.algorithm)
     tuned = dict(detector.tuned)
@@ -66,16 +68,16 @@ def find_data(
     artefact: Path, recipe: Path | None, data: str | None, root: Path | None, overrides: Sequence[str]
 ) -> tuple[DataConfig, int, Evaluate | None]:
     """The data to evaluate on, their seed, and how to evaluate where a recipe says so."""
-    from compress.recipe import load as load_recipe
+    from compress.recipe import load, load_named
 
     if data:
         return from_options(data, root), 0, None
-    path = recipe or next((folder / "recipe.yml" for folder in artefact.resolve().parents if (folder / "recipe.yml").exists()), None)
-    if path is None:
+    beside = next((folder / "recipe.yml" for folder in artefact.resolve().parents if (folder / "recipe.yml").exists()), None)
+    if recipe is None and beside is None:
         raise CompressError(
             f"{artefact} lies in no experiment, so say what to evaluate on: --data icdar2015 --root DIR, or --recipe RECIPE."
         )
-    loaded = load_recipe(path, overrides)
+    loaded = load_named(recipe, overrides) if recipe else load(beside, overrides)
     return loaded.data, loaded.seed, loaded.evaluate
 
 

@@ -12,20 +12,22 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@torch.no_grad()
 def inference_parameters(network: nn.Module, example: Tensor) -> int:
     """Parameters of the layers that run at inference."""
-    used: dict[int, int] = {}
+    used = {parameter for layer in inference_layers(network, example).values() for parameter in layer.parameters(recurse=False)}
+    return sum(parameter.numel() for parameter in used)
 
-    def note(module: nn.Module, *_: object) -> None:
-        used.update({id(parameter): parameter.numel() for parameter in module.parameters(recurse=False)})
 
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
+@torch.no_grad()
+def inference_layers(network: nn.Module, example: Tensor) -> dict[str, nn.Module]:
+    """Name -> module, of those that run at inference."""
+    ran: set[nn.Module] = set()
+    hooks = [module.register_forward_hook(lambda module, *_: ran.add(module)) for module in network.modules()]
     network.eval()
     network(example)
     for hook in hooks:
         hook.remove()
-    return sum(used.values())
+    return {name: module for name, module in network.named_modules() if module in ran}
 
 
 @torch.no_grad()

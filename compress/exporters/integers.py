@@ -77,8 +77,8 @@ def use_integers(network: nn.Module, example: Tensor) -> None:
     parameters = {id(parameter) for parameter in network.parameters()}
     given: dict[nn.Module, Tensor] = {}
 
-    def note(quantizer: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # what a hook returns would replace the input
-        given.setdefault(quantizer, inputs[0])
+    def note(quantizer: nn.Module, inputs: tuple[Tensor]) -> None:
+        given.setdefault(quantizer, inputs[0])  # one that joins two maps is called twice; what a hook returns would replace its input
 
     handles = [module.register_forward_pre_hook(note) for module in hooked.values()]
     network(example)

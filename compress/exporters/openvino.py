@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from compress.exporters.onnx import METADATA_KEY, onnx_model
+from compress.exporters.upsampling import convolve_then_lay_out
 from compress.runtimes.telemetry import forbid_telemetry
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def export_openvino(network: nn.Module, path: Path | str, example: Tensor, descr
 
     graph = onnx_model(network, example, description)
     text = graph.metadata_props.pop().value
+    convolve_then_lay_out(graph)
     model = openvino.Core().read_model(graph.SerializeToString())
     model.set_rt_info(text, METADATA_KEY)
     fold_shapes(model)

@@ -13,7 +13,7 @@ from compress.runtimes.pytorch import from_network
 from compress.runtimes.runtime import Runtime
 
 QUANTILE = 0.999
-# Bounds on differences between maps in 0..1: of their 99.9 % quantile, and of their mean.
+# Bounds on differences between maps in 0..1, of their 99.9 % quantile and of their mean; of maps with larger values, times the largest.
 TOLERANCE = (1e-4, 1e-5)
 # Of int8 files, where rounding to integers costs less than this.
 INT8_TOLERANCE = (0.1, 0.01)
@@ -30,7 +30,8 @@ def verify(
 
     Each map must have the same shape, be finite, lie in 0..1 where the network's own does, and differ from it by at most
     `tolerance` in the 99.9 % quantile of the absolute differences and by at most `mean_tolerance` in their mean. By default
-    `TOLERANCE`; for a quantized network `INT8_TOLERANCE`, or what quantization itself has cost if that is more.
+    `TOLERANCE`, times the map's largest absolute value where that is above 1 (offsets in pixels); for a quantized network
+    `INT8_TOLERANCE`, or what quantization itself has cost if that is more.
     Returns map -> `maximum`, `quantile`, `mean` of the differences.
 
     No bound is put on the maximum: a value that float rounding moves over a tie changes by a whole quantum, the layers after it
@@ -46,6 +47,7 @@ def verify(
     where = f"The exported {runtime.precision} model in {runtime.name}"
     differences: dict[str, list[np.ndarray]] = {}
     costs: dict[str, list[np.ndarray]] = {}
+    largest: dict[str, float] = {}
     for batch in batches:
         images = batch.numpy()
         expected, given = reference.run(images), runtime.run(images)
@@ -56,12 +58,13 @@ def verify(
             check_values(f"{where}: map '{name}'", given[name], values)
             differences.setdefault(name, []).append(np.abs(given[name] - values).ravel())
             costs.setdefault(name, []).append(np.abs(unrounded.get(name, values) - values).ravel())
+            largest[name] = max(largest.get(name, 1.0), float(np.abs(values).max()))
     if not differences:
         raise CompressError("There is no picture to verify the exported model with; give the export stage at least one.")
     report = {}
     for name, parts in differences.items():
         report[name], cost = summary(parts), summary(costs[name])
-        quantile, mean = INT8_TOLERANCE if quantized else TOLERANCE
+        quantile, mean = (largest[name] * bound for bound in (INT8_TOLERANCE if quantized else TOLERANCE))
         bounds = {
             "quantile": max(quantile, cost["quantile"]) if tolerance is None else tolerance,
             "mean": max(mean, cost["mean"]) if mean_tolerance is None else mean_tolerance,

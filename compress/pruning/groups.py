@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from compress.checkpoint import Model, channels_last, example_input
 from compress.errors import CompressError, suggestion
 from compress.training.modes import show_all_maps
+from models.layers import Uncoupled
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,28 @@ def remove_channels(model: Model, groups: Sequence[Group], removed: Mapping[str,
 
 
 def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """Every map of the algorithm, so that branches which run in training alone are pruned with the rest."""
+    """Every map of the algorithm, so that branches which run in training alone are pruned with the rest.
+
+    The graph is cut behind every :class:`models.layers.Uncoupled`, whose outputs are added as maps, or their inputs would not be seen.
+    """
     show_all_maps(network)
-    return list(network(images).values())
+    ends: list[Tensor] = []
+
+    def cut(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        ends.append(output)
+        return output.detach()
+
+    handles = [module.register_forward_hook(cut) for module in network.modules() if isinstance(module, Uncoupled)]
+    try:
+        return [*network(images).values(), *ends]
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Module]:
-    """Layers whose output channels stay: those that give the maps, those outside the scope, and those that `protect` names.
+    """Layers whose output channels stay: those that give the maps or are in an :class:`models.layers.Uncoupled`, those outside the scope,
+    and those that `protect` names.
 
     Raises CompressError for a pattern that matches no layer, and for a network without a backbone where the scope is one.
     """
@@ -80,10 +96,13 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise CompressError(f"'{pattern}' matches no layer{suggestion(pattern, layers)}")
     kept = (*protect, *model.algorithm.map_layers)
+    uncoupled = {layer for module in model.network.modules() if isinstance(module, Uncoupled) for layer in module.modules()}
     return [
         layer
         for name, layer in layers.items()
-        if any(fnmatchcase(name, pattern) for pattern in kept) or (scope == "backbone" and not name.startswith("backbone."))
+        if layer in uncoupled
+        or any(fnmatchcase(name, pattern) for pattern in kept)
+        or (scope == "backbone" and not name.startswith("backbone."))
     ]
 
 

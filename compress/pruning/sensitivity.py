@@ -1,5 +1,6 @@
 """Where a model can be cut: every channel group alone, at several ratios, statistics re-estimated, measured.
 
+Re-estimating on a few pictures has a cost of its own, so what cutting costs is told against the whole model, re-estimated alike.
 A fast pass takes the algorithm's loss on a few validation pictures; a full one adds precision, recall and Hmean on the validation split.
 """
 
@@ -20,15 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.checkpoint import Model, example_input, load
+from compress.checkpoint import Model, example_input, load, weights_digest
 from compress.data.prepare import network_input, resize_for
-from compress.data.split import Split
 from compress.data.training import TrainingSet
-from compress.evaluation.cost import macs, parameters
-from compress.evaluation.detector import Detector, detect, of_model
-from compress.evaluation.protocols import evaluate
+from compress.errors import CompressError
+from compress.evaluation.cost import inference_layers, macs, parameters
+from compress.evaluation.detector import of_model
+from compress.evaluation.icdar import Score
 from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
+from compress.outside import ALLOWED
 from compress.pruning.allocation import least_important, rounded
 from compress.pruning.batch_norm import first_batches, reestimate
 from compress.pruning.choices import Criterion, Scope
@@ -40,6 +42,10 @@ from compress.training.modes import show_all_maps
 from models.contract import Sample
 
 POINTS = "points.jsonl"
+# A group and the share of its channels to remove. With no group: all channels stay; with no share, so do the statistics.
+Place = tuple[str | None, float | None]
+UNPRUNED: Place = (None, None)
+REESTIMATED: Place = (None, 0.0)
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,23 @@ class Bench:
         return list(evaluation_batches(self.model, samples, self.lab.recipe.evaluate.short_side, self.lab.device))
 
     @cached_property
-    def pictures(self) -> Split | list[Sample]:
+    def pictures(self) -> list[Sample]:
         split = self.lab.split("val")
         count = min(self.settings.images or len(split), len(split))
         return [split[index] for index in range(count)]
+
+    @cached_property
+    def seen(self) -> set[str]:
+        """Layers that run at inference; what is cut elsewhere leaves the exported maps as they are."""
+        return set(inference_layers(self.model.network, example_input(self.model).to(self.lab.device)))
+
+    @cached_property
+    def baseline_score(self) -> Score:
+        """Of the whole model with re-estimated statistics."""
+        model = self.model.with_network(copy.deepcopy(self.model.network))
+        reestimate(model.network, (images for images, _ in self.training_batches))
+        fold_batch_norms(model.network, example_input(model).to(self.lab.device))
+        return self.lab.score(of_model(model), self.pictures)
 
 
 def evaluation_batches(
@@ -122,26 +141,31 @@ def resized_sample(sample: Sample, short_side: int, multiple: int) -> Sample:
     return dataclasses.replace(sample, image=image, polygons=[polygon * scale for polygon in sample.polygons])
 
 
-def measure_point(bench: Bench, group: str | None, ratio: float) -> dict[str, Any]:
-    """One point of a `sensitivity.json`; with no group, the unpruned model with its statistics as they are."""
+def measure_point(bench: Bench, group: str | None, ratio: float | None) -> dict[str, Any]:
+    """One point of a `sensitivity.json`, at a :data:`Place`."""
     settings = bench.settings
     model = bench.model.with_network(copy.deepcopy(bench.model.network))
     found: dict[str, Any] = {}
+    cut: tuple[str, ...] = ()
     if group is not None:
         chosen = next(one for one in bench.groups if one.name == group)
         left = rounded(chosen.channels * (1 - ratio), chosen.channels, 1)
         removed = least_important([chosen], bench.scores, {group: left})
         remove_channels(model, find_groups(model, settings.scope, settings.protect), removed)
+        found, cut = {"group": group, "ratio": ratio, "channels_left": left}, chosen.members
+    if ratio is not None:
         reestimate(model.network, (images for images, _ in bench.training_batches))
-        found = {"group": group, "ratio": ratio, "channels_left": left}
-    found |= {"loss": map_loss(model, bench.loss_batches), "precision": None, "recall": None, "hmean": None}
+    found["params"] = parameters(model.network)
+    fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
     side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
-    found |= {"params": parameters(model.network), "macs": macs(model.network, (1, 3, side, side))}
-    if settings.full:
-        fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
-        score = hmean_on(bench, model)
-        found |= {"precision": score.precision, "recall": score.recall, "hmean": score.hmean}
-    return found
+    found |= {"macs": macs(model.network, (1, 3, side, side)), "loss": map_loss(model, bench.loss_batches)}
+    if not settings.full:
+        score = None
+    elif ratio is not None and bench.seen.isdisjoint(cut):
+        score = bench.baseline_score
+    else:
+        score = bench.lab.score(of_model(model), bench.pictures)
+    return found | {name: getattr(score, name, None) for name in ("precision", "recall", "hmean")}
 
 
 @torch.no_grad()
@@ -153,18 +177,6 @@ def map_loss(model: Model, batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) 
     return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
 
 
-def hmean_on(bench: Bench, model: Model) -> Any:
-    """Precision, recall and Hmean on the bench's pictures by the recipe's thresholds."""
-    settings = bench.lab.recipe.evaluate
-    plain = of_model(model)
-    detector = Detector(plain.run, plain.algorithm, settings, {}, plain.runtime, plain.precision)
-    found = (
-        (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore, sample.texts)
-        for sample, maps in detect(detector, bench.pictures)
-    )
-    return evaluate(found, settings.protocol)
-
-
 def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, done: Callable[[int, int], None]) -> dict[str, Any]:
     """All points, as a `sensitivity.json` holds them. Each is written to `folder` as it is measured, and not measured again.
 
@@ -172,8 +184,12 @@ def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, don
     here. done: called with how many points there are and are to be.
     """
     path = folder / POINTS
-    wanted = [(None, 0.0), *((group.name, ratio) for group in bench.groups for ratio in bench.settings.ratios)]
-    head = {"settings": asdict(bench.settings), "recipe": bench.lab.recipe.model_dump(mode="json", include={"seed", "data", "evaluate"})}
+    wanted: list[Place] = [UNPRUNED, REESTIMATED, *((group.name, ratio) for group in bench.groups for ratio in bench.settings.ratios)]
+    head = {
+        "weights": weights_digest(bench.model.network),
+        "settings": asdict(bench.settings),
+        "recipe": bench.lab.recipe.model_dump(mode="json", include={"seed", "data", "evaluate"}),
+    }
     head = json.loads(json.dumps(head))
     known = read_points(path, head)
     if not known:
@@ -190,12 +206,19 @@ def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, don
     return summary(bench, [known[place] for place in wanted])
 
 
-def read_points(path: Path, head: dict[str, Any]) -> dict[tuple[str | None, float], dict[str, Any]]:
-    """Points that an earlier call with the same settings has left; a last line that was cut off is not one."""
+def read_points(path: Path, head: dict[str, Any]) -> dict[Place, dict[str, Any]]:
+    """Points that an earlier call with the same weights and settings has left; a last line that was cut off is not one.
+
+    Raises CompressError for a file of an earlier version, whose points nothing ties to weights.
+    """
     if not path.exists():
         return {}
     lines = path.read_text(encoding="utf-8").split("\n")
     whole = [json.loads(line) for line in lines[:-1]]
+    if whole and "weights" not in whole[0]:
+        raise CompressError(
+            f"{path} is of an earlier version, whose points do not say of which weights they are; delete it to measure anew."
+        )
     if not whole or whole[0] != head:
         return {}
     if lines[-1]:
@@ -203,9 +226,7 @@ def read_points(path: Path, head: dict[str, Any]) -> dict[tuple[str | None, floa
     return {tuple(line.pop("at")): line for line in whole[1:]}
 
 
-def measured(
-    bench: Bench, checkpoint: Path | None, places: Sequence[tuple[str | None, float]], workers: int
-) -> Iterator[tuple[tuple[str | None, float], dict[str, Any]]]:
+def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], workers: int) -> Iterator[tuple[Place, dict[str, Any]]]:
     """The points at `places`, in the order in which they are ready."""
     workers = min(workers, len(places))
     if workers <= 1 or checkpoint is None:
@@ -213,7 +234,7 @@ def measured(
             yield place, measure_point(bench, *place)
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    arguments = (checkpoint, bench.lab.recipe, bench.settings)
+    arguments = (checkpoint, bench.lab.recipe, bench.settings, ALLOWED.get())
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=arguments) as pool:
         futures = {pool.submit(worker_point, *place): place for place in places}
         try:
@@ -223,14 +244,15 @@ def measured(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def start_worker(checkpoint: Path, recipe: Recipe, settings: Settings) -> None:
-    """Load what the points need, once for each process, which computes with one thread."""
+def start_worker(checkpoint: Path, recipe: Recipe, settings: Settings, modules: frozenset[str]) -> None:
+    """Load what the points need, once for each process, which computes with one thread and allows the same `modules`."""
     global bench_of_worker
+    ALLOWED.set(modules)
     torch.set_num_threads(1)
     bench_of_worker = open_bench(checkpoint, recipe, settings)
 
 
-def worker_point(group: str | None, ratio: float) -> dict[str, Any]:
+def worker_point(group: str | None, ratio: float | None) -> dict[str, Any]:
     """:func:`measure_point` in a worker."""
     return measure_point(bench_of_worker, group, ratio)
 
@@ -245,8 +267,10 @@ def open_bench(checkpoint: Path, recipe: Recipe, settings: Settings) -> Bench:
 
 
 def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a `sensitivity.json` holds: the unpruned model's figures, the groups, the points, and how well the fast pass predicted."""
-    base, *rest = points
+    """What a `sensitivity.json` holds: figures of the model as it is (`unpruned`) and with re-estimated statistics (`baseline`), the
+    groups, the points, and how well the fast pass predicted.
+    """
+    unpruned, base, *rest = points
     settings, evaluation = bench.settings, bench.lab.recipe.evaluate
     return {
         "kind": "prune",
@@ -257,6 +281,7 @@ def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "thresholds": evaluation.reported(bench.model.algorithm),
         "criterion": settings.criterion,
         "seed": bench.lab.recipe.seed,
+        "unpruned": unpruned,
         "baseline": base,
         "groups": [{"name": group.name, "members": list(group.members), "channels": group.channels} for group in bench.groups],
         "ratios": list(settings.ratios),

@@ -6,7 +6,6 @@ float network's; for the layers that it finds most sensitive the Hmean is measur
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.checkpoint import Model, example_input
+from compress.checkpoint import Model, example_input, weights_digest
 from compress.data.split import Split
 from compress.errors import CompressError
 from compress.evaluation.detector import Detector, Maps, detect, of_model
@@ -120,13 +119,9 @@ def begin(path: Path, model: Model, lab: Lab, artefact: str, split: str, images:
 
 def key_of(model: Model, lab: Lab, split: str, calibration: int, keep_float: Sequence[str], settings: Quantizers) -> str:
     """sha256 over all that decides a point."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return fingerprint(
         {
-            "weights": digest.hexdigest(),
+            "weights": weights_digest(model.network),
             "data": [lab.split(name).fingerprint() for name in ("train", split)],
             "evaluate": lab.recipe.evaluate.model_dump(mode="json"),
             "quantizers": [settings.model_dump(mode="json", include=set(Quantizers.model_fields)), calibration, list(keep_float)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from compress.data.cache import cache_folder
 from compress.errors import CompressError
 from compress.files import read_json, write_json
 from compress.ledger import Row
+from compress.outside import ALLOWED
 from compress.recipe import fingerprint, load
 from compress.report.collect import Experiment
 from compress.report.findings import distinct
@@ -22,11 +24,12 @@ from compress.report.findings import distinct
 if TYPE_CHECKING:
     from compress.data.split import Annotation, Split
     from compress.evaluation.detector import Detector
-    from compress.evaluation.settings import Evaluate
+    from compress.evaluation.icdar import Score
+    from compress.evaluation.settings import Evaluate, Protocol
     from models.contract import Sample
 
 WEIGHTS = "model.safetensors"  # as compress.checkpoint has it, which would import torch
-LAYOUT = 1  # of what `compare` returns, and so of what is kept
+LAYOUT = 2  # of what `compare` returns, and so of what is kept
 LONGEST = 640  # pixels, the longer side of an embedded picture
 
 
@@ -34,12 +37,12 @@ def compare(experiment: Experiment, images: int) -> dict[str, Any]:
     """Detections of every artefact on the `images` worst-changed validation pictures, kept so that a second call runs no network.
 
     Returns `notes`, one sentence for each artefact left out and for what else is missing, and `pictures`: each with its `name`, `width`
-    and `height` in its own pixels, `jpeg` (base64), `truth` (polygons), `ignore`, and `found`: stage -> `polygons` and `counts`
-    (matched, detected, words; see `compress.evaluation.icdar.match`). Polygons are lists of [x, y].
+    and `height` in its own pixels, `jpeg` (base64), `truth` (polygons), `ignore`, and `found`: stage -> `polygons` and `score`
+    (the fields of `compress.evaluation.icdar.Score` for this picture, by the recipe's protocol). Polygons are lists of [x, y].
     """
     rows = distinct(experiment.rows)
     digests = {row.stage: digest(experiment.folder / row.artefact) for row in rows}
-    kept = cache_folder() / "report" / f"{fingerprint([LAYOUT, images, experiment.recipe, digests])}.json"
+    kept = cache_folder() / "report" / f"{fingerprint([LAYOUT, images, experiment.recipe, digests, sorted(ALLOWED.get())])}.json"
     known = read_json(kept)
     if known is None:
         try:
@@ -74,15 +77,19 @@ def compared(experiment: Experiment, rows: Sequence[Row], images: int) -> dict[s
         raise CompressError("it takes two artefacts to compare. " + " ".join(notes))
     split = open_split(recipe.data, "val", recipe.seed)
     first, *_, last = detectors
-    before, after = (hmeans(counts(detections(detectors[stage], recipe.evaluate, split), split.annotations)) for stage in (first, last))
+    protocol = recipe.evaluate.protocol
+    before, after = (
+        hmeans(scores(detections(detectors[stage], recipe.evaluate, split), split.annotations, protocol)) for stage in (first, last)
+    )
     samples = [split[index] for index in most_changed(before, after, images)]
     found = {stage: detections(detector, recipe.evaluate, samples) for stage, detector in detectors.items()}
-    matched = {stage: counts(polygons, samples) for stage, polygons in found.items()}
+    judged = {stage: scores(polygons, samples, protocol) for stage, polygons in found.items()}
     pictures = [
-        picture(sample, {stage: (found[stage][place], matched[stage][place]) for stage in detectors})
-        for place, sample in enumerate(samples)
+        picture(sample, {stage: (found[stage][place], judged[stage][place]) for stage in detectors}) for place, sample in enumerate(samples)
     ]
-    notes.insert(0, f"Pictures of the validation split on which {first} and {last} differ the most, of {len(split)}.")
+    notes.insert(
+        0, f"Pictures of the validation split on which {first} and {last} differ the most, of {len(split)}, by protocol {protocol}."
+    )
     return {"notes": notes, "pictures": pictures}
 
 
@@ -111,17 +118,16 @@ def detections(detector: Detector, settings: Evaluate, samples: Split | Sequence
     return [detector.decode(maps, sample.image.shape[:2], settings).polygons for sample, maps in seen]
 
 
-def counts(found: Sequence[Sequence[np.ndarray]], truth: Sequence[Annotation | Sample]) -> np.ndarray:
-    """(pictures, 3): matched, detected, words."""
-    from compress.evaluation.icdar import match_all
+def scores(found: Sequence[Sequence[np.ndarray]], truth: Sequence[Annotation | Sample], protocol: Protocol) -> list[Score]:
+    """Every picture's own score."""
+    from compress.evaluation.protocols import evaluate
 
-    return match_all([(polygons, words.polygons, words.ignore) for polygons, words in zip(found, truth, strict=True)])
+    return [evaluate([(seen, at.polygons, at.ignore, at.texts)], protocol) for seen, at in zip(found, truth, strict=True)]
 
 
-def hmeans(matched: np.ndarray) -> np.ndarray:
-    """Hmean of each picture, 0..1, from (n, 3) counts: 2 matched / (detected + words); 1 where there is no word and none was found."""
-    both = matched[:, 1] + matched[:, 2]
-    return np.where(both == 0, 1.0, 2 * matched[:, 0] / np.maximum(both, 1))
+def hmeans(scores: Sequence[Score]) -> np.ndarray:
+    """Hmean of each picture, 0..1; 1 where there is no word and none was found."""
+    return np.array([score.hmean if score.detected or score.words else 1.0 for score in scores])
 
 
 def most_changed(before: np.ndarray, after: np.ndarray, images: int) -> list[int]:
@@ -131,7 +137,7 @@ def most_changed(before: np.ndarray, after: np.ndarray, images: int) -> list[int
     return order[:images]
 
 
-def picture(sample: Sample, found: dict[str, tuple[Sequence[np.ndarray], np.ndarray]]) -> dict[str, Any]:
+def picture(sample: Sample, found: dict[str, tuple[Sequence[np.ndarray], Score]]) -> dict[str, Any]:
     """One picture with what was found on it, as plain values."""
     height, width = sample.image.shape[:2]
     scale = min(1.0, LONGEST / max(height, width))
@@ -144,7 +150,7 @@ def picture(sample: Sample, found: dict[str, tuple[Sequence[np.ndarray], np.ndar
         "jpeg": base64.b64encode(data.tobytes()).decode(),
         "truth": plain(sample.polygons),
         "ignore": [bool(flag) for flag in sample.ignore],
-        "found": {stage: {"polygons": plain(polygons), "counts": numbers.tolist()} for stage, (polygons, numbers) in found.items()},
+        "found": {stage: {"polygons": plain(polygons), "score": asdict(score)} for stage, (polygons, score) in found.items()},
     }
 
 

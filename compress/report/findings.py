@@ -1,9 +1,10 @@
-"""What a ledger's rows say: what to ship, where int8 does not pay, and how far timings can be trusted."""
+"""What a ledger's rows and a sensitivity's points say: what to ship, where int8 does not pay, and how far timings can be trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from compress.ledger import Row
 
@@ -112,3 +113,11 @@ def timing_in(row: Row, runtime: str) -> float | None:
 def runtimes_of(rows: Sequence[Row]) -> list[str]:
     """Every runtime that some row was timed in, in the order met."""
     return list(dict.fromkeys(name.split()[0] for row in rows for name in row.latency_ms))
+
+
+def damage(data: Mapping[str, Any]) -> tuple[list[float], str]:
+    """What each point of a sensitivity costs against the baseline, and its name with its unit: Hmean where all have it, else loss."""
+    base, points = data["baseline"], data["points"]
+    if points and all(point.get("hmean") is not None for point in points):
+        return [100 * (base["hmean"] - point["hmean"]) for point in points], "Hmean lost (points)"
+    return [point["loss"] - base["loss"] for point in points], "loss gained"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from compress.ledger import Row
 from compress.report import plots
 from compress.report.collect import Experiment
-from compress.report.findings import distinct, front, timings
+from compress.report.findings import damage, distinct, front, timings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,14 +134,23 @@ def sensitivity_caption(data: dict[str, Any], path: str) -> str:
         f"{path}: {data.get('artefact', 'the network')} on {images} {data.get('split', '')} pictures",
         f"short side {data['short_side']} pixels" if "short_side" in data else "",
         f"criterion {data['criterion']}" if data.get("criterion") else "",
+        reestimating(data),
         f"rank correlation of loss and Hmean {data['rank_correlation']:.2f}" if data.get("rank_correlation") is not None else "",
     ]
     return ", ".join(fact for fact in facts if fact) + "."
 
 
+def reestimating(data: dict[str, Any]) -> str:
+    """What new statistics alone cost: points are told against the whole network with such."""
+    hmeans = [(data.get(which) or {}).get("hmean") for which in ("unpruned", "baseline")]
+    if None in hmeans:
+        return ""
+    return "against the whole network with re-estimated statistics (Hmean {1:.2f} %, {0:.2f} % before)".format(*(100 * h for h in hmeans))
+
+
 def worst(data: dict[str, Any], key: str) -> str:
     """A sensitivity in words: its three dearest points."""
-    costs, what = plots.damage(data)
+    costs, what = damage(data)
     order = sorted(range(len(costs)), key=lambda index: -costs[index])[:3]
     points = [(data["points"][index], costs[index]) for index in order]
     told = "; ".join(f"{point[key]}{ratio_text(point)}: {cost:.3g}" for point, cost in points)

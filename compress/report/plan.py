@@ -25,6 +25,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     console.print(f"To do: {duration(plan['seconds'])}, guessed from a few timed steps here; measuring and exporting come on top.")
 
 
+# Of the slower of input and step; below it, a part of the time is lost to waiting.
+WORTH_SAYING = 0.9
 NUMBERS = ("params", "MACs", "MB", "time")
 
 
@@ -54,3 +56,17 @@ def duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def throughput_text(rates: dict[str, Any]) -> str:
+    """What :func:`compress.throughput.throughput` gives, in words."""
+    pipeline, step, together = (rates[name] for name in ("pipeline", "step", "together"))
+    lines = [
+        f"{rates['stage']}: pipeline {pipeline:.3g} img/s, step {step:.3g} img/s, together {together:.3g} img/s, "
+        f"{rates['share']:.2f} of the slower",
+        f"crop {rates['crop']}, batch {rates['batch']}, {rates['workers']} worker(s); {rates['params'] / 1e6:.3f} M parameters on "
+        f"{rates['device']} in {rates['precision']}, {rates['threads']} thread(s), {rates['cpu']}",
+    ]
+    if pipeline < step or rates["share"] < WORTH_SAYING:
+        lines.append("Training waits for its input: give the stage more `workers`.")
+    return "\n".join(lines)

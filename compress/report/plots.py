@@ -25,7 +25,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from compress.errors import CompressError
-from compress.report.findings import front
+from compress.report.findings import damage, front
 
 BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY = "#2b83c6", "#d55e00", "#009e73", "#b565a7", "#b8860b", "#808080"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY)
@@ -270,14 +270,6 @@ def short(layer: str) -> str:
     return layer if len(layer) <= 40 else layer[:16] + "…" + layer[-23:]
 
 
-def damage(data: Mapping[str, Any]) -> tuple[list[float], str]:
-    """What each point of a sensitivity costs against the baseline, and its name with its unit: Hmean where all have it, else loss."""
-    base, points = data["baseline"], data["points"]
-    if points and all(point.get("hmean") is not None for point in points):
-        return [100 * (base["hmean"] - point["hmean"]) for point in points], "Hmean lost (points)"
-    return [point["loss"] - base["loss"] for point in points], "loss gained"
-
-
 @rc_context(STYLE)
 def sensitivity_heatmap(data: Mapping[str, Any]) -> Figure:
     """What pruning one group of layers alone costs: groups down, ratios across, the figure in each cell.
@@ -328,16 +320,35 @@ def axes_of(data: Mapping[str, Any]) -> tuple[list[str], list[float]]:
 COLUMNS = 3
 
 
+def upper_fence(values: Sequence[float]) -> float:
+    """The upper quartile and three times the distance between the quartiles (Tukey 1977), beyond which a value is far out.
+
+    No less than zero and than the greatest value that is not far out; the greatest of all where none is.
+    """
+    low, high = np.quantile(values, (0.25, 0.75))
+    fence = high + 3 * (high - low)
+    return max(0.0, max(value for value in values if value <= fence))
+
+
 @rc_context(STYLE)
 def sensitivity_curves(data: Mapping[str, Any]) -> Figure:
-    """The same as :func:`sensitivity_heatmap` as one small plot a group, all on the same axes, the unpruned network at 0 %."""
+    """The same as :func:`sensitivity_heatmap` as one small plot a group, all on the same axes, the unpruned network at 0 %.
+
+    Points far above most lie on the upper edge, as triangles, with their figure beside them.
+    """
     groups, ratios = axes_of(data)
     costs, what = damage(data)
+    top = upper_fence(costs)
+    clipped = max(costs) > top
     rows = math.ceil(len(groups) / COLUMNS)
     figure, axes = new_figure(WIDTH, 0.9 + 1.2 * rows, rows, COLUMNS, sharex=True, sharey=True)
     for ax, group in zip(axes.flat, groups, strict=False):
         line = sorted((point["ratio"], cost) for point, cost in zip(data["points"], costs, strict=True) if point["group"] == group)
         ax.plot(*zip((0.0, 0.0), *line, strict=True), color=BLUE, marker="o", ms=3, lw=1.4)
+        for ratio, cost in line:
+            if cost > top:
+                ax.plot(ratio, top, "^", color=VERMILION, ms=5, clip_on=False)
+                ax.annotate(f"{cost:.2g}", (ratio, top), (-4, -2), textcoords="offset points", ha="right", va="top", fontsize=7)
         ax.axhline(0, color=GREY, lw=0.8, ls="--")
         ax.set_title(plain("\n".join(textwrap.wrap(short(group).replace(".", ". "), 24)).replace(". ", ".")), fontsize=7.5)
         ax.xaxis.set_major_formatter(FuncFormatter(percent))
@@ -346,8 +357,10 @@ def sensitivity_curves(data: Mapping[str, Any]) -> Figure:
     for ax in list(axes.flat)[len(groups) :]:
         ax.set_visible(False)
     axes[0, 0].set_xlim(0, max(ratios) * 1.05)
+    if clipped:
+        axes[0, 0].set_ylim(min(0.0, *costs) - 0.05 * top, top)
     figure.supxlabel("channels of the group removed (%)", fontsize=9, color=INK)
-    figure.supylabel(what, fontsize=9, color=INK)
+    figure.supylabel(f"{what}; triangles: above {top:.2g}, the figure beside" if clipped else what, fontsize=9, color=INK)
     return laid_out(figure)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -157,7 +157,7 @@ def shots(identity: str, picture: dict[str, Any]) -> str:
         polygon(corners, "ignored" if ignore else "truth") for corners, ignore in zip(picture["truth"], picture["ignore"], strict=True)
     )
     figures = [
-        shot(identity, (width, height), truth + "".join(polygon(corners, "found") for corners in found["polygons"]), stage, found["counts"])
+        shot(identity, (width, height), truth + "".join(polygon(corners, "found") for corners in found["polygons"]), stage, found["score"])
         for stage, found in picture["found"].items()
     ]
     return f'<h4>{escape(picture["name"])}</h4>{store}<div class="shots">{"".join(figures)}</div>'
@@ -169,11 +169,11 @@ def polygon(corners: Sequence[Sequence[float]], kind: str) -> str:
     return f'<polygon class="halo" points="{path}"/><polygon class="{kind}" points="{path}"/>'
 
 
-def shot(identity: str, size: tuple[int, int], outlines: str, stage: str, counts: Sequence[int]) -> str:
+def shot(identity: str, size: tuple[int, int], outlines: str, stage: str, score: Mapping[str, float]) -> str:
     """One artefact's view of a picture."""
-    matched, detected, words = (int(count) for count in counts)
-    score = f"{200 * matched / (detected + words):.0f}{SPACE}%" if detected + words else "nothing to find"
-    text = f"{matched} of {words} words found, {detected - matched} false; Hmean {score}"
+    false = score["detected"] * (1 - score["precision"])
+    hmean = f"{100 * score['hmean']:.0f}{SPACE}%" if score["detected"] or score["words"] else "nothing to find"
+    text = f"{score['matched']:.3g} of {score['words']} found, {false:.3g} false; Hmean {hmean}"
     alt = escape(f"{stage}: {text}", quote=True)
     return (
         f'<figure><svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{alt}"><use href="#{identity}"/>{outlines}</svg>'

@@ -7,29 +7,33 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from compress.report.findings import damage
 from compress.report.terminal import output
 
 MOST_LAYERS = 15
 
 
 def print_sensitivity(found: dict[str, Any]) -> None:
-    """Every group's points and the recommended channels of a `sensitivity.json`."""
-    full = found["rank_correlation"] is not None or any(point["hmean"] is not None for point in found["points"])
-    measure = "Hmean %" if full else "loss"
-    table = Table(title=f"{measure} with one group pruned, by share of its channels removed", title_justify="left", box=box.SIMPLE_HEAD)
+    """What every group's points cost, against the whole network with re-estimated statistics, and the recommended channels."""
+    costs, what = damage(found)
+    table = Table(title=f"{what} with one group pruned, by share of its channels removed", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("group", no_wrap=True)
     table.add_column("channels", justify="right")
     for ratio in found["ratios"]:
         table.add_column(f"{100 * ratio:.0f} %", justify="right")
     table.add_column("recommended", justify="right")
-    points = {(point["group"], point["ratio"]): point for point in found["points"]}
+    full = found["baseline"]["hmean"] is not None
+    cells = {(point["group"], point["ratio"]): f"{cost:.{2 if full else 3}f}" for point, cost in zip(found["points"], costs, strict=True)}
     for group in found["groups"]:
-        cells = [figure(points[group["name"], ratio], full) for ratio in found["ratios"]]
-        table.add_row(group["name"], str(group["channels"]), *cells, str(found["plan"]["channels"][group["name"]]))
+        row = [cells[group["name"], ratio] for ratio in found["ratios"]]
+        table.add_row(group["name"], str(group["channels"]), *row, str(found["plan"]["channels"][group["name"]]))
     console = output()
     console.print(table)
-    base, plan = found["baseline"], found["plan"]
-    console.print(f"Unpruned: {measure} {figure(base, full)}, {base['params']:,} parameters.", markup=False)
+    unpruned, base, plan = found["unpruned"], found["baseline"], found["plan"]
+    measure = "Hmean %" if full else "loss"
+    console.print(f"Unpruned: {measure} {figure(unpruned, full)}, {unpruned['params']:,} parameters.", markup=False)
+    told = f"{measure} {figure(base, full)}, which the points above are held against"
+    console.print(f"Unpruned, statistics re-estimated as after a cut: {told}.", markup=False)
     share = 100 * (1 - plan["params"] / base["params"])
     console.print(f"Recommended: {plan['params']:,} parameters, {share:.0f} % fewer.", markup=False)
     console.print("In a recipe: `- prune: {allocation: sensitivity, target: {params: -50%}}`.", markup=False)

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from compress.data.formats import DataConfig
 from compress.stages.stage import Stage
 from compress.training.settings import Schedule
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
     from compress.lab import Lab
+    from compress.training.loop import Objective, StepHook
 
 
 class Train(Schedule, Stage):
@@ -19,6 +21,8 @@ class Train(Schedule, Stage):
 
     weights: where the first stage starts instead: a checkpoint folder (the whole model), or a file or https URL of torchvision's
     ImageNet weights (the backbone alone; .pth is read without unpickling objects).
+    data: what this stage trains on instead of the recipe's training pictures, written as the recipe's own section is, and augmented by
+    the defaults of its format. Validation, by which the best epoch is chosen, and the rows stay with the recipe's data.
     group_sparsity: weight of the penalty that shrinks whole channel groups, the weakest channels fastest (Fang et al. 2023), 0 for none;
     1e-4 or so before pruning. `sparsity` is the older way, on batch-norm scales alone.
     """
@@ -28,6 +32,7 @@ class Train(Schedule, Stage):
     needs_parent: ClassVar[bool] = False
 
     weights: str | None = Field(None, min_length=1)
+    data: DataConfig | None = None
     group_sparsity: float = Field(0.0, ge=0, le=1)
 
     def apply(self, model: Model | None, lab: Lab) -> Model:
@@ -35,7 +40,6 @@ class Train(Schedule, Stage):
         import torch
 
         from compress.checkpoint import fresh
-        from compress.training.group_sparsity import pull_groups
         from compress.training.loop import fit
         from compress.training.weights import start_from
 
@@ -45,10 +49,16 @@ class Train(Schedule, Stage):
             if self.weights:
                 model = start_from(model, self.weights)
 
-        def objective(network, images, targets):
-            return model.algorithm.loss(network(images), targets)
-
-        hooks = {"after_backward": pull_groups(model, self.group_sparsity)} if self.group_sparsity else {}
+        objective, hooks = self.lesson(model)
         model = fit(model, objective, self, lab, label=self.name, folder=lab.folder, **hooks)
         lab.add_trained()
         return model
+
+    def lesson(self, model: Model) -> tuple[Objective, dict[str, StepHook]]:
+        """The objective, and the hooks by their names in `training.loop.fit`."""
+        from compress.training.group_sparsity import pull_groups
+
+        def objective(network, images, targets):
+            return model.algorithm.loss(network(images), targets)
+
+        return objective, {"after_backward": pull_groups(model, self.group_sparsity)} if self.group_sparsity else {}

@@ -65,12 +65,20 @@ def run(model: Model, network: Callable[[Tensor], dict[str, Tensor]], layers: Se
 @torch.no_grad()
 def teach(stage: Distill, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor) -> Given:
     """The teachers' mean maps, dilated where the stage says so, and the first one's features."""
-    first = run(teachers[0], teachers[0].network, layers, images)
-    others = [teacher.network(images) for teacher in teachers[1:]]
+    first = run(teachers[0], teachers[0].network, layers, normalised_for(teachers[0].algorithm, images, algorithm))
+    others = [teacher.network(normalised_for(teacher.algorithm, images, algorithm)) for teacher in teachers[1:]]
     maps = mean_maps([first.maps, *others], stage.response_weights(algorithm))
     if stage.response.dilate > 1:
         maps = {name: dilated(tensor, stage.response.dilate) for name, tensor in maps.items()}
     return Given(maps, first.features)
+
+
+def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Tensor:
+    """(B, 3, H, W) pictures, normalised for the student, as the teacher was trained to see them."""
+    if (teacher.mean, teacher.std) == (student.mean, student.std):
+        return images
+    ours, theirs = (torch.tensor([one.mean, one.std], device=images.device)[..., None, None] for one in (student, teacher))
+    return (images * ours[1] + ours[0] - theirs[0]) / theirs[1]
 
 
 def student_loss(

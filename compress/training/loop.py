@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,20 +71,18 @@ def fit(
     *,
     label: str,
     folder: Path,
-    before_forward: StepHook = nothing,
-    after_backward: StepHook = nothing,
+    **hooks: StepHook,
 ) -> Model:
     """Train `model` and leave the best epoch on validation in `folder`, the last in `folder/last`, and `metrics.jsonl`.
 
     objective: `(network, images, targets) -> (loss, parts)` for one batch; images are normalised (B, 3, crop, crop).
-    before_forward, after_backward: called at each step, the one to set modes, the other to change gradients.
+    hooks: those of :func:`fit_together`, of which this is the case of one network.
     Returns the best model. With an average, it is the average that is evaluated and kept.
     """
 
     def alone(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return objective(modules[0], images, targets)
 
-    hooks = {"before_forward": before_forward, "after_backward": after_backward}
     fit_together({folder: model}, [], alone, schedule, lab, label=label, folder=folder, **hooks)
     return load(folder)
 
@@ -104,33 +102,41 @@ def fit_together(
     """Train several models on the same batches, each evaluated on its own and left in its folder as :func:`fit` leaves one.
 
     beside: modules that are trained with them but kept in no checkpoint. folder: where what is needed to resume lies meanwhile.
-    objective: as for `fit`, but given all networks, in the order of `models`, and then `beside`. Hooks are called for each network.
+    objective: as for `fit`, but given all networks, in the order of `models`, and then `beside`.
+    before_forward, after_backward: called at each step for each network, the one to set modes, the other to change gradients.
     """
     if all((place / "last" / DESCRIPTION).exists() for place in models) and not (folder / STATE).exists():
         return  # finished before the stage was cut off
     for place in (folder, *models):
         place.mkdir(parents=True, exist_ok=True)
-    keep_freed_memory()
-    AcceleratorState._reset_state()  # a stage may train in another precision than the one before it
-    accelerator = Accelerator(cpu=lab.device.type == "cpu", mixed_precision=mixed_precision(schedule.precision, lab.device))
+    run, accelerator = set_up(models, beside, schedule, lab)
     algorithm = next(iter(models.values())).algorithm
     training_set = TrainingSet(lab.split("train"), algorithm.targets, lab.recipe.augment, schedule.crop, lab.recipe.seed)
     per_epoch = steps_per_epoch(len(training_set), schedule.batch, accelerator.num_processes)
-    modules = [*(model.network for model in models.values()), *beside]
-    optimizer = make_optimizer(nn.ModuleList(modules), schedule)
-    modules = [accelerator.prepare(module) if list(module.parameters()) else module for module in modules]
-    students = [Student(model, place, start_average(model.network) if schedule.ema else None) for place, model in models.items()]
-    run = Run(modules, students, accelerator.prepare(optimizer))
     resume(run, accelerator, folder)
     total = per_epoch * schedule.epochs * schedule.batch * accelerator.num_processes
     done = run.epoch * (total // schedule.epochs)
     with lab.bar(label, total, done=done) as bar, tracking(lab.recipe.trackers, lab.folder.parent, label, run.epoch) as log:
         while run.epoch < schedule.epochs:
-            losses = train_epoch(run, objective, schedule, training_set, accelerator, per_epoch, bar, lab, before_forward, after_backward)
+            rank, world = accelerator.process_index, accelerator.num_processes
+            loader = batches(training_set, run.epoch, schedule.batch, schedule.workers, rank=rank, world=world)
+            losses = train_epoch(run, objective, schedule, loader, accelerator, per_epoch, bar, lab, before_forward, after_backward)
             run.epoch += 1
             finish_epoch(run, schedule, lab, accelerator, folder, losses, bar, log)
     accelerator.wait_for_everyone()
     (folder / STATE).unlink(missing_ok=True)
+
+
+def set_up(models: Mapping[Path, Model], beside: Sequence[nn.Module], schedule: Schedule, lab: Lab) -> tuple[Run, Accelerator]:
+    """Everything before the first step: precision, device, optimiser and averages. Arguments as for :func:`fit_together`."""
+    keep_freed_memory()
+    AcceleratorState._reset_state()  # a stage may train in another precision than the one before it
+    accelerator = Accelerator(cpu=lab.device.type == "cpu", mixed_precision=mixed_precision(schedule.precision, lab.device))
+    modules = [*(model.network for model in models.values()), *beside]
+    optimizer = make_optimizer(nn.ModuleList(modules), schedule)
+    modules = [accelerator.prepare(module) if list(module.parameters()) else module for module in modules]
+    students = [Student(model, place, start_average(model.network) if schedule.ema else None) for place, model in models.items()]
+    return Run(modules, students, accelerator.prepare(optimizer)), accelerator
 
 
 def steps_per_epoch(samples: int, batch: int, processes: int) -> int:
@@ -148,6 +154,8 @@ def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimi
     groups = [group for group in groups if group["params"]]
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=schedule.momentum > 0)
+    if schedule.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=schedule.lr)
     return torch.optim.AdamW(groups, lr=schedule.lr)
 
 
@@ -155,7 +163,7 @@ def train_epoch(
     run: Run,
     objective: JointObjective,
     schedule: Schedule,
-    training_set: TrainingSet,
+    loader: Iterable[Batch],
     accelerator: Accelerator,
     per_epoch: int,
     bar: Any,
@@ -163,17 +171,15 @@ def train_epoch(
     before_forward: StepHook,
     after_backward: StepHook,
 ) -> dict[str, float]:
-    """One pass; returns the mean of the loss and of each of its parts."""
+    """One pass over the batches of `loader`; returns the mean, by `per_epoch`, of the loss and of each of its parts."""
     torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
     for module in run.modules:
         module.train()
-    steps, warmup = per_epoch * schedule.epochs, int(schedule.warmup * per_epoch)
+    steps, milestones = per_epoch * schedule.epochs, [epoch * per_epoch for epoch in schedule.milestones]
+    falling = {"warmup_steps": int(schedule.warmup * per_epoch), "decay": schedule.decay, "milestones": milestones, "gamma": schedule.gamma}
     sums: dict[str, Tensor] = {}
-    loader = batches(
-        training_set, run.epoch, schedule.batch, schedule.workers, rank=accelerator.process_index, world=accelerator.num_processes
-    )
     for batch in loader:
-        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, warmup_steps=warmup, decay=schedule.decay))
+        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, **falling))
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.model_mean_std)
         targets = {name: tensor.float() for name, tensor in batch.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +27,14 @@ def start_from(model: Model, source: str) -> Model:
     if not path.is_dir():
         return with_backbone(model, path)
     loaded = load(path)
-    if loaded.config != model.config:
+    if architecture(loaded) != architecture(model):
         raise CompressError(f"{path} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
     return model.with_network(loaded.network, loaded.quantization)
+
+
+def architecture(model: Model) -> dict[str, Any]:
+    """The `model` section without the weights of the loss, which may be others than those that a checkpoint was trained by."""
+    return {key: value for key, value in model.config.items() if key != "loss"}
 
 
 def with_backbone(model: Model, path: Path) -> Model:

@@ -67,7 +67,7 @@ class LCNetV3(nn.Module):
         super().__init__()
         outputs = [round_to_16(row[1] * width) for row in ROWS]
         inputs = [round_to_16(16 * width), *outputs]
-        self.channels = tuple(int(channels * width) for channels in OUTPUTS)
+        self.channels = tuple(max(1, int(channels * width)) for channels in OUTPUTS)
         self.stem = conv_bn(3, inputs[0], 3, stride=2, activation=None)
         self.blocks = nn.ModuleList(
             LCNetV3Block(inputs[i], outputs[i], kernel, stride, squeeze) for i, (kernel, _, stride, squeeze) in enumerate(ROWS)

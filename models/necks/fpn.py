@@ -46,8 +46,12 @@ def top_down(levels: list[Tensor]) -> list[Tensor]:
 
 def joined(levels: list[Tensor]) -> Tensor:
     """Levels, finest first, at the finest one's resolution, concatenated with the coarsest first."""
-    enlarged = [interpolate(level, scale_factor=2.0**i, mode="nearest") if i else level for i, level in enumerate(levels)]
-    return torch.cat(enlarged[::-1], 1)
+    return torch.cat(enlarged(levels), 1)
+
+
+def enlarged(levels: list[Tensor]) -> list[Tensor]:
+    """Levels, finest first, at the finest one's resolution, the coarsest first."""
+    return [interpolate(level, scale_factor=2.0**i, mode="nearest") if i else level for i, level in enumerate(levels)][::-1]
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:

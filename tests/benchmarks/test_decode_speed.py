@@ -10,7 +10,7 @@ import numpy as np
 import pyclipper
 import pytest
 
-from models import pan, psenet
+from models import pan, psenet, sast
 from models.contract import Sample
 from models.db import Thresholds, db_decode
 
@@ -74,13 +74,26 @@ def test_decoding_is_faster_than_the_plain_way() -> None:
     assert ours < plain
 
 
-def kernel_maps(touching: bool, stride: int = 4) -> np.ndarray:
-    """PSENet's seven maps of 20 words, with noise: (1, 7, h, w). Words stand in two rows; the text of `touching` ones is one region."""
+def two_rows(touching: bool) -> Sample:
+    """20 words in two rows."""
     rng = np.random.default_rng(0)
     places = [(130 + i % 10 * 112, 150 + i // 10 * (30 if touching else 180)) for i in range(20)]
     words = [cv2.boxPoints((place, (rng.uniform(90, 110), 30), 0)) for place in places]
-    picture = Sample("picture", np.zeros((*SIZE, 3), np.uint8), words, np.zeros(20, bool))
-    kernels = psenet.pse_targets(picture)["kernels"].astype(np.float32)
+    return Sample("picture", np.zeros((*SIZE, 3), np.uint8), words, np.zeros(20, bool))
+
+
+def sast_maps(touching: bool) -> dict[str, np.ndarray]:
+    """SAST's maps of 20 words, with noise: a few hundredths of probability, and half a pixel of the maps in every offset."""
+    rng = np.random.default_rng(0)
+    labels = sast.sast_targets(two_rows(touching))
+    maps = {name: labels[name][None] + rng.normal(0, 0.5, labels[name].shape).astype(np.float32) for name in ("border", "tvo", "tco")}
+    return {"score": 0.97 * labels["score"][None] + 0.02 * rng.random(labels["score"].shape, np.float32), **maps}
+
+
+def kernel_maps(touching: bool, stride: int = 4) -> np.ndarray:
+    """PSENet's seven maps of 20 words, with noise: (1, 7, h, w). Words stand in two rows; the text of `touching` ones is one region."""
+    rng = np.random.default_rng(0)
+    kernels = psenet.pse_targets(two_rows(touching))["kernels"].astype(np.float32)
     size = SIZE[1] // stride, SIZE[0] // stride
     maps = np.stack([cv2.resize(kernel, size, interpolation=cv2.INTER_AREA) for kernel in kernels])
     return (0.97 * maps + 0.02 * rng.random(maps.shape, np.float32))[None]
@@ -88,7 +101,7 @@ def kernel_maps(touching: bool, stride: int = 4) -> np.ndarray:
 
 @pytest.mark.parametrize("touching", [False, True])
 def test_regions_decode_in_at_most_three_times_the_time_of_db(touching: bool) -> None:
-    kernels, probability = kernel_maps(touching), crowded_map()
+    kernels, probability, offsets = kernel_maps(touching), crowded_map(), sast_maps(touching)
     apart = np.zeros((1, 4, *kernels.shape[2:]), np.float32)
     aggregated = {"text": kernels[:, -1:], "kernel": kernels[:, 1:2], "similarity": apart}
 
@@ -98,11 +111,17 @@ def test_regions_decode_in_at_most_three_times_the_time_of_db(touching: bool) ->
     def of_pan() -> list:
         return pan.pan_decode(aggregated, [SIZE], pan.Thresholds(score_threshold=0.8))[0].polygons
 
-    assert len(of_psenet()) == len(of_pan()) == 20
-    base, pse, aggregation = best_ms(lambda: db_decode({"probability": probability}, [SIZE], Thresholds()), of_psenet, of_pan)
+    def of_sast() -> list:
+        return sast.sast_decode(offsets, [SIZE], sast.Thresholds())[0].polygons
+
+    assert len(of_psenet()) == len(of_pan()) == len(of_sast()) == 20
+    works = (lambda: db_decode({"probability": probability}, [SIZE], Thresholds()), of_psenet, of_pan, of_sast)
+    base, pse, aggregation, assignment = best_ms(*works)
     print(
         f"\ndecoding 736x1312, 20 words, {'touching' if touching else 'apart'}: DB {base:.2f} ms, "
-        f"PSENet {pse:.2f} ms ({pse / base:.2f}), PAN {aggregation:.2f} ms ({aggregation / base:.2f})"
+        f"PSENet {pse:.2f} ms ({pse / base:.2f}), PAN {aggregation:.2f} ms ({aggregation / base:.2f}), "
+        f"SAST {assignment:.2f} ms ({assignment / base:.2f})"
     )
     assert pse < 3 * base
     assert aggregation < 3 * base
+    assert assignment < 3 * base

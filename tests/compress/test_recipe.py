@@ -178,8 +178,6 @@ def test_students_of_pp_ocr_start_from_converted_weights():
     family = next(family for family in FAMILIES if family.title == "PP-OCRv3 mobile detector")
     recipe = load(Path(__file__).parents[2] / "recipes" / "ppocr" / "det_cml.yml")
     assert recipe.model == family.config
-    teacher = load(recipe.stage("cml").teachers[0])
-    assert [teacher.model[name] for name in ("mean", "std")] == [recipe.model[name] for name in ("mean", "std")]
     # Task, teacher and the other student in equal shares.
     cml = recipe.stage("cml")
     assert 1 - cml.weight == cml.weight == cml.mutual.weight

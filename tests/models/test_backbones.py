@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.backbones.lcnet import lcnet
 from models.backbones.lcnet_v3 import lcnet_v3
 from models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
 from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
 from models.backbones.pphgnet import pphgnet_small
 from models.backbones.resnet import resnet18, resnet18_vd, resnet34, resnet50, resnet50_vd
 from models.db import db
+from models.necks.asf import fpn_asf
 from models.necks.fpem_ffm import fpem_ffm
 from models.necks.fpn import db_fpn, fpn, lkpan, rse_fpn
 from models.registry import NECKS
 
 BACKBONES = [
-    mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet_v3,
+    mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet, lcnet_v3,
     resnet18, resnet34, resnet50, resnet18_vd, resnet50_vd, pphgnet_small,
 ]  # fmt: skip
 
@@ -107,7 +109,14 @@ def test_parameters_are_torchvisions(backbone) -> None:
     assert parameters(network) == TORCHVISION_PARAMETERS[backbone]
 
 
-@pytest.mark.parametrize("factory", [fpn, db_fpn, rse_fpn, lkpan])
+@pytest.mark.parametrize(("width", "millions"), [(0.25, 1.5), (0.5, 1.9), (1.0, 3.0)])
+def test_lcnet_has_the_papers_size(width: float, millions: float) -> None:
+    """As published (Cui et al. 2021), which counts a 1x1 convolution to 1280 channels and the classifier of 1000 classes too."""
+    network = lcnet(width)
+    assert round((parameters(network) + network.channels[-1] * 1280 + 1280 * 1000 + 1000) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize("factory", [fpn, db_fpn, rse_fpn, lkpan, fpn_asf])
 def test_the_neck_gives_one_map_of_its_width_at_stride_4(factory) -> None:
     neck = factory((16, 24, 48, 96), channels=64).eval()
     features = [torch.randn(2, width, 32 // 2**i, 48 // 2**i) for i, width in enumerate((16, 24, 48, 96))]
@@ -171,13 +180,13 @@ def test_fpem_ffm_gives_four_levels_of_its_width_at_stride_4_and_each_reaches_al
 def test_a_student_can_compare_the_levels_of_any_neck(neck: str) -> None:
     algorithm = db(backbone={"name": "resnet18", "width": 0.125}, neck={"name": neck, "channels": 16})
     network = algorithm.network().eval()
-    seen = []
-    for smooth in network.neck.smooths:
-        smooth.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[2]))
+    seen = {}
+    for level, smooth in enumerate(network.neck.smooths):
+        smooth.register_forward_hook(lambda _module, _inputs, output, level=level: seen.__setitem__(level, output.shape[2]))
     with torch.inference_mode():
         network(torch.randn(1, 3, 64, 64))
     assert algorithm.features == ("neck.smooths.*",)
-    assert seen == [16, 8, 4, 2]
+    assert seen == {0: 16, 1: 8, 2: 4, 3: 2}
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "resnet18"])

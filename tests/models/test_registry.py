@@ -41,6 +41,14 @@ def test_keywords_reach_their_parts() -> None:
     assert algorithm.targets.keywords == {"shrink_ratio": 0.5}
 
 
+@pytest.mark.parametrize("name", ["angle", "db", "pan", "psenet"])
+def test_every_model_says_by_what_its_pictures_are_normalised(name) -> None:
+    algorithm = build({"name": name, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})
+    assert (algorithm.mean, algorithm.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    with pytest.raises(ValueError, match=r"model\.std"):
+        build({"name": name, "std": [0.4, 0.5, 0.0]})
+
+
 def test_every_name_in_the_tables_has_its_factory() -> None:
     from importlib import import_module
 
@@ -84,6 +92,9 @@ def test_building_does_not_change_what_it_is_given(config: dict) -> None:
         ({"name": "psenet", "neck": {"name": "fpn", "smooth_channels": 0}}, ["model.neck.smooth_channels", "0"]),
         ({"name": "pan", "loss": {"kernal": 0.5}}, ["model.loss.kernal", "did you mean 'kernel'"]),
         ({"name": "pan", "neck": {"name": "fpem_ffm", "repeats": 0}}, ["model.neck.repeats", "0"]),
+        ({"name": "sast", "loss": {"tvos": 0.5}}, ["model.loss.tvos", "did you mean 'tvo'"]),
+        ({"name": "sast", "centre_ratio": 0}, ["model.centre_ratio", "0"]),
+        ({"name": "sast", "neck": {"name": "cab_fpn", "blocks": -1}}, ["model.neck.blocks", "-1"]),
         ({}, ["model", "name"]),
         ({"backbone": "resnet18"}, ["model", "name"]),
         ({"name": 3}, ["model", "name"]),

@@ -196,6 +196,33 @@ def test_verify_measures(detector, pictures):
     assert verify(distorted(detector, dict), detector, pictures) == {"probability": {"maximum": 0, "quantile": 0, "mean": 0}}
 
 
+class Offsets(nn.Module):
+    """A detector whose map holds pixels instead of probabilities."""
+
+    def __init__(self, network: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.network = network
+        self.scale = scale
+
+    def forward(self, images):
+        return {"offsets": self.scale * (self.network(images)["probability"] - 0.5)}
+
+
+def test_verify_measures_large_values_by_the_largest(detector, pictures):
+    def change(maps):
+        return {"offsets": maps["offsets"] + 2e-4}
+
+    with pytest.raises(CompressError, match="'offsets'"):
+        verify(distorted(Offsets(detector, 1.0), change), Offsets(detector, 1.0), pictures)
+    network = Offsets(detector, 1000.0)
+    with torch.inference_mode():
+        largest = max(float(network(batch)["offsets"].abs().max()) for batch in pictures)
+    assert largest > 50
+    verify(distorted(network, change), network, pictures)
+    with pytest.raises(CompressError, match="'offsets'"):
+        verify(distorted(network, lambda maps: {"offsets": maps["offsets"] + 2e-5 * largest}), network, pictures)
+
+
 def test_verify_wants_pictures(detector):
     with pytest.raises(CompressError, match="no picture"):
         verify(from_network(detector, 1), detector, [])

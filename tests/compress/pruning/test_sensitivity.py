@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import torch
 from compress.checkpoint import save
 from compress.errors import CompressError
 from compress.evaluation.cost import parameters
+from compress.evaluation.detector import of_model
 from compress.pruning import sensitivity
+from compress.pruning.batch_norm import reestimate
 from compress.pruning.groups import find_groups, widths
-from compress.pruning.sensitivity import POINTS, Bench, Settings, evaluation_batches, map_loss, measure_point, sweep
+from compress.pruning.sensitivity import POINTS, REESTIMATED, UNPRUNED, Bench, Settings, evaluation_batches, map_loss, measure_point, sweep
 
 FEW = ("backbone.*", "neck.*")
 SETTINGS = Settings((0.3, 0.7), protect=FEW, images=4, loss_images=2, batches=1, batch=4)
@@ -23,6 +26,12 @@ SETTINGS = Settings((0.3, 0.7), protect=FEW, images=4, loss_images=2, batches=1,
 @pytest.fixture
 def bench(tiny_model, lab) -> Bench:
     return Bench(tiny_model, lab, SETTINGS)
+
+
+def stand_in(_bench, group, ratio) -> dict:
+    """A point made in no time, for tests of what is measured and kept."""
+    figure = len(group or "") + (ratio or 0)
+    return {"group": group, "ratio": ratio, "loss": figure, "hmean": 1 / (1 + figure)}
 
 
 def nothing(_done: int, _all: int) -> None:
@@ -36,7 +45,9 @@ def test_every_group_at_every_ratio_once(bench, tmp_path):
     assert len(names) == 4
     assert [(point["group"], point["ratio"]) for point in found["points"]] == [(name, ratio) for name in names for ratio in (0.3, 0.7)]
     assert all(point["params"] < found["baseline"]["params"] for point in found["points"])
-    assert found["baseline"]["params"] == parameters(bench.model.network)
+    assert found["baseline"]["params"] == found["unpruned"]["params"] == parameters(bench.model.network)
+    assert found["baseline"] == measure_point(bench, *REESTIMATED)
+    assert found["unpruned"] == measure_point(bench, *UNPRUNED)
     assert found["images"] == 4
 
 
@@ -52,10 +63,53 @@ def test_a_point_leaves_the_model_as_it_was_and_cuts_one_group_alone(bench, monk
     assert all(torch.equal(tensor, state[name]) for name, tensor in bench.model.network.state_dict().items())
 
 
-def test_the_unpruned_point_is_the_model_itself(bench, lab):
-    point = measure_point(Bench(bench.model, lab, Settings((0.5,), protect=FEW, loss_images=2)), None, 0.0)
+def test_the_unpruned_point_is_the_model_itself_and_the_baseline_has_its_statistics_re_estimated(bench, lab):
+    whole = Bench(bench.model, lab, replace(SETTINGS, images=None))
+    before = copy.deepcopy(bench.model.network)
+    point, base = measure_point(whole, *UNPRUNED), measure_point(whole, *REESTIMATED)
     score = lab.evaluate(bench.model, "val")
     assert (point["precision"], point["recall"], point["hmean"]) == pytest.approx((score.precision, score.recall, score.hmean), abs=1e-6)
+    again = bench.model.with_network(before)
+    reestimate(again.network, (images for images, _ in whole.training_batches))
+    assert base["loss"] == pytest.approx(map_loss(again, whole.loss_batches), rel=1e-5)
+    assert base["loss"] != pytest.approx(point["loss"], rel=1e-3)
+    assert (base["params"], base["macs"]) == (point["params"], point["macs"])
+
+
+def test_a_cut_that_takes_nothing_costs_nothing(bench, monkeypatch):
+    """Against the baseline, that is: the model as it is has other statistics."""
+    monkeypatch.setattr(sensitivity, "rounded", lambda _wanted, channels, _step: channels)
+    point, base = (measure_point(bench, *place) for place in ((bench.groups[0].name, 0.3), REESTIMATED))
+    assert {name: point[name] for name in base} == base
+
+
+def test_a_cut_that_inference_does_not_see_leaves_the_maps_as_the_baseline_has_them(bench, monkeypatch):
+    measured = []
+    real = type(bench.lab).score
+
+    def noted(lab, detector, pictures):
+        measured.append(list(detector.maps(sample.image for sample in pictures)))
+        return real(lab, detector, pictures)
+
+    monkeypatch.setattr(type(bench.lab), "score", noted)
+    aside = next(group.name for group in bench.groups if group.name.startswith("threshold."))
+    names = ("precision", "recall", "hmean")
+    base, point = (measure_point(bench, *place) for place in (REESTIMATED, (aside, 0.7)))
+    assert [point[name] for name in names] == [base[name] for name in names]
+    assert point["loss"] != base["loss"]
+    assert len(measured) == 1, "measured once"
+    bench.seen = {name for group in bench.groups for name in group.members}  # as if it were seen
+    measure_point(bench, aside, 0.7)
+    assert len(measured) == 2
+    for once, again in zip(*measured, strict=True):
+        assert np.array_equal(once["probability"], again["probability"])
+
+
+def test_a_lab_scores_as_many_pictures_as_it_is_given(bench, lab):
+    whole, first = lab.split("val"), Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=2)).pictures
+    assert lab.score(of_model(bench.model), whole) == lab.evaluate(bench.model, "val")
+    found = lab.score(of_model(bench.model), first)
+    assert found.words == sum(int((~sample.ignore).sum()) for sample in (whole[0], whole[1]))
 
 
 def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
@@ -69,6 +123,7 @@ def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
 
 
 def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "measure_point", stand_in)
     whole = sweep(bench, None, tmp_path / "whole", 1, nothing)
     lines = (tmp_path / "whole" / POINTS).read_text().splitlines(keepends=True)
     (tmp_path / "cut").mkdir()
@@ -77,7 +132,7 @@ def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monk
 
     def counted(*arguments):
         measured.append(arguments[1:])
-        return measure_point(*arguments)
+        return stand_in(*arguments)
 
     monkeypatch.setattr(sensitivity, "measure_point", counted)
     assert sweep(bench, None, tmp_path / "cut", 1, nothing) == whole
@@ -85,13 +140,30 @@ def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monk
     assert len(set(measured)) == len(measured)
 
 
-def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path):
+def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "measure_point", stand_in)
     sweep(bench, None, tmp_path / "out", 1, nothing)
     other = Bench(bench.model, lab, Settings((0.3,), protect=FEW, images=2, loss_images=2, batches=1, batch=4))
     found = sweep(other, None, tmp_path / "out", 1, nothing)
     assert found["images"] == 2
     first = json.loads((tmp_path / "out" / POINTS).read_text().splitlines()[0])
     assert first["settings"]["images"] == 2
+
+
+def test_points_of_other_weights_are_not_taken_and_those_that_do_not_say_are_refused(bench, lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "measure_point", lambda *_: {"loss": next(losses), "hmean": 0.5})
+    losses = iter(range(100))
+    quick = Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=1))
+    first = sweep(quick, None, tmp_path, 1, nothing)
+    assert sweep(quick, None, tmp_path, 1, nothing) == first
+    with torch.no_grad():
+        next(bench.model.network.parameters()).mul_(2)
+    assert sweep(quick, None, tmp_path, 1, nothing)["unpruned"]["loss"] == 2 + len(first["points"])
+    head, *points = (tmp_path / POINTS).read_text().splitlines()
+    old = {name: value for name, value in json.loads(head).items() if name != "weights"}
+    (tmp_path / POINTS).write_text("\n".join([json.dumps(old), *points, ""]))
+    with pytest.raises(CompressError, match=r"points\.jsonl is of an earlier version.*delete it"):
+        sweep(quick, None, tmp_path, 1, nothing)
 
 
 def test_two_processes_measure_what_one_does(tiny_model, lab, tmp_path):

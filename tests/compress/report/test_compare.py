@@ -9,6 +9,7 @@ import pytest
 
 from compress.errors import CompressError
 from compress.evaluation import detector
+from compress.evaluation.icdar import Score
 from compress.recipe import load
 from compress.report import compare as comparing
 from compress.report.collect import collect
@@ -58,8 +59,8 @@ def test_the_pictures_that_changed_the_most_are_shown_by_every_artefact_that_ope
     for picture in result["pictures"]:
         words = sum(not ignore for ignore in picture["ignore"])
         assert list(picture["found"]) == ["good", "bad"]
-        assert picture["found"]["good"]["counts"] == [words, words, words]
-        assert picture["found"]["bad"]["counts"] == [0, 0, words]
+        assert counts(picture["found"]["good"]["score"]) == [words, words, words]
+        assert counts(picture["found"]["bad"]["score"]) == [0, 0, words]
         assert picture["found"]["bad"]["polygons"] == []
         image = cv2.imdecode(np.frombuffer(base64.b64decode(picture["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
         assert image.shape[:2] == (picture["height"], picture["width"])
@@ -67,6 +68,25 @@ def test_the_pictures_that_changed_the_most_are_shown_by_every_artefact_that_ope
     assert "their weights are not there: lost." in notes
     assert "broken is left out: it is of another version." in notes
     assert sorted(calls) == [("bad", 2), ("bad", 6), ("good", 2), ("good", 6)]
+
+
+def counts(score):
+    return [score[name] for name in ("matched", "detected", "words")]
+
+
+def test_pictures_are_judged_by_the_recipe_s_protocol(experiment):
+    """By CLEval words are counted in characters."""
+    facts, _, _ = experiment
+    text = RECIPE.replace("{short_side: 64}", "{short_side: 64, protocol: cleval}")
+    (facts.folder / "recipe.yml").write_text(text)
+    result = compare(replace(facts, recipe=text), 2)
+    recipe = load(facts.folder / "recipe.yml")
+    pictures = {words.name: words for words in recipe.data.open("val", recipe.seed).annotations}
+    assert result["notes"][0].endswith("by protocol cleval.")
+    for picture in result["pictures"]:
+        words = pictures[picture["name"]]
+        characters = sum(len(text) for text, ignore in zip(words.texts, words.ignore, strict=True) if not ignore)
+        assert picture["found"]["good"]["score"]["words"] == characters > len(words.texts)
 
 
 def test_a_second_call_runs_nothing_until_weights_change(experiment):
@@ -97,8 +117,9 @@ def test_what_is_missing_is_said(missing, experiment, tmp_path):
     assert told in result["notes"][0]
 
 
-def test_hmean_of_a_picture():
-    assert hmeans(np.array([[1, 2, 2], [0, 0, 3], [0, 0, 0], [2, 2, 2]])).tolist() == [0.5, 0.0, 1.0, 1.0]
+def test_hmean_of_a_picture_without_words_is_1_where_none_was_found():
+    found = [Score(0.5, 0.5, 0.5, 1, 2, 2), Score(0, 0, 0, 0, 0, 3), Score(0, 0, 0, 0, 0, 0), Score(0, 0, 0, 0, 1, 0)]
+    assert hmeans(found).tolist() == [0.5, 0.0, 1.0, 0.0]
 
 
 def test_losses_go_before_equal_gains_and_earlier_pictures_before_later():

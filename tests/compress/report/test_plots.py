@@ -56,6 +56,28 @@ def test_curves_have_a_panel_a_group_that_starts_at_the_unpruned_network(sensiti
         assert lost == pytest.approx([90 * ratio * (index + 1) / 40 for ratio in ratios])
 
 
+def test_one_outlier_does_not_set_the_axis_and_is_marked_with_its_figure(sensitivity):
+    data = sensitivity(10)
+    for place, point in enumerate(data["points"]):
+        point["hmean"] = 0.9 - 0.0001 * (place + 1)
+    data["points"][-1]["hmean"] = 0.0
+    figure = plots.sensitivity_curves(data)
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    low, high = panels[0].get_ylim()
+    assert (low, high) == pytest.approx((-0.05 * 0.29, 0.29))
+    marks = [[line.get_data() for line in ax.lines if line.get_marker() == "^"] for ax in panels]
+    assert marks[:-1] == [[]] * 9
+    ((ratio, place),) = marks[-1]
+    assert (ratio[0], place[0]) == (0.9, pytest.approx(high))
+    assert {"90", "Hmean lost (points); triangles: above 0.29, the figure beside"} <= texts(figure)
+
+
+def test_without_an_outlier_nothing_is_clipped(sensitivity):
+    figure = plots.sensitivity_curves(sensitivity(3))
+    assert "Hmean lost (points)" in texts(figure)
+    assert figure.axes[0].get_ylim()[1] >= 81
+
+
 def test_quantized_layers_are_ordered_by_what_they_cost(sensitivity):
     points = [{"layer": name, "loss": 0.0, "hmean": hmean} for name, hmean in (("good", 0.91), ("bad", 0.5), ("fair", 0.88))]
     ax = plots.quantization_bars({**sensitivity(1), "points": points}).axes[0]

@@ -7,11 +7,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from openvino import Core
 
 from compress.errors import CompressError
 from compress.exporters.onnx import export_onnx
 from compress.exporters.openvino import export_openvino
-from compress.runtimes import Runtime, from_network, interleaved, latency, open_file
+from compress.runtimes import Runtime, from_network, interleaved, latency, open_file, openvino
 
 EXPORTS = {".onnx": export_onnx, ".xml": export_openvino}
 DESCRIPTION = {"model": {"name": "small", "größe": [1, 2]}, "thresholds": {"bin": 0.3}}
@@ -34,6 +35,22 @@ def test_any_batch_height_and_width(files, detector, suffix):
         assert list(given) == ["probability"]
         assert given["probability"].dtype == np.float32
         np.testing.assert_allclose(given["probability"], expected, atol=2e-5)
+
+
+def test_shapes_that_keep_coming_are_fixed_and_nothing_else_changes(files, detector):
+    """More shapes than are ever fixed, each often enough, in turns, and one new one after all."""
+    runtime = open_file(files[".xml"], threads=1)
+    shapes = [(1, 3, 32, 32 * width) for width in range(1, openvino.FIXED_SHAPES + 3)]
+    compiled = []
+    with pytest.MonkeyPatch.context() as patch:
+        compile_model = Core.compile_model
+        patch.setattr(Core, "compile_model", lambda *given: compiled.append(given[1].input(0).partial_shape) or compile_model(*given))
+        for shape in [*shapes * (openvino.CALLS_BEFORE_FIXING + 1), (2, 3, 64, 32)]:
+            images = torch.randn(shape, generator=torch.Generator().manual_seed(shape[3]))
+            with torch.no_grad():
+                expected = detector(images)["probability"].numpy()
+            np.testing.assert_allclose(runtime.run(images.numpy())["probability"], expected, atol=2e-5)
+    assert [tuple(shape.to_shape()) for shape in compiled] == shapes[: openvino.FIXED_SHAPES]
 
 
 @pytest.mark.parametrize("suffix", EXPORTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -369,3 +370,22 @@ def test_features_of_any_layers_can_be_compared_without_the_response(tmp_path, r
     assert "response" not in entry
     task = 10 * entry["threshold"] + entry["probability"] + entry["binary"]
     assert entry["loss"] == pytest.approx(task + 2 * entry["feature"], rel=1e-4)
+
+
+def test_a_teacher_is_shown_pictures_as_it_was_trained_to_see_them(images, targets):
+    """The same pictures, in 0..1, whatever each of the two models takes away from them and divides them by."""
+    other = teacher()
+    seen = []
+    other.network.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+    swapped = dataclasses.replace(student().algorithm, mean=(0.406, 0.456, 0.485), std=(0.225, 0.224, 0.3))
+    pupil = dataclasses.replace(student(), algorithm=swapped)
+    stage = Distill(teacher="wide", **SCHEDULE)
+    lessons(stage, [pupil], [other], None)([pupil.network], images, targets)
+    lessons(stage, [student()], [other], None)([student().network], images, targets)
+
+    def pictures(given, algorithm):
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (algorithm.mean, algorithm.std))
+        return given * std + mean
+
+    torch.testing.assert_close(pictures(seen[0], other.algorithm), pictures(images, swapped))
+    assert seen[1] is images

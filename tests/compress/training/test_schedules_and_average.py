@@ -5,18 +5,54 @@ from itertools import pairwise
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from compress.training.averaging import start_average, update_average
 from compress.training.distillation import soft_dice
-from compress.training.loop import pull_scales_to_zero
+from compress.training.loop import make_optimizer, pull_scales_to_zero
 from compress.training.schedules import lr_factor
+from compress.training.settings import Schedule
 
 
 def test_lr_factors_match_their_formulas():
     assert lr_factor(step=50, steps=100, warmup_steps=0, decay="poly") == pytest.approx(0.5**0.9)
     assert lr_factor(step=25, steps=100, warmup_steps=0, decay="cosine") == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
     assert lr_factor(step=99, steps=100, warmup_steps=0, decay="constant") == 1
+
+
+def test_lr_falls_by_gamma_at_the_end_of_each_milestone():
+    milestones = [30, 60, 80, 85]
+    factors = [lr_factor(step=step, steps=90, warmup_steps=2, decay="step", milestones=milestones, gamma=0.3) for step in range(90)]
+    assert factors[0] == 0.5
+    for step in range(2, 90):
+        done = len([milestone for milestone in milestones if milestone <= step])
+        assert factors[step] == pytest.approx(0.3**done)
+
+
+def test_steps_are_written_where_they_count_and_refused_elsewhere():
+    steps = Schedule(epochs=900, optimizer="rmsprop", lr=1e-3, decay="step", milestones=(300, 600, 800, 850), gamma=0.3)
+    assert Schedule(**steps.model_dump(mode="json")) == steps
+    # The cache's key of what was trained before there were steps.
+    assert not {"milestones", "gamma"} & Schedule(epochs=1).model_dump().keys()
+    for wrong in ({"decay": "step"}, {"milestones": (3,)}, {"gamma": 0.5}, {"decay": "step", "milestones": (0,)}):
+        with pytest.raises(ValidationError, match="milestones"):
+            Schedule(epochs=1, **wrong)
+
+
+def test_rmsprop_is_its_recursion_written_out():
+    torch.manual_seed(0)
+    network = nn.Linear(3, 2)
+    optimizer = make_optimizer(network, Schedule(epochs=1, optimizer="rmsprop", lr=0.01, weight_decay=0.1))
+    expected, squares = network.weight.detach().clone(), torch.zeros_like(network.weight)
+    for _ in range(4):
+        gradient = torch.randn(2, 3)
+        network.weight.grad, network.bias.grad = gradient, torch.zeros(2)
+        optimizer.step()
+        decayed = gradient + 0.1 * expected
+        squares = 0.99 * squares + 0.01 * decayed**2
+        expected = expected - 0.01 * decayed / (squares.sqrt() + 1e-8)
+    torch.testing.assert_close(network.weight.detach(), expected)
 
 
 @pytest.mark.parametrize("decay", ["poly", "cosine", "constant"])
