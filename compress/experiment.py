@@ -19,7 +19,7 @@ from compress.processes import agreed, device_name, main_process, only_run_in, w
 from compress.progress import console
 from compress.recipe import Recipe, experiment_name, fingerprint, load_named
 from compress.rows import hold_to, stage_rows
-from compress.stage_folder import MANIFEST, find_cached, prepare_partial, set_aside, state_of
+from compress.stage_folder import MANIFEST, files_in, find_cached, prepare_partial, set_aside, state_of
 from compress.teachers import open_teacher, stage_named, teacher_done, teacher_key, teacher_rows, untrained
 
 if TYPE_CHECKING:
@@ -253,6 +253,7 @@ def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: L
     from compress.lab import ELAPSED
     from compress.measure import processor
 
+    leftovers = ("key.json", ELAPSED)
     write_json(
         partial / MANIFEST,
         {
@@ -269,9 +270,10 @@ def finish(experiment: Experiment, stage: Stage, key: str, partial: Path, lab: L
             "threads": os.cpu_count(),
             "device": str(lab.device),
             "artefacts": lab.artefacts,
+            "files": [file for file in files_in(partial) if file not in leftovers],
         },
     )
-    for leftover in ("key.json", ELAPSED):
+    for leftover in leftovers:
         (partial / leftover).unlink(missing_ok=True)
     set_aside(experiment.folder, stage.name)
     partial.rename(experiment.folder / stage.name)

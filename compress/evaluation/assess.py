@@ -12,7 +12,7 @@ from compress.checkpoint import DESCRIPTION, load, save_description
 from compress.data.formats import DataConfig, from_options, open_split
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
-from compress.evaluation.detector import Detector, detect, open_detector
+from compress.evaluation.detector import Detector, check_there, detect, open_detector
 from compress.evaluation.icdar import Score
 from compress.evaluation.protocols import evaluate
 from compress.evaluation.settings import Evaluate
@@ -41,6 +41,7 @@ def assess(
 
     if split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
+    check_there(artefact)
     config, seed, settings = find_data(artefact, recipe, data, root, overrides)
     detector = open_detector(artefact, device=device_name(device))
     settings = settings or detector.evaluate

@@ -84,6 +84,12 @@ def open_model(path: str | Path, *, threads: int | None = None, device: str = "c
         return opened(Path(path), threads, device)
 
 
+def check_there(path: Path) -> None:
+    """CompressError where there is neither a folder nor a file."""
+    if not path.exists():
+        raise CompressError(f"There is nothing at {path}; give a checkpoint folder, or an .onnx, .xml, .torchscript or .param file.")
+
+
 def opened(path: Path, threads: int | None, device: str) -> Detector:
     """:func:`open_model` with what is allowed already."""
     if path.is_dir():
@@ -92,8 +98,7 @@ def opened(path: Path, threads: int | None, device: str) -> Detector:
         model = load(path)
         model.network.to(device)
         return of_model(model)
-    if not path.exists():
-        raise CompressError(f"There is nothing at {path}; give a checkpoint folder, or an .onnx, .xml, .torchscript or .param file.")
+    check_there(path)
     from compress.runtimes import open_file
 
     runtime = open_file(path, threads=threads)
