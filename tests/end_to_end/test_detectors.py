@@ -25,11 +25,11 @@ UNBOUNDED = ("similarity", "border", "tvo", "tco")  # maps that are no probabili
 SETTINGS = """
 data: {format: synthetic, train: 16, val: 2, test: 2, size: 96}
 evaluate: {short_side: 96, score_threshold: 0.5, min_area: 30}
-latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [torch], rounds: 3}
+latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [], rounds: 3}
 """
 CHAIN = """
 stages:
-  - train:    {name: baseline, epochs: 3, batch: 8, crop: 96, lr: 1.0e-2, evaluate_every: 3}
+  - train:    {name: baseline, epochs: 2, batch: 8, crop: 64, lr: 1.0e-2, evaluate_every: 2}
   - prune:    {name: pruned, ratio: 0.6, criterion: l2, round_to: 2, batches: 2, batch: 8, crop: 64}
   - distill:  {name: distilled, teacher: baseline, epochs: 2, batch: 8, crop: 64, feature: {weight: 1.0}, evaluate_every: 2}
   - quantize: {name: int8, calibration: 2, epochs: 1, batch: 8, crop: 64, lr: 1.0e-4}

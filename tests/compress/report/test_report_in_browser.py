@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from compress.evaluation.icdar import Score
 from compress.report import page as pages
 from compress.report.compare import picture
 from models.contract import Sample
@@ -64,7 +65,8 @@ def report(written, tmp_path_factory) -> Path:
     """A page with everything on it, the long names of a real experiment among them. Not to be changed by a test."""
     image = np.full((90, 160, 3), 128, np.uint8)
     word = np.array([[10, 10], [80, 10], [80, 30], [10, 30]], np.float32)
-    seen = picture(Sample("val_1", image, [word], np.array([False])), {f"stage{i}": ([word + 1], np.array([1, 1, 1])) for i in range(5)})
+    found = [word + 1], Score(1, 1, 1, 1, 1, 1)
+    seen = picture(Sample("val_1", image, [word], np.array([False])), {f"stage{i}": found for i in range(5)})
     out = tmp_path_factory.mktemp("browser") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "compare", lambda *_: {"notes": ["A note."], "pictures": [seen, seen | {"name": "val_2"}]})
