@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from models.contract import Algorithm, Detections, Sample
+from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
 from models.geometry import fill, rectangles, short_side
 from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
 from models.losses import dice
@@ -371,11 +371,14 @@ def sast(
     neck: str | Mapping[str, Any] = MappingProxyType({"name": "cab_fpn", "channels": 128, "blocks": 1}),
     loss: Mapping[str, Any] = MappingProxyType({}),
     centre_ratio: Annotated[float, Field(gt=0, le=1)] = 0.3,
+    mean: Mean = IMAGENET_MEAN,
+    std: Deviation = IMAGENET_STD,
 ) -> Algorithm:
     """SAST as an :class:`Algorithm`.
 
     backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. loss: fields of :class:`LossWeights`.
-    centre_ratio: of a word's height that its centre line is high. Raises ValueError for unknown names or keywords and for wrong values.
+    centre_ratio: of a word's height that its centre line is high. mean, std: as in :func:`models.db.db`. Raises ValueError for unknown
+    names or keywords and for wrong values.
     """
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
     weights = checked(LossWeights, loss, "model.loss")()
@@ -390,6 +393,8 @@ def sast(
         distilled=("score",),
         features=("neck.smooths.*",),
         map_layers=("maps.*",),
+        mean=tuple(mean),
+        std=tuple(std),
     )
 
 

@@ -41,7 +41,7 @@ def test_keywords_reach_their_parts() -> None:
     assert algorithm.targets.keywords == {"shrink_ratio": 0.5}
 
 
-@pytest.mark.parametrize("name", ["angle", "db", "pan", "psenet"])
+@pytest.mark.parametrize("name", ["angle", "db", "pan", "psenet", "sast"])
 def test_every_model_says_by_what_its_pictures_are_normalised(name) -> None:
     algorithm = build({"name": name, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})
     assert (algorithm.mean, algorithm.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
