@@ -79,7 +79,7 @@ def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
     def learn(loader: Iterable[Batch]) -> None:
         after_backward = hooks.get("after_backward", nothing)
         with lab.bar(stage.name, 0) as bar:
-            train_epoch(run, alone, stage, loader, accelerator, STEPS, bar, lab, nothing, after_backward)
+            train_epoch(run, alone, stage, loader, accelerator, STEPS, bar, lab, after_backward)
 
     new = endless(samples, stage)
     kept = repeat(next(new))

@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from compress.quantization.folding import BatchNorm
 from compress.quantization.nncf_torch import quantizers
-
-
-def hold_norms(network: nn.Module) -> None:
-    """Let batch norms that could not be folded use and keep their running statistics; scale and shift learn on.
-
-    Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference", section 3.2.2. Lasts until the network is
-    next put in training mode.
-    """
-    for module in network.modules():
-        if isinstance(module, BatchNorm):
-            module.eval()
 
 
 def hold_ranges(network: nn.Module) -> None:

@@ -26,8 +26,8 @@ class Quantize(Quantizers, Schedule, Stage):
     calibration: how many pictures. keep_float: patterns of layers that stay float, besides those that give the maps.
     max_hmean_drop: largest loss of Hmean, in 0..1, of the calibrated model against the parent on validation, before any training;
     as few layers as that needs are kept float, the most sensitive first.
-    freeze_ranges, freeze_norms: for `qat`, the share of the steps after which the quantizers' ranges stop learning, and after which
-    batch norms that could not be folded keep their statistics; 1 is never.
+    freeze_ranges: for `qat`, the share of the steps after which the quantizers' ranges stop learning; 1 is never. `freeze_norms` does
+    the same for batch norms that could not be folded.
     precision: fp32 unless said, because under bf16 autocast the quantizers' scales are rounded too.
     control: for `qat`, also train the same folded float network by the same schedule, so that a gain of QAT can be told from a gain
     of more training; its row is `<name>/control`.
@@ -43,7 +43,6 @@ class Quantize(Quantizers, Schedule, Stage):
     keep_float: tuple[str, ...] = ()
     max_hmean_drop: float | None = Field(None, ge=0, le=1)
     freeze_ranges: float = Field(1.0, ge=0, le=1)
-    freeze_norms: float = Field(1.0, ge=0, le=1)
     control: bool = False
 
     def check(self, model: Model) -> None:
@@ -97,21 +96,17 @@ class Quantize(Quantizers, Schedule, Stage):
 
     def train(self, folded: Model, calibrated: Model, lab: Lab, facts: dict[str, Any]) -> Model:
         """Train the calibrated model, after the float control where one is wanted."""
-        from compress.quantization.freezing import hold_norms, hold_ranges
+        from compress.quantization.freezing import hold_ranges
         from compress.training.loop import fit
 
         def objective(network, images, targets):
             return folded.algorithm.loss(network(images), targets)
 
-        def before_forward(network: nn.Module, share: float) -> None:
-            if share >= self.freeze_norms:
-                hold_norms(network)
-
         def after_backward(network: nn.Module, share: float) -> None:
             if share >= self.freeze_ranges:
                 hold_ranges(network)
 
-        hooks = {"before_forward": before_forward, "after_backward": after_backward}
+        hooks = {"after_backward": after_backward}
         if self.control:
             fit(folded, objective, self, lab, label=f"{self.name}/control", folder=lab.folder / "control", **hooks)
             lab.add_trained("control", "control")

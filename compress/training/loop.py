@@ -22,6 +22,7 @@ from compress.files import read_lines, write_text
 from compress.lab import METRICS, Lab
 from compress.training.averaging import start_average, update_average
 from compress.training.devices import keep_freed_memory, mixed_precision
+from compress.training.modes import hold_norms
 from compress.training.schedules import lr_factor
 from compress.training.settings import Schedule
 from compress.training.trackers import tracking
@@ -96,14 +97,13 @@ def fit_together(
     *,
     label: str,
     folder: Path,
-    before_forward: StepHook = nothing,
     after_backward: StepHook = nothing,
 ) -> None:
     """Train several models on the same batches, each evaluated on its own and left in its folder as :func:`fit` leaves one.
 
     beside: modules that are trained with them but kept in no checkpoint. folder: where what is needed to resume lies meanwhile.
     objective: as for `fit`, but given all networks, in the order of `models`, and then `beside`.
-    before_forward, after_backward: called at each step for each network, the one to set modes, the other to change gradients.
+    after_backward: called at each step for each network, to change its gradients.
     """
     if all((place / "last" / DESCRIPTION).exists() for place in models) and not (folder / STATE).exists():
         return  # finished before the stage was cut off
@@ -120,7 +120,7 @@ def fit_together(
         while run.epoch < schedule.epochs:
             rank, world = accelerator.process_index, accelerator.num_processes
             loader = batches(training_set, run.epoch, schedule.batch, schedule.workers, rank=rank, world=world)
-            losses = train_epoch(run, objective, schedule, loader, accelerator, per_epoch, bar, lab, before_forward, after_backward)
+            losses = train_epoch(run, objective, schedule, loader, accelerator, per_epoch, bar, lab, after_backward)
             run.epoch += 1
             finish_epoch(run, schedule, lab, accelerator, folder, losses, bar, log)
     accelerator.wait_for_everyone()
@@ -168,7 +168,6 @@ def train_epoch(
     per_epoch: int,
     bar: Any,
     lab: Lab,
-    before_forward: StepHook,
     after_backward: StepHook,
 ) -> dict[str, float]:
     """One pass over the batches of `loader`; returns the mean, by `per_epoch`, of the loss and of each of its parts."""
@@ -183,8 +182,9 @@ def train_epoch(
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.model_mean_std)
         targets = {name: tensor.float() for name, tensor in batch.items()}
-        for student in run.students:
-            before_forward(student.model.network, run.step / steps)
+        if run.step >= schedule.freeze_norms * steps:
+            for student in run.students:
+                hold_norms(student.model.network)
         with accelerator.autocast():
             loss, parts = objective(run.modules, images, targets)
         accelerator.backward(loss)

@@ -19,6 +19,8 @@ class Schedule(BaseModel):
     ema: decay of the exponential moving average of the weights, 0 for none; where it is on, the average is evaluated and kept.
     clip: largest norm of the whole gradient, 0 for none.
     sparsity: weight of the L1 penalty on every batch-norm scale (Liu et al. 2017, equation 1), 0 for none.
+    freeze_norms: share of the steps after which batch norms use and keep their running statistics; 1 is never. 0 suits a short training
+    from good weights, whose statistics those of a few crops would only disturb.
     precision: `auto` takes bf16 autocast where the device computes it natively, else fp32.
     evaluate_every: epochs between evaluations on the validation split; the last epoch is always evaluated.
     workers: processes that prepare samples beside the training process; the samples do not depend on it.
@@ -40,6 +42,7 @@ class Schedule(BaseModel):
     ema: float = Field(0.0, ge=0, lt=1)
     clip: float = Field(0.0, ge=0)
     sparsity: float = Field(0.0, ge=0, le=1)
+    freeze_norms: float = Field(1.0, ge=0, le=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluate_every: int = Field(1, ge=1)
     workers: int = Field(0, ge=0, le=64)
@@ -54,6 +57,9 @@ class Schedule(BaseModel):
         return self
 
     @model_serializer(mode="wrap")
-    def without_steps(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What was trained before there were steps keeps its keys in the cache.
-        return {name: value for name, value in plain(self).items() if self.decay == "step" or name not in ("milestones", "gamma")}
+    def without_later_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What was trained before these keys existed keeps its place in the cache.
+        unused = {"freeze_norms"} if self.freeze_norms == 1 else set()
+        if self.decay != "step":
+            unused |= {"milestones", "gamma"}
+        return {name: value for name, value in plain(self).items() if name not in unused}

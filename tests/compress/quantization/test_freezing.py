@@ -14,12 +14,13 @@ from compress.errors import CompressError
 from compress.files import read_tensors
 from compress.lab import Lab
 from compress.quantization.folding import fold_batch_norms
-from compress.quantization.freezing import hold_norms, hold_ranges
+from compress.quantization.freezing import hold_ranges
 from compress.quantization.nncf_torch import config_json, quantize, quantizers
 from compress.quantization.settings import Quantizers
 from compress.recipe import load as load_recipe
 from compress.stages.quantize import Quantize
 from compress.training import loop
+from compress.training.modes import hold_norms
 
 TINY = Path(__file__).parents[2] / "end_to_end" / "tiny.yml"
 

@@ -75,6 +75,24 @@ def test_training_lowers_the_loss_and_sparsity_lowers_the_scales(tmp_path):
     assert scales(tmp_path / "sparse") < 0.99 * scales(tmp_path / "plain")
 
 
+def test_norms_keep_their_statistics_from_the_share_of_the_steps_that_freezes_them(tmp_path):
+    from compress.files import read_tensors
+
+    def statistics(share: float, epochs: int) -> dict[str, torch.Tensor]:
+        folder = tmp_path / f"{share}_{epochs}"
+        train(folder, Train(name="a", epochs=epochs, batch=8, crop=96, lr=1e-2, decay="constant", freeze_norms=share))
+        tensors = read_tensors(folder / "last" / "model.safetensors")
+        return {name: tensor for name, tensor in tensors.items() if "running_" in name}
+
+    never, late, always = statistics(1, 2), statistics(0.5, 2), statistics(0, 2)
+    one_epoch = statistics(1, 1)
+    assert all(torch.equal(tensor, torch.full_like(tensor, float("running_var" in name))) for name, tensor in always.items())
+    assert all(torch.equal(late[name], one_epoch[name]) for name in late)
+    assert any(not torch.equal(never[name], late[name]) for name in late)
+    # The cache's key of what was trained before there was a share.
+    assert "freeze_norms" not in Train(name="a", epochs=1).model_dump()
+
+
 def test_a_loss_that_is_not_finite_stops_the_stage_with_a_sentence(tmp_path):
     lab = Lab(load(TINY), tmp_path, torch.device("cpu"), lambda _: None, quiet=True)
     model = fresh(lab.recipe.model, lab.recipe.evaluate)
