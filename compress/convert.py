@@ -30,8 +30,8 @@ PARAMETERS = {"weight": "weight", "scale": "scale", "bias": "bias", "running_mea
 class Converted:
     """A model with another framework's weights.
 
-    unused: what of the file went nowhere. fresh: our layers that the file has not. differences: map -> largest and mean absolute
-    difference on the pictures; empty where a file holds weights alone.
+    unused: what of the file went nowhere. fresh: our layers that the file has not, which start from others of it.
+    differences: map -> largest and mean absolute difference on the pictures; empty where a file holds weights alone.
     """
 
     family: Family
@@ -189,21 +189,33 @@ def renamed(family: Family, network: nn.Module, tensors: Tensors, path: Path) ->
 
 
 def filled(family: Family, model: Model, weights: Tensors, unused: list[str], path: Path) -> Converted:
-    """`model` with `weights`, strictly: only the branch that inference does not need may stay fresh, at the width of the other one."""
+    """`model` with `weights`, strictly but for the branch that inference does not need. Where the file lacks it, it starts as a copy of the
+    probability's, so that its norms fit the features, with a last layer of zeros: a threshold of one half everywhere.
+    """
     first = f"{family.pairs[0].ours}.weight"
     weights = {**weights, first: weights[first][:, ::-1]}  # it reads RGB here
     state = {name: torch.from_numpy(np.array(array, np.float32, order="C")) for name, array in weights.items()}
-    missing = [name for name in model.network.state_dict() if name not in state and optional(name)]
+    missing = threshold_from_probability(model.network, state)
+    state |= missing
     counters = [name for name in model.network.state_dict() if name.endswith("num_batches_tracked")]
-    ours = model.network.state_dict()
-    for name in missing:
-        other = state.get(name.replace("threshold.", "probability."), ours[name])
-        state[name] = ours[name][tuple(slice(side) for side in other.shape)]
     fold_like(model.network, set(state))  # layers whose batch norm is merged into them
     state.update({name: torch.zeros((), dtype=torch.long) for name in counters if name in model.network.state_dict()})
     load_weights(model.network, state, path)
     model.network.eval()
-    return Converted(family, model, unused, [name for name in missing if name not in counters], {})
+    return Converted(family, model, unused, list(missing), {})
+
+
+def threshold_from_probability(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The threshold branch where `state` lacks it, by name."""
+    if any(optional(name) for name in state):
+        return {}
+    layers = {name for name, _ in network.named_modules() if optional(name)}
+    found = {}
+    for name, tensor in state.items():
+        ours = name.replace("probability.", "threshold.")
+        if ours.rpartition(".")[0] in layers:
+            found[ours] = torch.zeros_like(tensor) if ours.startswith("threshold.up2.") else tensor.clone()
+    return found
 
 
 def compare(path: Path, source: str, converted: Converted, pictures: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
@@ -273,7 +285,8 @@ def told(path: Path, out: Path, converted: Converted) -> Iterator[str]:
     if converted.fresh:
         added = sum(parameters[name].numel() for name in converted.fresh if name in parameters)
         branch = converted.fresh[0].split(".")[0]
-        yield f"not in the file, and fresh: the {branch} branch, {added:,} parameters; it is trained, and not exported"
+        told = "which starts as a copy of the probability's; it is trained, not exported"
+        yield f"not in the file: the {branch} branch, {added:,} parameters, {told}"
     yield f"in the file, and not used: {', '.join(converted.unused) or 'nothing'}"
     for name, (largest, mean) in converted.differences.items():
         yield f"map '{name}': largest difference {largest:.2e}, mean {mean:.2e}"

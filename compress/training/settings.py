@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -27,6 +27,7 @@ class Schedule(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    later_keys: ClassVar[tuple[str, ...]] = ("milestones", "gamma", "freeze_norms")
 
     epochs: int = Field(ge=1, le=100_000)
     batch: int = Field(16, ge=1, le=4096)
@@ -59,7 +60,5 @@ class Schedule(BaseModel):
     @model_serializer(mode="wrap")
     def without_later_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # What was trained before these keys existed keeps its place in the cache.
-        unused = {"freeze_norms"} if self.freeze_norms == 1 else set()
-        if self.decay != "step":
-            unused |= {"milestones", "gamma"}
+        unused = {name for name in self.later_keys if getattr(self, name) == type(self).model_fields[name].default}
         return {name: value for name, value in plain(self).items() if name not in unused}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def start_from(model: Model, source: str) -> Model:
     if architecture(loaded) != architecture(model):
         raise CompressError(f"{path} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
     return model.with_network(loaded.network, loaded.quantization)
+
+
+@torch.no_grad()
+def soften(model: Model, temperature: float) -> None:
+    """Divide the logits of the maps by `temperature`, in place: the weights of the layers that give them. 1 changes nothing."""
+    for name, layer in model.network.named_modules():
+        if any(fnmatch(name, pattern) for pattern in model.algorithm.map_layers):
+            for parameter in layer.parameters():
+                parameter.div_(temperature)
 
 
 def architecture(model: Model) -> dict[str, Any]:

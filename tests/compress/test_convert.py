@@ -95,6 +95,12 @@ def test_a_generated_detector(tmp_path, picture, neck, training) -> None:
     assert converted.unused == []
     assert all(name.startswith("threshold.") for name in converted.fresh)
     assert bool(converted.fresh) != training
+    if not training:  # the threshold branch sees the features as the probability's does, and says one half everywhere
+        network = converted.model.network
+        features = torch.randn(1, network.probability.conv[0].in_channels, 8, 8)
+        up1 = [branch.up1(branch.conv(features)) for branch in (network.probability, network.threshold)]
+        assert torch.equal(*up1)
+        assert torch.equal(network.threshold(features), torch.zeros(1, 1, 32, 32))
     expected = fed(path, picture)
     assert expected[:, 0].std() > 0.02  # a constant map would prove nothing
     outputs = open_runner(converted, picture)

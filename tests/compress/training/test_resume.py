@@ -160,3 +160,16 @@ def test_a_pickle_that_is_more_than_weights_is_refused_unopened(tmp_path):
 def test_stages_of_one_run_may_train_in_different_precisions(tmp_path):
     for precision in ("fp32", "bf16"):
         train(tmp_path / precision, Train(name="a", epochs=1, batch=4, crop=64, precision=precision))
+
+
+def test_temperature_divides_the_logits_and_moves_no_region():
+    from compress.training.weights import soften
+
+    lab = Lab(load(TINY), Path(), torch.device("cpu"), lambda _: None, quiet=True)
+    model = fresh(lab.recipe.model, lab.recipe.evaluate)
+    images = torch.randn(1, 3, 64, 64)
+    before = model.network.eval()(images)["probability"].logit()
+    soften(model, 4.0)
+    torch.testing.assert_close(model.network(images)["probability"].logit(), before / 4, atol=1e-4, rtol=1e-4)
+    # The cache's key of what was trained before there was a temperature.
+    assert "temperature" not in Train(name="a", epochs=1).model_dump()
