@@ -20,7 +20,7 @@ from compress.progress import console
 from compress.recipe import Recipe, experiment_name, fingerprint, load_named
 from compress.rows import hold_to, stage_rows
 from compress.stage_folder import MANIFEST, files_in, find_cached, prepare_partial, set_aside, state_of
-from compress.teachers import open_teacher, stage_named, teacher_done, teacher_key, teacher_rows, untrained
+from compress.teachers import open_teacher, stage_named, teacher_done, teacher_key, teacher_rows, untrained, weights_key
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -208,17 +208,18 @@ def do_stage(experiment: Experiment, stage: Stage, *, again: bool) -> None:
 def stage_key(experiment: Experiment, stage: Stage) -> str:
     """sha256 over all that decides a stage's outcome."""
     recipe, parent = experiment.recipe, experiment.recipe.parent(stage)
-    code = code_of(recipe.model)
+    code, weights = code_of(recipe.model), weights_key(getattr(stage, "weights", None))
     return fingerprint(
         {
             "parent": experiment.keys.get(parent) if parent else None,
             "kind": stage.kind,
-            "config": stage.model_dump(mode="json", exclude=NOT_IN_KEY | {"teacher"}),
+            "config": stage.model_dump(mode="json", exclude=NOT_IN_KEY | {"teacher", "checkpoint"}),
             "teacher": [teacher_key(experiment, name) for name in stage.other_models()] or None,
             "recipe": as_seen_by(recipe, stage).model_dump(mode="json", include={"seed", "model", "augment", "evaluate"}),
             "data": list(data_fingerprints(experiment, stage).values()),
             "versions": versions(),
             **({"code": code} if code else {}),
+            **({"weights": weights} if weights else {}),
         }
     )
 

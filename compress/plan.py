@@ -49,7 +49,9 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
         parent = loaded.parent(stage)
         entry: dict[str, Any] = {"name": stage.name, "kind": stage.kind, "parent": parent, "state": known[stage.name]}
         cached = known[stage.name] == "in the cache"
-        if stage.kind == "prune":
+        if stage.kind == "load":
+            models[stage.name] = untrained(experiment, stage.checkpoint)
+        elif stage.kind == "prune":
             models[stage.name], entry["groups"] = after_prune(models[parent], stage, experiment, cached)
         elif stage.gives_model:
             models[stage.name] = models[parent]

@@ -194,7 +194,9 @@ def check_parents(recipe: Recipe, document: Document) -> None:
             what = f"'{stage.name}' starts from '{stage.from_}', which is no earlier stage that gives a model"
             raise CompressError(f"{place}: {what}{suggestion(stage.from_, earlier)}")
         if stage.needs_parent and not earlier:
-            raise CompressError(f"{place}: '{stage.name}' ({stage.kind}) needs a model to start from; put a train stage before it.")
+            raise CompressError(
+                f"{place}: '{stage.name}' ({stage.kind}) needs a model to start from; put a train or a load stage before it."
+            )
         check_formats(recipe, stage, document)
         if stage.gives_model:
             earlier.append(stage.name)

@@ -140,10 +140,13 @@ def named_stages(document: Document) -> dict[str, Any]:
 
 
 def find_models(stages: dict[str, Any], file: Path, known: Collection[str]) -> None:
-    """Make the paths of teachers and peers in one file's stages independent of what extends it. known: names of stages, no paths."""
+    """Make the paths of teachers, peers and checkpoints in one file's stages independent of what extends it.
+
+    known: names of stages, which are no paths.
+    """
     for keys in stages.values():
         mutual = keys.get("mutual") if isinstance(keys, dict) else None
-        for holder, key in ((keys, "teacher"), (mutual, "peer")):
+        for holder, key in ((keys, "teacher"), (keys, "checkpoint"), (mutual, "peer")):
             if isinstance(holder, dict) and key in holder:
                 holder[key] = located(holder[key], partial(beside, recipe=file), known)
 
@@ -214,7 +217,7 @@ def apply_override(document: Document, override: str) -> None:
         raise CompressError(f"-o {override}: there is no stage '{path[1]}'{suggestion(path[1], stages)}")
     if path[-1] in ("kind", "name") and path[0] == "stages" and len(path) == 3:
         raise CompressError(f"-o {override}: a stage's {path[-1]} is fixed by the recipe; edit the file instead.")
-    if path[0] == "stages" and path[-1] in ("teacher", "peer"):
+    if path[0] == "stages" and path[-1] in ("teacher", "peer", "checkpoint"):
         value = located(value, Path, stages)
     target = document.values
     for part in path[:-1]:

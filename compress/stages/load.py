@@ -1,0 +1,51 @@
+"""Stage `load`: a finished checkpoint, as it is, to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from compress.errors import CompressError
+from compress.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from compress.checkpoint import Model
+    from compress.lab import Lab
+
+
+class Load(Stage):
+    """Take a model that was trained elsewhere, so that a recipe can compress it without training it first.
+
+    checkpoint: a checkpoint folder, such as `compress convert` writes, pruned ones included; or a recipe, whose last model it is, and which
+    is run first where it has not been. Its architecture must be that of the recipe's `model`; its thresholds are not taken over.
+    """
+
+    kind: ClassVar[str] = "load"
+    needs_parent: ClassVar[bool] = False
+
+    checkpoint: str = Field(min_length=1)
+
+    def other_models(self) -> tuple[str, ...]:
+        """The checkpoint."""
+        return (self.checkpoint,)
+
+    def check_others(self, model: Model, others: Mapping[str, Model]) -> None:
+        """Refuse a checkpoint of another architecture."""
+        from compress.training.weights import architecture
+
+        found = others[self.checkpoint]
+        if architecture(found) != architecture(model):
+            told = f"{self.checkpoint} holds the model {found.config}, but the recipe asks for {model.config}"
+            raise CompressError(f"{told}; make them the same.")
+
+    def apply(self, _model: Model | None, lab: Lab) -> Model:
+        """Leaves the checkpoint's weights in the folder, with the recipe's thresholds."""
+        from compress.checkpoint import fresh
+
+        loaded = lab.open_teacher(self.checkpoint)
+        result = fresh(lab.recipe.model, lab.recipe.evaluate).with_network(loaded.network, loaded.quantization)
+        lab.save(result, lab.folder)
+        lab.add("", ".")
+        return result

@@ -1,0 +1,87 @@
+"""Recipes that start from a finished checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import compress
+from compress.checkpoint import fresh, load, save
+from compress.errors import CompressError
+from compress.experiment import dry_run
+from compress.recipe import load as load_recipe
+
+RECIPE = """
+model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
+data: {format: synthetic, train: 4, val: 2, test: 2, size: 64}
+evaluate: {short_side: 64, bin_threshold: 0.45}
+latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [], rounds: 3}
+stages:
+  - load: {name: found, checkpoint: weights}
+  - prune: {name: pruned, ratio: 0.5, criterion: l1, batches: 1, batch: 2, crop: 64}
+  - load: {name: smaller, checkpoint: weights_pruned}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    """A recipe beside a checkpoint and a pruned one."""
+    path = tmp_path / "recipe.yml"
+    path.write_text(RECIPE)
+    config = load_recipe(path)
+    save(fresh(config.model, config.evaluate.model_copy(update={"short_side": 96})), tmp_path / "weights")
+    path.write_text(RECIPE.replace("  - load: {name: smaller, checkpoint: weights_pruned}\n", ""))
+    compress.run(path, out=tmp_path / "first", quiet=True)
+    shutil.copytree(tmp_path / "first" / "pruned", tmp_path / "weights_pruned")
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_checkpoint_is_compressed_without_training_and_pruned_ones_load(recipe):
+    folder = recipe.parent
+    rows = compress.run(recipe, out=folder / "out", quiet=True)
+    assert [row.stage for row in rows] == ["found", "pruned/raw", "pruned", "smaller"]
+    before, after = (load(folder / place).network.state_dict() for place in ("weights", "out/found"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert load(folder / "out" / "found").evaluate.short_side == 64  # the recipe's, not the checkpoint's
+    assert rows[3].params == rows[2].params < rows[0].params
+    assert rows[3].hmean == rows[2].hmean
+
+
+def test_other_weights_in_the_same_place_are_another_stage(recipe):
+    folder = recipe.parent
+    assert "found: load: in the cache" in dry_run(recipe, out=folder / "first")
+    config = load_recipe(recipe)
+    torch.manual_seed(1)
+    save(fresh(config.model, config.evaluate), folder / "weights")
+    assert "found: load: to do" in dry_run(recipe, out=folder / "first")
+
+
+def test_initial_weights_of_a_training_are_known_by_what_they_hold(recipe):
+    from compress.teachers import weights_key
+
+    folder = recipe.parent
+    key = weights_key(str(folder / "weights"))
+    assert key == weights_key(str(folder / "weights" / "model.safetensors"))
+    assert key != weights_key(str(folder / "weights_pruned"))
+    assert weights_key(None) is weights_key("https://example.org/resnet18.pth") is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"checkpoint: weights}": "checkpoint: wieghts}"}, "checkpoint folder with a model.yml"),
+        ({"channels: 16": "channels: 32"}, "make them the same"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_before_any_work(recipe, wrong, told):
+    text = RECIPE
+    for old, new in wrong.items():
+        text = text.replace(old, new, 1)
+    recipe.write_text(text)
+    with pytest.raises(CompressError, match=told):
+        compress.run(recipe, out=recipe.parent / "out", quiet=True)
+    assert not (recipe.parent / "out").exists()
