@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from compress.lab import Lab
 
 
+ORDERING = 16  # pictures by which layers are put in order; each layer takes a pass over all of them
+
+
 class Quantize(Quantizers, Schedule, Stage):
     """Fold batch norms, put NNCF's quantizers in, and for `qat` train on with them.
 
@@ -88,7 +91,14 @@ class Quantize(Quantizers, Schedule, Stage):
 
         def order() -> list[str]:
             found = quantization_sensitivity(
-                folded, lab, artefact=self.name, top=0, calibration=self.calibration, keep_float=self.keep_float, settings=self
+                folded,
+                lab,
+                artefact=self.name,
+                images=ORDERING,
+                top=0,
+                calibration=self.calibration,
+                keep_float=self.keep_float,
+                settings=self,
             )
             return sensitive_first(found)
 
