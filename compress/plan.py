@@ -213,12 +213,11 @@ def picture_seconds(model: Model, stage: Stage, lab: Lab) -> float:
 
 def evaluation_seconds(model: Model, lab: Lab) -> float:
     """Time of evaluating one validation picture."""
-    from compress.evaluation.detector import detect, of_model
+    from compress.evaluation.detector import of_model
 
     split = lab.split("val")
     detector = of_model(model.with_network(copy.deepcopy(model.network)))
     few = [split[index] for index in range(min(4, len(split)))]
     start = time.perf_counter()
-    for sample, maps in detect(detector, few):
-        detector.decode(maps, sample.image.shape[:2], lab.recipe.evaluate)
+    lab.score(detector, few)
     return (time.perf_counter() - start) / len(few)
