@@ -12,18 +12,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-data_app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
-app.add_typer(data_app, name="data")
+from compress import cli_data
+from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-o", "--override", metavar="KEY=VALUE", help="Replace a value of the recipe: -o stages.baseline.epochs=2", show_default=False
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app.add_typer(cli_data.app, name="data")
 
 
 @app.callback()
@@ -61,7 +54,7 @@ def root(
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as those in recipes/.")],
     override: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="The experiment's folder.", show_default="experiments/<recipe>")] = None,
+    out: Folder = None,
     from_stage: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="Do this stage, and all that start from it, again.")
     ] = None,
@@ -95,13 +88,13 @@ def run(
 def plan(
     recipe: Annotated[Path, typer.Argument(help="A recipe.")],
     override: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="The experiment's folder.", show_default="experiments/<recipe>")] = None,
+    out: Folder = None,
     throughput: Annotated[
         str | None,
         typer.Option(metavar="STAGE", help="Instead, pictures a second of a train stage: input, step, and both.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="Of --throughput: auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What a recipe will do, without training: what is cached, every channel group before and after, sizes, and a guess at the time.
 
@@ -176,7 +169,7 @@ def evaluate(
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     override: Overrides = None,
     device: Device = "auto",
 ) -> None:
@@ -191,9 +184,10 @@ def evaluate(
       compress eval experiments/db_mv3_prune0.6_distill/distilled --tune -o evaluate.short_side=480
     """
     from compress.evaluation.assess import assess
+    from compress.report.evaluation import evaluation_text
 
     found = assess(artefact, recipe=recipe, data=data, root=root_folder, split=split, tune=tune, overrides=override or (), device=device)
-    typer.echo(json.dumps(found) if as_json else found_text(found))
+    typer.echo(json.dumps(found) if as_json else evaluation_text(found))
 
 
 @app.command()
@@ -276,7 +270,7 @@ def time_artefacts(
         list[str] | None,
         typer.Option(metavar="NAME[:PRECISION]", help="Such as onnxruntime,openvino:bf16.", show_default="each artefact's own"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time files and checkpoints in turn, and say which is fastest.
 
@@ -299,7 +293,7 @@ def time_artefacts(
 
 @app.command()
 def table(
-    experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")],
+    experiments: Experiments,
     seeds: Annotated[bool, typer.Option("--seeds", help="They are seeds of one recipe: means and ranges, in Markdown.")] = False,
 ) -> None:
     """Print the table of one or several experiments again.
@@ -323,7 +317,7 @@ def table(
 
 @app.command()
 def report(
-    experiments: Annotated[list[Path], typer.Argument(help="Experiment folders, side by side.")],
+    experiments: Experiments,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
     plots: Annotated[Path | None, typer.Option(help="Also write every plot into this folder, as PNG and SVG.", show_default=False)] = None,
     images: Annotated[int, typer.Option(min=0, max=100, help="Validation pictures to show every stage's detections on; 0 for none.")] = 4,
@@ -342,89 +336,11 @@ def report(
         typer.echo(path)
 
 
-@data_app.command("check")
-def data_check(
-    root_folder: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
-    data: Annotated[str, typer.Option("--format", help=FORMATS_HELP)] = "icdar2015",
-    out: Annotated[
-        Path | None, typer.Option(help="Where to draw some pictures with their words, as PNG.", show_default="data_check.png")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the held-out split, where no list says which it is.")] = 0,
-) -> None:
-    """Count pictures and words, name every damaged line and file, and draw a contact sheet.
-
-    Exits with status 1 where anything is damaged.
-
-    Example:
-
-      compress data check data/icdar2015 --format icdar2015
-    """
-    from compress.data.check import check
-    from compress.data.formats import from_options
-
-    sheet = out or Path("data_check.png")
-    report = check(from_options(data, root_folder), seed, sheet)
-    typer.echo(str(report))
-    typer.echo(f"Contact sheet: {sheet}")
-    if report.problems:
-        raise typer.Exit(1)
-
-
-@data_app.command("convert")
-def data_convert(
-    source: Annotated[Path, typer.Argument(help="The folder of the data.")],
-    source_format: Annotated[str, typer.Option("--from", metavar="FORMAT", help=FORMATS_HELP)],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="The same.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
-    damaged: Annotated[str, typer.Option(help="refuse, or skip: leave out what cannot be read.")] = "refuse",
-) -> None:
-    """Write a data set in another format. What that cannot hold is refused, or said.
-
-    Example:
-
-      compress data convert data/totaltext --from totaltext --to paddleocr -o data/totaltext_paddle
-    """
-    from compress.data.convert import convert
-
-    for line in convert(source, source_format, out, to, damaged):
-        typer.echo(line)
-    typer.echo(f"{to}: {out}")
-
-
-@data_app.command("preview")
-def data_preview(
-    recipe: Annotated[Path, typer.Argument(help="The recipe whose training samples to draw.")],
-    override: Overrides = None,
-    out: Annotated[Path, typer.Option(help="Where to draw.")] = Path("data_preview.png"),
-    count: Annotated[int, typer.Option(min=1, max=64, help="How many samples.")] = 6,
-) -> None:
-    """Draw training samples as the first training stage sees them: augmented, with their target maps.
-
-    Example:
-
-      compress data preview recipes/db_mv3_prune0.6_distill.yml
-    """
-    from compress.data.check import preview_recipe
-
-    preview_recipe(recipe, override or (), out, count)
-    typer.echo(f"{count} training samples: {out}")
-
-
 def show(rows: list) -> None:
     """Print a ledger's table."""
     from compress.report.table import print_table
 
     print_table(rows)
-
-
-def found_text(found: dict) -> str:
-    """An evaluation in words."""
-    lines = [f"{found['artefact']} ({found['runtime']}), {found['images']} {found['split']} pictures"]
-    for label, score in (("fixed thresholds", found), ("tuned on validation", found["tuned"])):
-        if score:
-            thresholds = ", ".join(f"{name} {value}" for name, value in score["thresholds"].items())
-            lines.append(f"  {label}: P {score['precision']:.4f}  R {score['recall']:.4f}  Hmean {score['hmean']:.4f}  ({thresholds})")
-    return "\n".join(lines)
 
 
 def main() -> None:

@@ -76,12 +76,8 @@ class Lab:
     def score(self, detector: Detector, pictures: Split | Sequence[Sample]) -> Score:
         """Precision, recall and Hmean of anything that detects, by the recipe's input size, thresholds and protocol."""
         settings = self.recipe.evaluate
-        detector = Detector(detector.run, detector.algorithm, settings, {}, detector.runtime, detector.precision)
-        pairs = (
-            (detector.decode(maps, sample.image.shape[:2], settings).polygons, sample.polygons, sample.ignore, sample.texts)
-            for sample, maps in detect(detector, pictures)
-        )
-        return evaluate(pairs, settings.protocol)
+        seen = detect(detector.shown_as(settings), pictures)
+        return evaluate((detector.judged(sample, maps, settings) for sample, maps in seen), settings.protocol)
 
     def add(self, suffix: str, path: str, **facts: Any) -> None:
         """Leave an artefact to be measured: row `<stage>/<suffix>`, at `path` inside the folder; `facts` go into its row as they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,9 +165,9 @@ def seconds(model: Model | None, stage: Stage, experiment: Experiment, timings: 
     if model is None:
         return None
     lab = make_lab(experiment, experiment.folder, stage)
-    shape = (id(model), stage.crop, stage.batch, id(lab.split("train")))
+    shape = (id(model), stage.crop, stage.batch, stage.precision, id(lab.split("train")))
     if shape not in timings:
-        timings[shape] = picture_seconds(model, stage.crop, stage.batch, lab)
+        timings[shape] = picture_seconds(model, stage, lab)
     evaluation = (id(model), "evaluation")
     if evaluation not in timings:
         timings[evaluation] = evaluation_seconds(model, lab)
@@ -194,41 +195,31 @@ def teacher_seconds(experiment: Experiment, teacher: str, stage: Stage, timings:
     return timings[key]
 
 
-def picture_seconds(model: Model, crop: int, batch: int, lab: Lab) -> float:
-    """Time of a training step for each of its pictures: samples, forward, loss, backward, optimiser."""
-    import torch
-
+def picture_seconds(model: Model, stage: Stage, lab: Lab) -> float:
+    """Time of a training step by the algorithm's own loss for each of its pictures, the making of samples included."""
     from compress.data.training import TrainingSet
-    from compress.pruning.batch_norm import first_batches
-    from compress.training.devices import keep_freed_memory
+    from compress.throughput import endless, learner
+    from compress.training.loop import own_loss
 
-    keep_freed_memory()
-    few = max(2, min(batch, TIMED_PIXELS // crop**2))
-    samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, crop, lab.recipe.seed)
-    network = copy.deepcopy(model.network)
-    optimizer = torch.optim.AdamW(network.parameters())
+    samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, stage.crop, lab.recipe.seed)
+    few = min(len(samples), max(2, min(stage.batch, TIMED_PIXELS // stage.crop**2)))
+    learn = learner(model.with_network(copy.deepcopy(model.network)), own_loss(model.algorithm), stage, lab)
+    given = endless(samples, few, workers=0)
     times = []
-    batches = first_batches(samples, few, TIMED_STEPS + 1, lab)
     for _ in range(TIMED_STEPS + 1):
         start = time.perf_counter()
-        images, targets = next(batches)
-        network.train()
-        loss, _ = model.algorithm.loss(network(images), targets)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        times.append((time.perf_counter() - start) / len(images))
+        learn(islice(given, 1))
+        times.append((time.perf_counter() - start) / few)
     return min(times[1:])
 
 
 def evaluation_seconds(model: Model, lab: Lab) -> float:
     """Time of evaluating one validation picture."""
-    from compress.evaluation.detector import detect, of_model
+    from compress.evaluation.detector import of_model
 
     split = lab.split("val")
     detector = of_model(model.with_network(copy.deepcopy(model.network)))
     few = [split[index] for index in range(min(4, len(split)))]
     start = time.perf_counter()
-    for sample, maps in detect(detector, few):
-        detector.decode(maps, sample.image.shape[:2], lab.recipe.evaluate)
+    lab.score(detector, few)
     return (time.perf_counter() - start) / len(few)

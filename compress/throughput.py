@@ -21,11 +21,13 @@ from compress.experiment import make_lab, prepare
 from compress.lab import Lab
 from compress.measure import processor
 from compress.outside import allowing
+from compress.stages import Stage
 from compress.stages.train import Train
 from compress.teachers import stage_named
 from compress.training.devices import mixed_precision
-from compress.training.loop import Batch, nothing, set_up, train_epoch
+from compress.training.loop import Batch, Objective, StepHook, nothing, of_one, set_up, train_epoch
 
+Use = Callable[[Iterable[Batch]], None]
 ROUNDS, SECONDS = 3, 4.0
 # More steps than any stage has: the learning rate stays in its warm-up, and the mean loss is of no interest.
 STEPS = 1_000_000
@@ -69,19 +71,10 @@ def throughput(
 
 def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
     """`pipeline`, `step` and `together`, in pictures a second, and `share`. Trains `model` on by what that takes."""
-    run, accelerator = set_up({lab.folder: model}, [], stage, lab)
     objective, hooks = stage.lesson(model)
+    learn = learner(model, objective, stage, lab, **hooks)
     samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, stage.crop, lab.recipe.seed)
-
-    def alone(modules, images, targets):
-        return objective(modules[0], images, targets)
-
-    def learn(loader: Iterable[Batch]) -> None:
-        after_backward = hooks.get("after_backward", nothing)
-        with lab.bar(stage.name, 0) as bar:
-            train_epoch(run, alone, stage, loader, accelerator, STEPS, bar, lab, after_backward)
-
-    new = endless(samples, stage)
+    new = endless(samples, stage.batch, stage.workers)
     kept = repeat(next(new))
     learn(islice(new, 1))  # memory is mapped, kernels are chosen
     # What workers have made in advance must be used up before their rate shows.
@@ -94,10 +87,21 @@ def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
     return dict(zip(("pipeline", "step", "together", "share"), map(median, zip(*rounds, strict=True)), strict=True))
 
 
-def endless(samples: TrainingSet, stage: Train) -> Iterator[Batch]:
-    """The stage's batches, epoch after epoch."""
+def learner(model: Model, objective: Objective, stage: Stage, lab: Lab, after_backward: StepHook = nothing) -> Use:
+    """What trains `model` on by the batches that it is given, as the training loop does in `stage`, which is one that trains."""
+    run, accelerator = set_up({lab.folder: model}, [], stage, lab)
+
+    def learn(loader: Iterable[Batch]) -> None:
+        with lab.bar(stage.name, 0) as bar:
+            train_epoch(run, of_one(objective), stage, loader, accelerator, STEPS, bar, lab, after_backward)
+
+    return learn
+
+
+def endless(samples: TrainingSet, batch: int, workers: int) -> Iterator[Batch]:
+    """Batches, epoch after epoch."""
     for epoch in count():
-        yield from batches(samples, epoch, stage.batch, stage.workers)
+        yield from batches(samples, epoch, batch, workers)
 
 
 def drain(loader: Iterable[Batch]) -> None:
@@ -105,7 +109,7 @@ def drain(loader: Iterable[Batch]) -> None:
     deque(loader, maxlen=0)
 
 
-def rate(given: Iterator[Batch], use: Callable[[Iterable[Batch]], Any], ahead: int) -> float:
+def rate(given: Iterator[Batch], use: Use, ahead: int) -> float:
     """Pictures a second that `use` takes from the batches `given`, over `SECONDS` and one batch at least, after `ahead` batches."""
     drain(islice(given, ahead))
     pictures, start = 0, time.perf_counter()

@@ -21,6 +21,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # One number for each of R, G and B, as a recipe may give them.
 Mean = Annotated[Sequence[float], Field(min_length=3, max_length=3)]
 Deviation = Annotated[Sequence[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+# Of a part of a loss, as a recipe may give it.
+Weight = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Section 3.1 network and head, 3.2 binarization, 3.5 loss, 3.4 labels and box for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -18,9 +18,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
-from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
+from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
 from models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
-from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
+from models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from models.losses import NEGATIVES_PER_POSITIVE, kth_largest
 from models.registry import BACKBONES, NECKS, checked, configured
 
@@ -93,9 +93,6 @@ class DBNet(nn.Module):
         threshold = self.threshold(features).sigmoid()
         binary = torch.sigmoid(self.steepness * (first - threshold))  # equation 2
         return {"logits": logits, "probability": probability, "threshold": threshold, "binary": binary}
-
-
-Weight = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -348,7 +345,7 @@ def db(
     weights = checked(LossWeights, loss, "model.loss")()
     return Algorithm(
         task="detection",
-        network=partial(db_network, *parts, steepness, head_kernel, local),
+        network=partial(assembled, DBNet, *parts, steepness, head_kernel, local),
         targets=partial(db_targets, shrink_ratio=shrink_ratio),
         loss=partial(db_loss, weights=weights),
         decode=db_decode,
@@ -369,15 +366,3 @@ TUNABLE = MappingProxyType(
         "unclip_ratio": (1.2, 1.4, 1.6, 1.8, 2.0, 2.2),
     }
 )
-
-
-def db_network(
-    backbone: Callable[[], nn.Module],
-    neck: Callable[[Sequence[int]], nn.Module],
-    steepness: float,
-    head_kernel: int = 3,
-    local: bool = False,
-) -> DBNet:
-    """A :class:`DBNet` with fresh weights."""
-    features = backbone()
-    return DBNet(features, neck(features.channels), steepness, head_kernel, local)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +61,14 @@ class Uncoupled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)
+
+
+def assembled(
+    network: Callable[..., nn.Module], backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], *settings: Any
+) -> nn.Module:
+    """`network(backbone, neck, *settings)` with fresh weights; the neck is made for the channels of the backbone's feature maps."""
+    features = backbone()
+    return network(features, neck(features.channels), *settings)
 
 
 def initialise(module: nn.Module) -> None:

@@ -7,7 +7,7 @@ similarity vector of pixel p, K_i and T_i are the kernel and the text of word i,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -19,9 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
+from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
 from models.geometry import fill, short_side, shrunk
-from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
+from models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from models.losses import dice, hard_examples
 from models.regions import RegionThresholds, checked_maps, grow, seeds, words
 from models.registry import BACKBONES, NECKS, checked, configured
@@ -137,9 +137,6 @@ def pan_targets(sample: Sample, shrink_ratio: float = 0.5, min_size: float = 8.0
     return {"text": text, "kernel": kernel, "mask": mask}
 
 
-Weight = Annotated[float, Field(ge=0)]
-
-
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the loss besides the text's, which is 1: alpha of `kernel` and beta of `aggregation` and discrimination together.
@@ -240,7 +237,7 @@ def pan(
     weights = checked(LossWeights, loss, "model.loss")()
     return Algorithm(
         task="detection",
-        network=partial(pan_network, *parts),
+        network=partial(assembled, PAN, *parts),
         targets=partial(pan_targets, shrink_ratio=shrink_ratio),
         loss=partial(pan_loss, weights=weights),
         decode=pan_decode,
@@ -257,9 +254,3 @@ def pan(
 TUNABLE = MappingProxyType(
     {"bin_threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "score_threshold": (0.7, 0.8, 0.85, 0.9), "min_area": (0.0, 100.0, 300.0)}
 )
-
-
-def pan_network(backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module]) -> PAN:
-    """A :class:`PAN` with fresh weights."""
-    features = backbone()
-    return PAN(features, neck(features.channels))

@@ -6,7 +6,7 @@ the kernels, the smallest first; S_n is the text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
 from models.geometry import fill, short_side, shrunk
-from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
+from models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from models.losses import dice, hard_examples
 from models.regions import RegionThresholds, checked_maps, grow, seeds, words
 from models.registry import BACKBONES, NECKS, configured
@@ -154,7 +154,7 @@ def psenet(
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
     return Algorithm(
         task="detection",
-        network=partial(pse_network, *parts, kernels, stride),
+        network=partial(assembled, PSENet, *parts, kernels, stride),
         targets=partial(pse_targets, kernels=kernels, min_scale=min_scale),
         loss=partial(pse_loss, text_weight=text_weight),
         decode=partial(pse_decode, kernels=kernels, stride=stride),
@@ -171,9 +171,3 @@ def psenet(
 TUNABLE = MappingProxyType(
     {"bin_threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "score_threshold": (0.7, 0.8, 0.85, 0.9, 0.93), "min_area": (0.0, 300.0, 800.0)}
 )
-
-
-def pse_network(backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], kernels: int, stride: Stride) -> PSENet:
-    """A :class:`PSENet` with fresh weights."""
-    features = backbone()
-    return PSENet(features, neck(features.channels), kernels, stride)

@@ -8,7 +8,7 @@ are at stride 4. A strip is a word as (2, k, 2): k points of its upper side and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -20,9 +20,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
+from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
 from models.geometry import fill, rectangles, short_side
-from models.layers import TEXT_PRIOR_LOGIT, conv_bn, initialise
+from models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from models.losses import dice
 from models.quads import areas, convex, cross, locality_aware_nms
 from models.regions import checked_maps
@@ -330,9 +330,6 @@ def shorter_sides(quads: np.ndarray) -> np.ndarray:
     return np.maximum(1, np.minimum(edges[::2].mean(0), edges[1::2].mean(0)))
 
 
-Weight = Annotated[float, Field(ge=0)]
-
-
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the four parts of the loss. 1, 1, 1.5 and 1.5 in the published training."""
@@ -384,7 +381,7 @@ def sast(
     weights = checked(LossWeights, loss, "model.loss")()
     return Algorithm(
         task="detection",
-        network=partial(sast_network, *parts),
+        network=partial(assembled, SAST, *parts),
         targets=partial(sast_targets, centre_ratio=centre_ratio),
         loss=partial(sast_loss, weights=weights),
         decode=sast_decode,
@@ -406,9 +403,3 @@ TUNABLE = MappingProxyType(
         "expand_ratio": (0.0, 0.15, 0.3, 0.45),
     }
 )
-
-
-def sast_network(backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module]) -> SAST:
-    """A :class:`SAST` with fresh weights."""
-    features = backbone()
-    return SAST(features, neck(features.channels))

@@ -85,25 +85,18 @@ def find_data(
 def score(detector: Detector, pictures: Split, wanted: Sequence[Evaluate]) -> list[Score]:
     """The score by each of several settings of equal input size; the network runs once."""
     pairs: list[list] = [[] for _ in wanted]
-    detector = with_size(detector, wanted[0])
     with progress.bar(f"evaluating on {pictures.name}", len(pictures)) as bar:
-        for sample, maps in detect(detector, pictures, bar.advance):
+        for sample, maps in detect(detector.shown_as(wanted[0]), pictures, bar.advance):
             for found, settings in zip(pairs, wanted, strict=True):
-                polygons = detector.decode(maps, sample.image.shape[:2], settings).polygons
-                found.append((polygons, sample.polygons, sample.ignore, sample.texts))
+                found.append(detector.judged(sample, maps, settings))
     return [evaluate(found, settings.protocol) for found, settings in zip(pairs, wanted, strict=True)]
-
-
-def with_size(detector: Detector, settings: Evaluate) -> Detector:
-    """The detector shown pictures of the settings' size."""
-    return Detector(detector.run, detector.algorithm, settings, {}, detector.runtime, detector.precision)
 
 
 def tune_on(detector: Detector, settings: Evaluate, pictures: Split) -> dict[str, Any]:
     """Thresholds that reach the best Hmean on `pictures`, and that Hmean."""
     algorithm = detector.algorithm
     with progress.bar("tuning on validation", len(pictures)) as bar:
-        seen = [(maps, sample) for sample, maps in detect(with_size(detector, settings), pictures, bar.advance)]
+        seen = [(maps, sample) for sample, maps in detect(detector.shown_as(settings), pictures, bar.advance)]
     thresholds, reached = choose(
         [maps for maps, _ in seen],
         [sample.image.shape[:2] for _, sample in seen],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from compress.errors import CompressError
 from compress.evaluation.settings import Evaluate
 from compress.outside import allowing, build
 from models.contract import Algorithm, Classification, Detections, Sample
+
+if TYPE_CHECKING:
+    from compress.evaluation.icdar import Picture
 
 # With one thread, torch computes 1x1 convolutions of fewer than 16 pictures by a slower way: 16 of 320 x 320 take 0.88 of the time of 10.
 PIXELS_PER_BATCH = 1 << 21
@@ -48,6 +51,15 @@ class Detector:
             outputs = self.run(network_input(group, (self.algorithm.mean, self.algorithm.std)))
             for index in range(len(group)):
                 yield {name: array[index : index + 1] for name, array in outputs.items()}
+
+    def shown_as(self, settings: Evaluate) -> Detector:
+        """The same with other input size and thresholds, and none that were tuned."""
+        return replace(self, evaluate=settings, tuned={})
+
+    def judged(self, sample: Sample, maps: Maps, settings: Evaluate) -> Picture:
+        """What a protocol is given of one picture: the polygons that its maps hold, and its words."""
+        found = self.decode(maps, sample.image.shape[:2], settings)
+        return found.polygons, sample.polygons, sample.ignore, sample.texts
 
     def decode(self, maps: Maps, size: tuple[int, int], settings: Evaluate) -> Detections | Classification:
         """What one picture's maps say; `size` is its original (height, width)."""

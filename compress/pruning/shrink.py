@@ -167,9 +167,6 @@ def keep_found(lab: Lab, name: str) -> Model:
 
 def recover(model: Model, stage: Prune, lab: Lab, name: str) -> Model:
     """Train by the algorithm's own loss and the stage's `recover`, in a folder of its own, where an interrupted recovery goes on."""
-    from compress.training.loop import fit
+    from compress.training.loop import fit, own_loss
 
-    def objective(network, images, targets):
-        return model.algorithm.loss(network(images), targets)
-
-    return fit(model, objective, stage.recover, lab, label=f"{stage.name}/{name}", folder=lab.folder / name)
+    return fit(model, own_loss(model.algorithm), stage.recover, lab, label=f"{stage.name}/{name}", folder=lab.folder / name)

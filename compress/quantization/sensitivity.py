@@ -144,9 +144,9 @@ def difference(given: Sequence[Maps], expected: Sequence[Maps]) -> float:
 
 def score(detector: Detector, samples: Sequence[Sample], maps: Sequence[Maps]) -> Score:
     """Precision, recall and Hmean of maps that are at hand."""
-    found = [detector.decode(seen, sample.image.shape[:2], detector.evaluate) for seen, sample in zip(maps, samples, strict=True)]
-    seen = ((every.polygons, sample.polygons, sample.ignore, sample.texts) for every, sample in zip(found, samples, strict=True))
-    return evaluate(seen, detector.evaluate.protocol)
+    settings = detector.evaluate
+    pictures = (detector.judged(sample, seen, settings) for sample, seen in zip(samples, maps, strict=True))
+    return evaluate(pictures, settings.protocol)
 
 
 def figures(found: Score) -> dict[str, float]:

@@ -111,10 +111,9 @@ def open_all(experiment: Experiment, rows: Sequence[Row]) -> tuple[dict[str, Det
 
 def detections(detector: Detector, settings: Evaluate, samples: Split | Sequence[Sample]) -> list[list[np.ndarray]]:
     """Polygons on each picture, by the recipe's input size and thresholds."""
-    from compress.evaluation.assess import with_size
     from compress.evaluation.detector import detect
 
-    seen = detect(with_size(detector, settings), samples)
+    seen = detect(detector.shown_as(settings), samples)
     return [detector.decode(maps, sample.image.shape[:2], settings).polygons for sample, maps in seen]
 
 

@@ -107,16 +107,13 @@ class Quantize(Quantizers, Schedule, Stage):
     def train(self, folded: Model, calibrated: Model, lab: Lab, facts: dict[str, Any]) -> Model:
         """Train the calibrated model, after the float control where one is wanted."""
         from compress.quantization.freezing import hold_ranges
-        from compress.training.loop import fit
-
-        def objective(network, images, targets):
-            return folded.algorithm.loss(network(images), targets)
+        from compress.training.loop import fit, own_loss
 
         def after_backward(network: nn.Module, share: float) -> None:
             if share >= self.freeze_ranges:
                 hold_ranges(network)
 
-        hooks = {"after_backward": after_backward}
+        objective, hooks = own_loss(folded.algorithm), {"after_backward": after_backward}
         if self.control:
             fit(folded, objective, self, lab, label=f"{self.name}/control", folder=lab.folder / "control", **hooks)
             lab.add_trained("control", "control")

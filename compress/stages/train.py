@@ -62,8 +62,6 @@ class Train(Schedule, Stage):
     def lesson(self, model: Model) -> tuple[Objective, dict[str, StepHook]]:
         """The objective, and the hooks by their names in `training.loop.fit`."""
         from compress.training.group_sparsity import pull_groups
+        from compress.training.loop import own_loss
 
-        def objective(network, images, targets):
-            return model.algorithm.loss(network(images), targets)
-
-        return objective, {"after_backward": pull_groups(model, self.group_sparsity)} if self.group_sparsity else {}
+        return own_loss(model.algorithm), {"after_backward": pull_groups(model, self.group_sparsity)} if self.group_sparsity else {}

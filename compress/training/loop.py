@@ -26,6 +26,7 @@ from compress.training.modes import hold_norms
 from compress.training.schedules import lr_factor
 from compress.training.settings import Schedule
 from compress.training.trackers import tracking
+from models.contract import Algorithm
 
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
@@ -81,11 +82,26 @@ def fit(
     Returns the best model. With an average, it is the average that is evaluated and kept.
     """
 
-    def alone(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    fit_together({folder: model}, [], of_one(objective), schedule, lab, label=label, folder=folder, **hooks)
+    return load(folder)
+
+
+def of_one(objective: Objective) -> JointObjective:
+    """An objective of one network for the loop, which knows several."""
+
+    def joint(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return objective(modules[0], images, targets)
 
-    fit_together({folder: model}, [], alone, schedule, lab, label=label, folder=folder, **hooks)
-    return load(folder)
+    return joint
+
+
+def own_loss(algorithm: Algorithm) -> Objective:
+    """The objective that is the algorithm's own loss."""
+
+    def objective(network: nn.Module, images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return algorithm.loss(network(images), targets)
+
+    return objective
 
 
 def fit_together(

@@ -7,18 +7,10 @@ from torch import Tensor, nn
 from models.backbones.mobilenet_v3 import Width, round_to_8, tapped
 from models.layers import SqueezeExcite, conv_bn, initialise
 
-# Kernel, output channels, stride, squeeze-and-excite.
-ROWS = (
-    (3, 32, 1, False),
-    (3, 64, 2, False),
-    (3, 64, 1, False),
-    (3, 128, 2, False),
-    (3, 128, 1, False),
-    (3, 256, 2, False),
-    *[(5, 256, 1, False)] * 5,
-    (5, 512, 2, True),
-    (5, 512, 1, True),
-)
+# Kernel, output channels, stride, squeeze-and-excite; PP-LCNetV3 begins alike.
+FIRST_ROWS = ((3, 32, 1, False), (3, 64, 2, False), (3, 64, 1, False), (3, 128, 2, False), (3, 128, 1, False), (3, 256, 2, False))
+LAST_ROWS = ((5, 512, 2, True), (5, 512, 1, True))
+ROWS = (*FIRST_ROWS, *[(5, 256, 1, False)] * 5, *LAST_ROWS)
 TAPS = (2, 4, 10, 12)
 
 

@@ -12,22 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.backbones.lcnet import FIRST_ROWS, LAST_ROWS
 from models.backbones.mobilenet_v3 import tapped
 from models.layers import SqueezeExcite, conv_bn, initialise
 
-# Kernel, output channels, stride, squeeze-and-excite.
-ROWS = (
-    (3, 32, 1, False),
-    (3, 64, 2, False),
-    (3, 64, 1, False),
-    (3, 128, 2, False),
-    (3, 128, 1, False),
-    (3, 256, 2, False),
-    *[(5, 256, 1, False)] * 4,
-    (5, 512, 2, True),
-    (5, 512, 1, True),
-    *[(5, 512, 1, False)] * 2,
-)
+ROWS = (*FIRST_ROWS, *[(5, 256, 1, False)] * 4, *LAST_ROWS, *[(5, 512, 1, False)] * 2)
 TAPS = (2, 4, 9, 13)
 OUTPUTS = (16, 24, 56, 480)  # after a 1x1 convolution of each tap: the widths of MobileNetV3-large at half its width
 

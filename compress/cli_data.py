@@ -1,0 +1,82 @@
+"""`compress data`: look at data before training on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress.cli_options import Overrides
+
+app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
+
+FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext."
+
+
+@app.command("check")
+def data_check(
+    root_folder: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
+    data: Annotated[str, typer.Option("--format", help=FORMATS_HELP)] = "icdar2015",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to draw some pictures with their words, as PNG.", show_default="data_check.png")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the held-out split, where no list says which it is.")] = 0,
+) -> None:
+    """Count pictures and words, name every damaged line and file, and draw a contact sheet.
+
+    Exits with status 1 where anything is damaged.
+
+    Example:
+
+      compress data check data/icdar2015 --format icdar2015
+    """
+    from compress.data.check import check
+    from compress.data.formats import from_options
+
+    sheet = out or Path("data_check.png")
+    report = check(from_options(data, root_folder), seed, sheet)
+    typer.echo(str(report))
+    typer.echo(f"Contact sheet: {sheet}")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def data_convert(
+    source: Annotated[Path, typer.Argument(help="The folder of the data.")],
+    source_format: Annotated[str, typer.Option("--from", metavar="FORMAT", help=FORMATS_HELP)],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="The same.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
+    damaged: Annotated[str, typer.Option(help="refuse, or skip: leave out what cannot be read.")] = "refuse",
+) -> None:
+    """Write a data set in another format. What that cannot hold is refused, or said.
+
+    Example:
+
+      compress data convert data/totaltext --from totaltext --to paddleocr -o data/totaltext_paddle
+    """
+    from compress.data.convert import convert
+
+    for line in convert(source, source_format, out, to, damaged):
+        typer.echo(line)
+    typer.echo(f"{to}: {out}")
+
+
+@app.command("preview")
+def data_preview(
+    recipe: Annotated[Path, typer.Argument(help="The recipe whose training samples to draw.")],
+    override: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Where to draw.")] = Path("data_preview.png"),
+    count: Annotated[int, typer.Option(min=1, max=64, help="How many samples.")] = 6,
+) -> None:
+    """Draw training samples as the first training stage sees them: augmented, with their target maps.
+
+    Example:
+
+      compress data preview recipes/db_mv3_prune0.6_distill.yml
+    """
+    from compress.data.check import preview_recipe
+
+    preview_recipe(recipe, override or (), out, count)
+    typer.echo(f"{count} training samples: {out}")
