@@ -159,8 +159,11 @@ def with_widths(model: Model, stage: Prune, kept: dict[str, int]) -> Model:
 
 
 def seconds(model: Model | None, stage: Stage, experiment: Experiment, timings: dict[Any, float]) -> float | None:
-    """Training steps and evaluations of one stage, by a few timed ones of its own network, crop and batch; None where unknown."""
-    if not hasattr(stage, "epochs"):
+    """Training steps and evaluations of one stage, by a few timed ones of its own network, crop and batch; None where unknown.
+
+    What trains nothing, calibration of quantizers among it, counts as nothing.
+    """
+    if not hasattr(stage, "epochs") or getattr(stage, "mode", "") == "ptq":
         return 0.0
     if model is None:
         return None

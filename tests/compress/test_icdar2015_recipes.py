@@ -1,17 +1,20 @@
-"""The recipes for ICDAR2015 make every row of the published table, in the published sizes, and an int8 file of each."""
+"""The recipes for ICDAR2015 make every row of the published tables, in the published sizes, and an int8 file of each."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from compress.checkpoint import fresh, save
 from compress.converters.families import FAMILIES
+from compress.data.prepare import resize_for
 from compress.errors import CompressError
 from compress.pruning.budget import limit
 from compress.recipe import Recipe, load
 from compress.training.weights import start_from
+from models.registry import build
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "icdar2015"
 
@@ -29,6 +32,16 @@ PUBLISHED = [
     ("ppocr_v3", "distilled_60", 1_420_000, "model"),
     ("ppocr_v3", "distilled_65", 1_150_000, "model"),
 ]
+
+
+# Recipe and stage -> passes, crop, optimiser, where its rate falls, by how much; at the test: long side, kernel area, area, score.
+DETECTORS = {
+    ("pse_resnet50", "baseline"): ((600, 640, "sgd", (200, 400, 500), 0.1), (2240, 5, 800, 0.93)),
+    ("pan_resnet18", "baseline"): ((600, 640, "sgd", (200, 400, 500), 0.1), (1312, 4, 300, 0.9)),
+    ("pan_resnet50", "teacher"): ((600, 640, "sgd", (200, 400, 500), 0.1), (1312, 4, 300, 0.9)),
+    ("sast_resnet50", "baseline"): ((900, 512, "rmsprop", (300, 600, 800, 850), 0.3), (1536, None, 80, 0.5)),
+}
+NEEDS = {"pse_cpu": "pse_resnet18", "pan_cpu": "pan_resnet18", "sast_cpu": "sast_resnet18"}
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +65,9 @@ def test_a_published_row_has_its_size_and_an_int8_file(recipes, recipe, stage, s
     assert [other.kind for other in found.stages if found.parent(other) == int8[0].name] == ["export"]
 
 
-def test_all_are_judged_alike_and_learn_from_one_teacher(recipes):
+def test_all_of_db_are_judged_alike_and_learn_from_one_teacher(recipes):
     """Equal input, data and latency; thresholds but for PP-OCR's are the published ones."""
-    published = {name: recipe for name, recipe in recipes.items() if not name.endswith("_cpu")}
+    published = {name: recipe for name, recipe in recipes.items() if recipe.model["name"] == "db" and not name.endswith("_cpu")}
     assert {recipe.data.format for recipe in published.values()} == {"icdar2015"}
     assert {recipe.evaluate.short_side for recipe in published.values()} == {736}
     thresholds = {str(recipe.evaluate.model_extra) for name, recipe in published.items() if name != "ppocr_v3"}
@@ -90,6 +103,39 @@ def test_drawn_words_come_before_photographs(recipes):
     first, second = recipe.stages[:2]
     assert (recipe.training(first)[0].format, recipe.training(second)[0].format) == ("synthetic", "icdar2015")
     assert recipe.parent(second) == first.name
+
+
+@pytest.mark.parametrize(("recipe", "stage"), DETECTORS)
+def test_the_other_detectors_by_their_published_schedules_and_thresholds(recipes, recipe, stage):
+    found = recipes[recipe]
+    schedule, (long_side, kernel_area, area, score) = DETECTORS[recipe, stage]
+    training = found.stage(stage)
+    assert (training.epochs, training.crop, training.optimizer, training.milestones, training.gamma) == schedule
+    assert (training.lr, training.decay, training.ema, training.sparsity) == (1.0e-3, "step", 0, 0)
+    picture = resize_for(np.zeros((720, 1280, 3), np.uint8), found.evaluate.short_side, 32)
+    assert picture.shape[1] == long_side
+    thresholds = found.evaluate.thresholds(build(found.model))
+    assert (getattr(thresholds, "min_kernel_area", None), thresholds.min_area, thresholds.score_threshold) == (kernel_area, area, score)
+    assert getattr(thresholds, "nms_threshold", 0.2) == 0.2
+
+
+@pytest.mark.parametrize("recipe", ["pse_resnet50", "pan_resnet18", "sast_resnet50", *NEEDS])
+def test_the_other_detectors_have_the_chain_of_the_drawn_words(recipes, recipe):
+    algorithm = recipe.split("_")[0]
+    drawn = load(FOLDER.parent / f"{algorithm}_resnet18.yml")
+    found = recipes[recipe]
+    assert [(stage.kind, stage.name, found.parent(stage)) for stage in found.stages] == [
+        (stage.kind, stage.name, drawn.parent(stage)) for stage in drawn.stages
+    ]
+    assert (found.stage("pruned").ratio, found.data.format) == (0.6, "icdar2015")
+
+
+@pytest.mark.parametrize(("recipe", "before"), NEEDS.items())
+def test_the_small_chains_start_from_what_the_drawn_words_leave(recipes, recipe, before):
+    drawn, first = load(FOLDER.parent / f"{before}.yml"), recipes[recipe].stages[0]
+    assert first.weights == f"experiments/{drawn.name}/{drawn.stages[0].name}"
+    assert recipes[recipe].model == drawn.model
+    assert recipes[recipe].stage("distilled").teacher == first.name
 
 
 def test_the_readme_names_every_recipe_but_the_small_ones(recipes):
