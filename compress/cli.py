@@ -58,6 +58,10 @@ def run(
     from_stage: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="Do this stage, and all that start from it, again.")
     ] = None,
+    measure_again: Annotated[
+        bool,
+        typer.Option("--measure-again", help="Measure every artefact anew, as after a run on a busy machine; nothing is trained twice."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -78,7 +82,7 @@ def run(
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
             typer.echo(line)
         return
-    rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, device=device)
+    rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, measure_again=measure_again, device=device)
     if main_process():
         show(rows)
         typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {experiment.folder_of(recipe, out)}")
@@ -294,6 +298,7 @@ def time_artefacts(
 @app.command()
 def table(
     experiments: Experiments,
+    stages: Annotated[str, typer.Option(help="Rows to show, by name: patterns such as baseline,files*/openvino.")] = "*",
     seeds: Annotated[bool, typer.Option("--seeds", help="They are seeds of one recipe: means and ranges, in Markdown.")] = False,
 ) -> None:
     """Print the table of one or several experiments again.
@@ -302,11 +307,13 @@ def table(
 
       compress table experiments/db_mv3_prune0.6_distill experiments/seed1
 
+      compress table experiments/pan_resnet18 experiments/pse_resnet18 --stages baseline,distilled
+
       compress table --seeds experiments/pruning_comparison/seed0 experiments/pruning_comparison/seed1
     """
     from compress import ledger
 
-    ledgers = [ledger.read(folder) for folder in experiments]
+    ledgers = [ledger.chosen(ledger.read(folder), stages.split(",")) for folder in experiments]
     if seeds:
         from compress.report.seeds import seeds_table
 

@@ -6,12 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from compress.errors import CompressError
+from compress.errors import CompressError, suggestion
 from compress.exporters.inspect import words
 from compress.files import write_text
 
@@ -73,6 +74,16 @@ def read(folder: Path) -> list[Row]:
         return [Row.model_validate_json(line) for line in path.read_text().splitlines() if line.strip()]
     except (ValidationError, ValueError) as error:
         raise CompressError(f"{path} is damaged or from another version: {str(error).splitlines()[0]}") from None
+
+
+def chosen(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
+    """The rows whose stage fits one of the patterns. Raises CompressError for a pattern that fits none."""
+    for pattern in patterns:
+        if not any(fnmatch(row.stage, pattern) for row in rows):
+            raise CompressError(
+                f"--stages {pattern}: {rows[0].experiment} has no such row{suggestion(pattern, [row.stage for row in rows])}"
+            )
+    return [row for row in rows if any(fnmatch(row.stage, pattern) for pattern in patterns)]
 
 
 def latency_columns(rows: Sequence[Row]) -> list[str]:

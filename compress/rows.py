@@ -24,7 +24,9 @@ ROWS = "rows.json"
 
 
 def stage_rows(experiment: Experiment, stage: Stage, lab: Lab) -> list[Row]:
-    """The rows of the complete stage in the lab's folder: those it has, if they were measured as the recipe asks, else new ones."""
+    """The rows of the complete stage in the lab's folder: those it has, if they were measured as the recipe asks and are
+    not to be measured again, else new ones.
+    """
     folder = lab.folder
     manifest = read_json(folder / MANIFEST)
     key = fingerprint(
@@ -35,7 +37,7 @@ def stage_rows(experiment: Experiment, stage: Stage, lab: Lab) -> list[Row]:
         }
     )
     known = read_json(folder / ROWS) or {}
-    if known.get("key") != key:
+    if experiment.measure_again or known.get("key") != key:
         measured = measure_all(experiment, stage, manifest, lab)
         known = {"key": key, "rows": measured}
         write_json(folder / ROWS, known)

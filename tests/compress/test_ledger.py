@@ -44,6 +44,14 @@ def test_several_experiments_are_told_apart():
     assert [line[0] for line in body] == ["x", "y"]
 
 
+def test_rows_are_chosen_by_patterns_and_a_pattern_without_a_row_is_refused():
+    rows = [row(name) for name in ("baseline", "baseline/last", "files/onnx", "files/openvino")]
+    assert [one.stage for one in ledger.chosen(rows, ["files/*", "baseline"])] == ["baseline", "files/onnx", "files/openvino"]
+    assert ledger.chosen(rows, ["*"]) == rows
+    with pytest.raises(CompressError, match="no such row; did you mean 'baseline'"):
+        ledger.chosen(rows, ["*openvino", "basline"])
+
+
 def test_a_folder_without_a_ledger_is_refused(tmp_path):
     with pytest.raises(CompressError, match="not an experiment"):
         ledger.read(tmp_path)

@@ -51,6 +51,20 @@ def test_a_checkpoint_is_compressed_without_training_and_pruned_ones_load(recipe
     assert rows[3].hmean == rows[2].hmean
 
 
+def test_measuring_again_measures_everything_and_works_on_nothing(recipe, monkeypatch):
+    from compress import experiment, rows
+
+    folder, measured = recipe.parent / "out", []
+    first = compress.run(recipe, out=folder, quiet=True)
+    monkeypatch.setattr(experiment, "work", lambda *_: pytest.fail("a stage was done again"))
+    real = rows.measure_artefact
+    monkeypatch.setattr(rows, "measure_artefact", lambda *arguments: measured.append(arguments[3]["suffix"]) or real(*arguments))
+    assert compress.run(recipe, out=folder, quiet=True) == first
+    assert not measured
+    assert compress.run(recipe, out=folder, quiet=True, measure_again=True) == first
+    assert len(measured) == 4
+
+
 def test_other_weights_in_the_same_place_are_another_stage(recipe):
     folder = recipe.parent
     assert "found: load: in the cache" in dry_run(recipe, out=folder / "first")
