@@ -58,9 +58,9 @@ def run(
     from_stage: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="Do this stage, and all that start from it, again.")
     ] = None,
-    measure_again: Annotated[
+    time_again: Annotated[
         bool,
-        typer.Option("--measure-again", help="Measure every artefact anew, as after a run on a busy machine; nothing is trained twice."),
+        typer.Option("--time-again", help="Take every latency anew, as after a run on a busy machine; all else stays."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
     device: Device = "auto",
@@ -82,7 +82,7 @@ def run(
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
             typer.echo(line)
         return
-    rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, measure_again=measure_again, device=device)
+    rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, time_again=time_again, device=device)
     if main_process():
         show(rows)
         typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {experiment.folder_of(recipe, out)}")

@@ -36,7 +36,7 @@ NOT_IN_KEY = {"name", "from_", "expect", "workers", "data"}
 class Experiment:
     """One recipe being run in one folder.
 
-    measure_again: whether rows that are at hand count for nothing.
+    time_again: whether latencies of rows that are at hand are taken anew.
     keys: stage -> cache key, of the stages reached so far. rows: the ledger so far. splits: data opened so far. teachers: recipe or
     checkpoint folder, as a stage names it -> checkpoint folder and row, of those that are ready.
     """
@@ -46,7 +46,7 @@ class Experiment:
     overrides: tuple[str, ...]
     device: str
     quiet: bool
-    measure_again: bool = False
+    time_again: bool = False
     keys: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     splits: dict[str, Any] = field(default_factory=dict)
@@ -60,19 +60,19 @@ def run(
     *,
     out: str | Path | None = None,
     redo_from: str | None = None,
-    measure_again: bool = False,
+    time_again: bool = False,
     device: str = "auto",
     quiet: bool = False,
 ) -> list[Row]:
     """Run the recipe at a path, with `key=value` overrides, and return the rows of its ledger.
 
     out: the experiment's folder; `experiments/<recipe>` unless said. redo_from: a stage to do again, with all that start from it.
-    measure_again: measure also what has rows already, teachers' recipes included.
+    time_again: take every latency anew, also of what has rows already and of teachers' recipes.
     device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
     loaded = load_named(recipe, overrides)
     folder = folder_of(recipe, out)
-    experiment = Experiment(loaded, folder, tuple(overrides), device, quiet, measure_again)
+    experiment = Experiment(loaded, folder, tuple(overrides), device, quiet, time_again)
     if redo_from:
         check_stage(loaded, redo_from)
     check_before_work(experiment)

@@ -33,11 +33,9 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
             "macs": macs(model.network, latency.input),
             "bytes": (path / WEIGHTS).stat().st_size,
         }
-        times = checkpoint_latency(model, latency, runtimes)
     else:
         detector = open_detector(path)
         facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path), **integers(path)}
-        times = file_latency([path], latency)
     settings = lab.recipe.evaluate
     score = lab.score(detector, lab.split(lab.report_split))
     return {
@@ -49,9 +47,18 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
         "images": len(lab.split(lab.report_split)),
         "thresholds": {"short_side": settings.short_side, **settings.reported(detector.algorithm)},
         "runtime": f"{detector.runtime} {detector.precision}",
-        "latency_ms": times,
+        "latency_ms": latencies(path, lab, runtimes),
         "cpu": processor(),
     }
+
+
+def latencies(path: Path, lab: Lab, runtimes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Latencies of the checkpoint folder or exported file at `path`, as for :func:`measure`."""
+    if path.is_file():
+        return file_latency([path], lab.recipe.latency)
+    model = load(path)
+    model.network.to(lab.device)
+    return checkpoint_latency(model, lab.recipe.latency, runtimes)
 
 
 def weight_bytes(path: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compress.errors import CompressError
@@ -24,8 +24,8 @@ ROWS = "rows.json"
 
 
 def stage_rows(experiment: Experiment, stage: Stage, lab: Lab) -> list[Row]:
-    """The rows of the complete stage in the lab's folder: those it has, if they were measured as the recipe asks and are
-    not to be measured again, else new ones.
+    """The rows of the complete stage in the lab's folder: those it has, if they were measured as the recipe asks, else new
+    ones; where the experiment is to be timed again, those it has with new latencies.
     """
     folder = lab.folder
     manifest = read_json(folder / MANIFEST)
@@ -37,24 +37,28 @@ def stage_rows(experiment: Experiment, stage: Stage, lab: Lab) -> list[Row]:
         }
     )
     known = read_json(folder / ROWS) or {}
-    if experiment.measure_again or known.get("key") != key:
-        measured = measure_all(experiment, stage, manifest, lab)
-        known = {"key": key, "rows": measured}
+    if experiment.time_again or known.get("key") != key:
+        known = {"key": key, "rows": measure_all(experiment, stage, manifest, lab, known if known.get("key") == key else {})}
         write_json(folder / ROWS, known)
     base = experiment.rows[0].hmean if experiment.rows else main_row(stage, known["rows"])["hmean"]
     identity = {"experiment": experiment.recipe.name}
     return [Row.model_validate({**row, **identity, "hmean_delta": row["hmean"] - base}) for row in known["rows"]]
 
 
-def measure_all(experiment: Experiment, stage: Stage, manifest: dict[str, Any], lab: Lab) -> list[dict[str, Any]]:
-    """The row of every artefact. One with the very bytes of another, a last epoch that was the best, has the figures measured on those."""
+def measure_all(experiment: Experiment, stage: Stage, manifest: dict[str, Any], lab: Lab, known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The row of every artefact. One with the very bytes of another, a last epoch that was the best, has the figures measured on those.
+
+    known: rows as measured before, of which the latencies alone are measured anew; empty where there are none.
+    """
+    before = {row["artefact"]: row for row in known.get("rows", ())}
     seen: dict[bytes, dict[str, Any]] = {}
     rows = []
     for artefact in manifest["artefacts"]:
         weights = lab.folder / artefact["path"] / "model.safetensors"
         digest = hashlib.sha256(weights.read_bytes()).digest() if weights.exists() else None
         row = {**seen[digest], **row_identity(stage, artefact)} if digest in seen else None
-        row = row or measure_artefact(experiment, stage, manifest, artefact, lab)
+        known_row = before.get(row_identity(stage, artefact)["artefact"])
+        row = row or measure_artefact(experiment, stage, manifest, artefact, lab, known_row)
         if digest:
             seen[digest] = row
         rows.append(row)
@@ -73,17 +77,21 @@ def main_row(stage: Stage, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return next((row for row in rows if row["stage"] == stage.name), rows[0])
 
 
-def measure_artefact(experiment: Experiment, stage: Stage, manifest: dict[str, Any], artefact: dict[str, Any], lab: Lab) -> dict[str, Any]:
-    """One row without what depends on the other rows."""
+def measure_artefact(
+    experiment: Experiment, stage: Stage, manifest: dict[str, Any], artefact: dict[str, Any], lab: Lab, before: dict[str, Any] | None
+) -> dict[str, Any]:
+    """One row without what depends on the other rows; of one that was measured `before`, the latencies alone are new."""
     from compress.checkpoint import load as load_checkpoint
-    from compress.measure import measure
+    from compress.measure import latencies, measure, processor
 
     parent = manifest["parent"]
     identity = row_identity(stage, artefact)
     if not experiment.quiet:
-        console.print(f"  {identity['stage']}: measuring", markup=False)
+        console.print(f"  {identity['stage']}: {'timing' if before else 'measuring'}", markup=False)
     runtimes = () if artefact["suffix"] else experiment.recipe.latency.runtimes
     path = lab.folder / artefact["path"]
+    if before:
+        return {**before, "latency_ms": latencies(path, lab, runtimes), "cpu": processor()}
     source = load_checkpoint(experiment.folder / parent) if path.is_file() else None
     return {
         "kind": stage.kind,

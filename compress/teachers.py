@@ -80,8 +80,8 @@ def run_teacher(experiment: Experiment, path: Path) -> tuple[Path, Row | None]:
         console.print(f"  teacher: {path.name}", markup=False)
     recipe = load_named(path, data_overrides(experiment))
     folder = experiment.folder.parent / Path(recipe.name).name
-    again = experiment.measure_again
-    rows = run(path, data_overrides(experiment), out=folder, measure_again=again, device=experiment.device, quiet=experiment.quiet)
+    again = experiment.time_again
+    rows = run(path, data_overrides(experiment), out=folder, time_again=again, device=experiment.device, quiet=experiment.quiet)
     last = [stage for stage in recipe.stages if stage.gives_model][-1]
     return folder / last.name, next((row for row in rows if row.stage == last.name), None)
 

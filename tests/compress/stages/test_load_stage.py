@@ -51,18 +51,20 @@ def test_a_checkpoint_is_compressed_without_training_and_pruned_ones_load(recipe
     assert rows[3].hmean == rows[2].hmean
 
 
-def test_measuring_again_measures_everything_and_works_on_nothing(recipe, monkeypatch):
-    from compress import experiment, rows
+def test_timing_again_changes_latencies_alone(recipe, monkeypatch):
+    from compress import experiment
+    from compress.lab import Lab
 
-    folder, measured = recipe.parent / "out", []
-    first = compress.run(recipe, out=folder, quiet=True)
+    folder, override = recipe.parent / "out", ["latency.runtimes=[torch]"]
+    first = compress.run(recipe, override, out=folder, quiet=True)
     monkeypatch.setattr(experiment, "work", lambda *_: pytest.fail("a stage was done again"))
-    real = rows.measure_artefact
-    monkeypatch.setattr(rows, "measure_artefact", lambda *arguments: measured.append(arguments[3]["suffix"]) or real(*arguments))
-    assert compress.run(recipe, out=folder, quiet=True) == first
-    assert not measured
-    assert compress.run(recipe, out=folder, quiet=True, measure_again=True) == first
-    assert len(measured) == 4
+    monkeypatch.setattr(Lab, "score", lambda *_: pytest.fail("an artefact was evaluated again"))
+    assert compress.run(recipe, override, out=folder, quiet=True) == first
+    again = compress.run(recipe, override, out=folder, quiet=True, time_again=True)
+    assert [row.model_copy(update={"latency_ms": {}}) for row in again] == [row.model_copy(update={"latency_ms": {}}) for row in first]
+    changed = [row.stage for row, old in zip(again, first, strict=True) if row.latency_ms != old.latency_ms]
+    assert changed == ["found", "pruned", "smaller"]
+    assert compress.run(recipe, override, out=folder, quiet=True) == again
 
 
 def test_other_weights_in_the_same_place_are_another_stage(recipe):
