@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress import progress
 from compress.checkpoint import DESCRIPTION, load, save_description
@@ -23,6 +23,9 @@ from compress.evaluation.protocols import evaluate
 from compress.evaluation.settings import Evaluate
 from compress.evaluation.tune import tune as choose
 from compress.outside import allowing
+
+if TYPE_CHECKING:
+    from compress.recipe import Recipe
 
 
 @allowing()
@@ -45,10 +48,12 @@ def assess(
     see :func:`compress.data.labels.open_labelled`, and nothing is tuned. Raises CompressError for what cannot be evaluated or read.
     """
     from compress.processes import device_name
+    from compress.recipe import load_named
 
     if split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
     check_there(artefact)
+    named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
     detector = open_model(artefact, device=device_name(device))
     about = {"artefact": str(artefact), "runtime": f"{detector.runtime} {detector.precision}"}
     if detector.algorithm.task == "classification":
@@ -58,7 +63,7 @@ def assess(
                 "folder of such a file; --recipe, -o and --tune do not go with it."
             )
         return {**classified(detector, open_labelled(Path(data), split, detector.algorithm.labels, root)), "data": data, **about}
-    config, seed, settings = find_data(artefact, recipe, data, root, overrides)
+    config, seed, settings = find_data(artefact, named, data, root, overrides)
     settings = settings or detector.evaluate
     settings.thresholds(detector.algorithm)
     tuned = dict(detector.tuned)
@@ -80,10 +85,10 @@ def assess(
 
 
 def find_data(
-    artefact: Path, recipe: Path | None, data: str | None, root: Path | None, overrides: Sequence[str]
+    artefact: Path, recipe: Recipe | None, data: str | None, root: Path | None, overrides: Sequence[str]
 ) -> tuple[DataConfig, int, Evaluate | None]:
-    """The data to evaluate on, their seed, and how to evaluate where a recipe says so."""
-    from compress.recipe import load, load_named
+    """The data to evaluate on, their seed, and how to evaluate where a recipe says so: the one given, or that of the experiment."""
+    from compress.recipe import load
 
     if data:
         return from_options(data, root), 0, None
@@ -92,7 +97,7 @@ def find_data(
         raise CompressError(
             f"{artefact} lies in no experiment, so say what to evaluate on: --data icdar2015 --root DIR, or --recipe RECIPE."
         )
-    loaded = load_named(recipe, overrides) if recipe else load(beside, overrides)
+    loaded = recipe or load(beside, overrides)
     return loaded.data, loaded.seed, loaded.evaluate
 
 
