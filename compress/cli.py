@@ -169,7 +169,9 @@ def evaluate(
     recipe: Annotated[
         Path | None, typer.Option(help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A data format instead, such as icdar2015 or totaltext.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, a label file or its folder.")
+    ] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
@@ -177,7 +179,7 @@ def evaluate(
     override: Overrides = None,
     device: Device = "auto",
 ) -> None:
-    """Precision, recall and Hmean of a checkpoint or an exported file, measured on it.
+    """Precision, recall and Hmean of a checkpoint or an exported file, measured on it; of a classifier the accuracy.
 
     Examples:
 
@@ -186,6 +188,8 @@ def evaluate(
       compress eval model.onnx --data icdar2015 --root data/icdar2015 --split val
 
       compress eval experiments/db_mv3_prune0.6_distill/distilled --tune -o evaluate.short_side=480
+
+      compress eval checkpoints/angle --data lines/test.txt
     """
     from compress.evaluation.assess import assess
     from compress.report.evaluation import evaluation_text

@@ -53,7 +53,7 @@ def angle_decode(outputs: Mapping[str, np.ndarray], *_: Any) -> list[Classificat
 
 def unsupported(*_: Any) -> NoReturn:
     """Samples have words on them, and neither lines nor angles."""
-    raise ValueError("the angle classifier can be converted, exported and asked for an angle; training it is not supported.")
+    raise ValueError("the angle classifier can be converted, exported, evaluated and asked for an angle; training it is not supported.")
 
 
 def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 0.5, 0.5), std: Deviation = (0.5, 0.5, 0.5)) -> Algorithm:
@@ -69,6 +69,7 @@ def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 
         decode=angle_decode,
         thresholds=Thresholds,
         tunable=MappingProxyType({}),
+        labels=LABELS,
         multiple=16,
         mean=tuple(mean),
         std=tuple(std),

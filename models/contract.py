@@ -32,7 +32,7 @@ class Sample:
     image: (H, W, 3) uint8, RGB.
     polygons: one (n, 2) float32 array of x, y pixel coordinates per word, n >= 3, clockwise as annotated.
     ignore: (len(polygons),) bool; True is a do-not-care word.
-    texts: one transcription per word.
+    texts: one transcription per word; of a picture that is labelled as a whole, and so has no polygons, its label alone.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Classification:
 class Algorithm:
     """An architecture with its companions.
 
-    task: "detection", whose `decode` gives :class:`Detections`, or "classification", whose `decode` gives a :class:`Classification` of
-        each picture and needs nothing of the sizes and thresholds.
+    task: "detection", whose `decode` gives :class:`Detections` and whose metric is Hmean, or "classification", whose `decode` gives a
+        :class:`Classification` of each picture, needs nothing of the sizes and thresholds, and whose metric is accuracy.
     network: builds the unpruned `nn.Module` with fresh weights. It takes normalised (B, 3, H, W) float images. When its own
         `training` flag is True, `forward` returns every map the loss needs; when False, the exported maps alone. Both are
         `dict[str, Tensor]`; a map may be smaller when exported. Only the top-level module may look at the flag for this, so that
@@ -78,6 +78,7 @@ class Algorithm:
     features: patterns (`fnmatch`, on module names, of nested matches the outermost) of the layers whose (B, C, H, W) outputs a student
         may learn from a teacher's.
     map_layers: patterns (`fnmatch`, on module names) of the layers that give the maps: they are neither pruned nor quantized.
+    labels: those that a `Classification` of it may have; empty where any may occur.
     multiple: height and width of the input must be multiples of it.
     mean, std: of R, G and B, of pictures in 0..1, by which the input is normalised.
     """
@@ -92,6 +93,7 @@ class Algorithm:
     distilled: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     map_layers: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     multiple: int = 32
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

@@ -6,7 +6,7 @@ Polygons of any length; the transcriptions `###` and `*` are do-not-care.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -55,20 +55,11 @@ class PaddleOcr(PictureFolder):
         path = self.labels(part)
         problems: list[str] = []
         found: dict[str, Files] = {}
-        for number, line in enumerate((text_of(path, path.read_bytes(), problems) or "").split("\n"), 1):
-            listed, tab, content = line.rstrip("\r").partition("\t")
-            if not line.strip():
-                continue
-            image = next((folder / listed for folder in (self.root, self.root.parent) if (folder / listed).is_file()), None)
-            name = str(PurePosixPath(listed).with_suffix("")) if listed else ""
-            if not tab or not listed:
-                problems.append(f"{path}:{number}: a path, a tab and the words are needed")
-            elif image is None:
-                problems.append(f"{path}:{number}: there is no picture {self.root / listed}")
-            elif name in found:
-                problems.append(f"{path}:{number}: {listed} was listed before, in line {found[name].line}")
+        for file in listed(path, (self.root, self.root.parent), "the words", problems):
+            if file.name in found:
+                problems.append(f"{path}:{file.line}: {copied_name(file)} was listed before, in line {found[file.name].line}")
             else:
-                found[name] = Files(name, image, path, content.encode(), number)
+                found[file.name] = file
         return [found[name] for name in sorted(found, key=by_number)], problems
 
     def words(self, file: Files, problems: list[str]) -> Annotation | None:
@@ -95,6 +86,25 @@ class PaddleOcr(PictureFolder):
             copy_pictures(files, self.root / part)
             lines = [f"{part}/{copied_name(file)}\t".encode() + file.content + b"\n" for file in files]
             (self.root / LABELS[part][0]).write_bytes(b"".join(lines))
+
+
+def listed(path: Path, folders: Sequence[Path], what: str, problems: list[str]) -> Iterator[Files]:
+    """The pictures that the file at `path` lists, a line `path<TAB>content` for each, in its order.
+
+    folders: where the paths may lead on from; the first that has the picture counts. what: the content, for messages. Lines that cannot be
+    used go to `problems`.
+    """
+    for number, line in enumerate((text_of(path, path.read_bytes(), problems) or "").split("\n"), 1):
+        place, tab, content = line.rstrip("\r").partition("\t")
+        if not line.strip():
+            continue
+        image = next((folder / place for folder in folders if (folder / place).is_file()), None)
+        if not tab or not place:
+            problems.append(f"{path}:{number}: a path, a tab and {what} are needed")
+        elif image is None:
+            problems.append(f"{path}:{number}: there is no picture {folders[0] / place}")
+        else:
+            yield Files(str(PurePosixPath(place).with_suffix("")), image, path, content.encode(), number)
 
 
 def word(entry: Any) -> Word:

@@ -126,8 +126,8 @@ def check_detects(algorithm: Algorithm, place: object) -> None:
     """Raises CompressError for a model that finds no words; `place` is where it comes from."""
     if algorithm.task != "detection":
         raise CompressError(
-            f"{place}: a model of task '{algorithm.task}' finds no words, so it cannot be trained, compressed or evaluated here; "
-            "`compress export`, `benchmark` and `predict` take it."
+            f"{place}: a model of task '{algorithm.task}' finds no words, so it cannot be trained or compressed here; "
+            "`compress eval`, `export`, `benchmark` and `predict` take it."
         )
 
 

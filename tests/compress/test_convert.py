@@ -18,6 +18,7 @@ from compress.convert import TOLERANCE, convert, convert_file
 from compress.converters.pdparams import read_pdparams
 from compress.data.synthetic import draw
 from compress.errors import CompressError
+from compress.evaluation.assess import assess
 from compress.evaluation.detector import open_detector
 from compress.exporters.write import export_checkpoint
 from compress.files import read_json
@@ -145,7 +146,7 @@ def test_a_generated_classifier(tmp_path, picture) -> None:
     assert_same(converted, convert(parameters, []))
 
 
-def test_a_converted_classifier_is_exported_and_asked_but_not_evaluated(tmp_path, picture) -> None:
+def test_a_converted_classifier_is_exported_asked_and_evaluated(tmp_path, picture) -> None:
     """PP-OCR's layers with random weights: what counts is that the files and the network agree, and what is refused."""
     list(convert_file(classifier(tmp_path)[0], tmp_path / "angle"))
     word = tmp_path / "word.png"
@@ -164,7 +165,9 @@ def test_a_converted_classifier_is_exported_and_asked_but_not_evaluated(tmp_path
         again = read_json(tmp_path / "again" / "word.json")
         assert again["label"] == found["label"]
         assert again["score"] == pytest.approx(found["score"], abs=2e-4)
+    (tmp_path / "test.txt").write_text(f"word.png\t{found['label']}\n")
     for artefact in (tmp_path / "angle", tmp_path / "files" / "onnx" / "model.onnx"):
+        assert assess(artefact, data=str(tmp_path))["classes"] == {found["label"]: {"right": 1, "images": 1}}
         with pytest.raises(CompressError, match="task 'classification' finds no words"):
             open_detector(artefact)
 
