@@ -34,7 +34,7 @@ from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
 from compress.outside import ALLOWED
 from compress.pruning.allocation import least_important, rounded
-from compress.pruning.batch_norm import first_batches, reestimate
+from compress.pruning.batch_norm import first_batches, reestimate_all
 from compress.pruning.choices import Criterion, Scope
 from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
@@ -132,9 +132,16 @@ def resized_sample(sample: Sample, short_side: int, multiple: int) -> Sample:
 
 
 def measure_points(bench: Bench, places: Sequence[Place]) -> list[dict[str, Any]]:
-    """Points of a `sensitivity.json`. Those of one group take little more than half the time together: before the group they are alike."""
+    """Points of a `sensitivity.json`; those of one group together, since up to the group their networks are alike."""
     cuts = [cut(bench, *place) for place in places]
     models = [model for model, _ in cuts]
+    again = [model.network for model, (_, ratio) in zip(models, places, strict=True) if ratio is not None]
+    if again:
+        reestimate_all(again, (images for images, _ in bench.training_batches))
+    for model, facts in cuts:
+        fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
+        side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
+        facts["macs"] = macs(model.network, (1, 3, side, side))
     losses = map_losses(models, bench.loss_batches)
     scores = hmeans(models, bench.lab, bench.pictures) if bench.settings.full else [None] * len(models)
     return [
@@ -144,7 +151,7 @@ def measure_points(bench: Bench, places: Sequence[Place]) -> list[dict[str, Any]
 
 
 def cut(bench: Bench, group: str | None, ratio: float | None) -> tuple[Model, dict[str, Any]]:
-    """The model of a :data:`Place`, its norms folded, and what it costs."""
+    """The model of a :data:`Place` before its statistics are re-estimated, and what is known of it."""
     settings = bench.settings
     model = bench.model.with_network(copy.deepcopy(bench.model.network))
     found: dict[str, Any] = {}
@@ -154,12 +161,7 @@ def cut(bench: Bench, group: str | None, ratio: float | None) -> tuple[Model, di
         removed = least_important([chosen], bench.scores, {group: left})
         remove_channels(model, find_groups(model, settings.scope, settings.protect), removed)
         found = {"group": group, "ratio": ratio, "channels_left": left}
-    if ratio is not None:
-        reestimate(model.network, (images for images, _ in bench.training_batches))
-    found["params"] = parameters(model.network)
-    fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
-    side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
-    return model, {**found, "macs": macs(model.network, (1, 3, side, side))}
+    return model, {**found, "params": parameters(model.network)}
 
 
 def map_losses(models: Sequence[Model], batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> list[float]:

@@ -8,7 +8,7 @@ last bit; of six networks cut in the same layer, five run from that layer on onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,23 +19,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 
-def together(networks: Sequence[nn.Module]) -> Callable[[Tensor], Iterator[Mapping[str, Tensor]]]:
-    """What runs `networks` on (B, 3, H, W) images, without gradients, and gives the outputs of each in turn.
+def together(networks: Sequence[nn.Module]) -> Callable[[Tensor], list[Mapping[str, Tensor]]]:
+    """What runs `networks` on (B, 3, H, W) images, without gradients, and gives the outputs of each.
 
-    networks: of one architecture, of any widths and weights, with every norm in evaluation mode. They are followed operator by operator,
-    so a forward must be made of torch's, as for export. A network that does other things than the first one runs by itself.
+    networks: of one architecture, of any widths and weights, in any mode: statistics of norms are updated as by each network alone. They
+    are followed operator by operator, so a forward must be made of torch's, as for export. A network that does other things than the
+    first one runs by itself.
     """
     first, *others = networks
     differing = names_that_differ(networks)
 
     @torch.no_grad()
-    def run(images: Tensor) -> Iterator[Mapping[str, Tensor]]:
+    def run(images: Tensor) -> list[Mapping[str, Tensor]]:
         recording = Recording({storage(tensor) for name, tensor in tensors_of(first).items() if name in differing}, images)
         with recording if others else nullcontext():
             outputs = first(images)
-        yield outputs
-        for network in others:
-            yield replayed(network, images, recording, outputs) or network(images)
+        return [outputs, *(replayed(network, images, recording, outputs) or network(images) for network in others)]
 
     return run
 
@@ -62,6 +61,7 @@ class Step:
 
     constants: its arguments that are no tensors; None where it reads what differs, and they may too.
     values: what it reads of the results of shared operators, by place among its arguments, where it reads what differs too.
+    updates: what it left in a shared operator's other arguments, by place: a norm's new statistics.
     result: tensors without values. back: the place of the argument that is the result of what works in place.
     """
 
@@ -69,6 +69,7 @@ class Step:
     shared: bool
     constants: list[Any] | None
     values: dict[int, Tensor]
+    updates: dict[int, Tensor]
     result: Any
     back: int | None
 
@@ -93,19 +94,22 @@ class Recording(TorchDispatchMode):
         common = [place for place, held in read.items() if differs and held in self.pictured and held not in self.differing]
         self.kept.update(read[place] for place in common)
         written = {storage(tensor) for tensor in written_by(operator, args, kwargs or {})}
+        # A view is taken by every network, of its own memory.
+        shared = pictured and not differs and not operator.is_view
+        # By value: batch norm does not declare that it writes.
+        before = {place: arguments[place].clone() for place, held in read.items() if shared and held not in self.pictured}
         result = operator(*args, **(kwargs or {}))
         given = {storage(tensor) for tensor in tree_leaves(result) if isinstance(tensor, Tensor)}
         # What is kept must stay as it is, and memory that others leave empty must not be filled in part.
         self.sound &= self.kept.isdisjoint(written | given if differs else written)
         for kind, belongs in ((self.differing, differs), (self.pictured, pictured)):
             kind.update(given | written) if belongs else kind.difference_update(given)
-        # A view is taken by every network, of its own memory.
-        shared = pictured and not differs and not operator.is_view
         constants = None if differs else [argument for argument in arguments if not isinstance(argument, Tensor)]
         values = {place: arguments[place] for place in common}
+        updates = {place: arguments[place].clone() for place, old in before.items() if not torch.equal(arguments[place], old)}
         back = next((place for place in read if arguments[place] is result), None)
         blank = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), result) if shared else None
-        self.steps.append(Step(operator, shared, constants, values, blank, back))
+        self.steps.append(Step(operator, shared, constants, values, updates, blank, back))
         return result
 
 
@@ -136,6 +140,8 @@ class Replaying(TorchDispatchMode):
         if step.constants is not None and step.constants != [argument for argument in arguments if not isinstance(argument, Tensor)]:
             raise Different
         if step.shared:
+            for place, value in step.updates.items():
+                arguments[place].copy_(value)
             if step.back is not None:
                 return arguments[step.back]
             return tree_map_only(Tensor, lambda tensor: torch.empty_like(tensor, device=self.device), step.result)
@@ -149,9 +155,12 @@ def replayed(network: nn.Module, images: Tensor, recording: Recording, outputs: 
     """The outputs of a network by the notes on another one, whose `outputs` are given; None where that cannot be."""
     if not recording.sound:
         return None
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
         with Replaying(recording.steps, images.device):
             mine = network(images)
     except Different:
+        for name, buffer in network.named_buffers():
+            buffer.copy_(before[name])
         return None
     return {name: mine[name] if storage(theirs) in recording.differing else theirs.clone() for name, theirs in outputs.items()}
