@@ -94,8 +94,7 @@ class Recording(TorchDispatchMode):
         common = [place for place, held in read.items() if differs and held in self.pictured and held not in self.differing]
         self.kept.update(read[place] for place in common)
         written = {storage(tensor) for tensor in written_by(operator, args, kwargs or {})}
-        # A view is taken by every network, of its own memory.
-        shared = pictured and not differs and not operator.is_view
+        shared = pictured and not differs
         # By value: batch norm does not declare that it writes.
         before = {place: arguments[place].clone() for place, held in read.items() if shared and held not in self.pictured}
         result = operator(*args, **(kwargs or {}))
