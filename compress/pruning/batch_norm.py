@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from compress.data.prepare import normalise
 from compress.data.training import TrainingSet, batches
 from compress.lab import Lab
+from compress.pruning.together import together
 
 
-@torch.no_grad()
 def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace every running mean and variance by the plain average over `batches` of normalised (B, 3, H, W) images."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    reestimate_all([network], batches)
+
+
+def reestimate_all(networks: Sequence[nn.Module], batches: Iterable[Tensor]) -> None:
+    """:func:`reestimate` of several networks of one architecture, which share the work on what they have in common."""
+    norms = [module for network in networks for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
-    network.train()
+    for network in networks:
+        network.train()
+    run = together(networks)
     for images in batches:
-        network(images)
+        run(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    network.eval()
+    for network in networks:
+        network.eval()
 
 
 def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

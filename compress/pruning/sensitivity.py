@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,19 @@ from compress.checkpoint import Model, example_input, load, weights_digest
 from compress.data.prepare import network_input, resize_for
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
-from compress.evaluation.cost import inference_layers, macs, parameters
-from compress.evaluation.detector import of_model
-from compress.evaluation.icdar import Score
+from compress.evaluation.cost import macs, parameters
+from compress.evaluation.detector import Detector, detect
+from compress.evaluation.icdar import Picture, Score
+from compress.evaluation.protocols import evaluate
 from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
 from compress.outside import ALLOWED
 from compress.pruning.allocation import least_important, rounded
-from compress.pruning.batch_norm import first_batches, reestimate
+from compress.pruning.batch_norm import first_batches, reestimate_all
 from compress.pruning.choices import Criterion, Scope
 from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
+from compress.pruning.together import together
 from compress.quantization.folding import fold_batch_norms
 from compress.recipe import Recipe
 from compress.training.modes import show_all_maps
@@ -102,19 +105,6 @@ class Bench:
         count = min(self.settings.images or len(split), len(split))
         return [split[index] for index in range(count)]
 
-    @cached_property
-    def seen(self) -> set[str]:
-        """Layers that run at inference; what is cut elsewhere leaves the exported maps as they are."""
-        return set(inference_layers(self.model.network, example_input(self.model).to(self.lab.device)))
-
-    @cached_property
-    def baseline_score(self) -> Score:
-        """Of the whole model with re-estimated statistics."""
-        model = self.model.with_network(copy.deepcopy(self.model.network))
-        reestimate(model.network, (images for images, _ in self.training_batches))
-        fold_batch_norms(model.network, example_input(model).to(self.lab.device))
-        return self.lab.score(of_model(model), self.pictures)
-
 
 def evaluation_batches(
     model: Model, samples: Sequence[Sample], short_side: int, device: torch.device, most: int = 8
@@ -141,40 +131,67 @@ def resized_sample(sample: Sample, short_side: int, multiple: int) -> Sample:
     return dataclasses.replace(sample, image=image, polygons=[polygon * scale for polygon in sample.polygons])
 
 
-def measure_point(bench: Bench, group: str | None, ratio: float | None) -> dict[str, Any]:
-    """One point of a `sensitivity.json`, at a :data:`Place`."""
+def measure_points(bench: Bench, places: Sequence[Place]) -> list[dict[str, Any]]:
+    """Points of a `sensitivity.json`; those of one group together, since up to the group their networks are alike."""
+    cuts = [cut(bench, *place) for place in places]
+    models = [model for model, _ in cuts]
+    again = [model.network for model, (_, ratio) in zip(models, places, strict=True) if ratio is not None]
+    if again:
+        reestimate_all(again, (images for images, _ in bench.training_batches))
+    for model, facts in cuts:
+        fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
+        side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
+        facts["macs"] = macs(model.network, (1, 3, side, side))
+    losses = map_losses(models, bench.loss_batches)
+    scores = hmeans(models, bench.lab, bench.pictures) if bench.settings.full else [None] * len(models)
+    return [
+        {**facts, "loss": loss, **{name: getattr(score, name, None) for name in ("precision", "recall", "hmean")}}
+        for (_, facts), loss, score in zip(cuts, losses, scores, strict=True)
+    ]
+
+
+def cut(bench: Bench, group: str | None, ratio: float | None) -> tuple[Model, dict[str, Any]]:
+    """The model of a :data:`Place` before its statistics are re-estimated, and what is known of it."""
     settings = bench.settings
     model = bench.model.with_network(copy.deepcopy(bench.model.network))
     found: dict[str, Any] = {}
-    cut: tuple[str, ...] = ()
     if group is not None:
         chosen = next(one for one in bench.groups if one.name == group)
         left = rounded(chosen.channels * (1 - ratio), chosen.channels, 1)
         removed = least_important([chosen], bench.scores, {group: left})
         remove_channels(model, find_groups(model, settings.scope, settings.protect), removed)
-        found, cut = {"group": group, "ratio": ratio, "channels_left": left}, chosen.members
-    if ratio is not None:
-        reestimate(model.network, (images for images, _ in bench.training_batches))
-    found["params"] = parameters(model.network)
-    fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
-    side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
-    found |= {"macs": macs(model.network, (1, 3, side, side)), "loss": map_loss(model, bench.loss_batches)}
-    if not settings.full:
-        score = None
-    elif ratio is not None and bench.seen.isdisjoint(cut):
-        score = bench.baseline_score
-    else:
-        score = bench.lab.score(of_model(model), bench.pictures)
-    return found | {name: getattr(score, name, None) for name in ("precision", "recall", "hmean")}
+        found = {"group": group, "ratio": ratio, "channels_left": left}
+    return model, {**found, "params": parameters(model.network)}
 
 
-@torch.no_grad()
-def map_loss(model: Model, batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> float:
-    """Mean over the pictures of the algorithm's loss, norms in evaluation mode."""
-    show_all_maps(model.network)
-    losses = [(float(model.algorithm.loss(model.network(images), targets)[0]), len(images)) for images, targets in batches]
-    model.network.eval()
-    return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
+def map_losses(models: Sequence[Model], batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> list[float]:
+    """For each model the mean over the pictures of the algorithm's loss, norms in evaluation mode."""
+    for model in models:
+        show_all_maps(model.network)
+    run = together([model.network for model in models])
+    losses = [[float(models[0].algorithm.loss(outputs, targets)[0]) for outputs in run(images)] for images, targets in batches]
+    for model in models:
+        model.network.eval()
+    return np.average(losses, axis=0, weights=[len(images) for images, _ in batches]).tolist()
+
+
+def hmeans(models: Sequence[Model], lab: Lab, pictures: Sequence[Sample]) -> list[Score]:
+    """What `Lab.score` gives for each model, whose network must be in evaluation mode."""
+    run = together([model.network for model in models])
+
+    def maps(images: np.ndarray) -> dict[tuple[int, str], np.ndarray]:
+        batch = torch.from_numpy(images).to(lab.device, memory_format=torch.channels_last)
+        return {(which, name): tensor.float().cpu().numpy() for which, outputs in enumerate(run(batch)) for name, tensor in outputs.items()}
+
+    settings = lab.recipe.evaluate
+    detector = Detector(maps, models[0].algorithm, settings, {}, "torch", "fp32")
+    found: list[list[Picture]] = [[] for _ in models]
+    for sample, every in detect(detector, pictures):
+        for which, judged in enumerate(found):
+            own = {name: array for (number, name), array in every.items() if number == which}
+            polygons = detector.decode(own, sample.image.shape[:2], settings).polygons
+            judged.append((polygons, sample.polygons, sample.ignore, sample.texts))
+    return [evaluate(judged, settings.protocol) for judged in found]
 
 
 def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, done: Callable[[int, int], None]) -> dict[str, Any]:
@@ -227,19 +244,20 @@ def read_points(path: Path, head: dict[str, Any]) -> dict[Place, dict[str, Any]]
 
 
 def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], workers: int) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """The points at `places`, in the order in which they are ready."""
-    workers = min(workers, len(places))
+    """The points at `places`, those of a group together, in the order in which they are ready."""
+    tasks = [list(members) for _, members in groupby(places, key=lambda place: place[0])]
+    workers = min(workers, len(tasks))
     if workers <= 1 or checkpoint is None:
-        for place in places:
-            yield place, measure_point(bench, *place)
+        for task in tasks:
+            yield from zip(task, measure_points(bench, task), strict=True)
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     arguments = (checkpoint, bench.lab.recipe, bench.settings, ALLOWED.get())
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=arguments) as pool:
-        futures = {pool.submit(worker_point, *place): place for place in places}
+        futures = {pool.submit(worker_points, task): task for task in tasks}
         try:
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                yield from zip(futures[future], future.result(), strict=True)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -252,9 +270,9 @@ def start_worker(checkpoint: Path, recipe: Recipe, settings: Settings, modules: 
     bench_of_worker = open_bench(checkpoint, recipe, settings)
 
 
-def worker_point(group: str | None, ratio: float | None) -> dict[str, Any]:
-    """:func:`measure_point` in a worker."""
-    return measure_point(bench_of_worker, group, ratio)
+def worker_points(places: Sequence[Place]) -> list[dict[str, Any]]:
+    """:func:`measure_points` in a worker."""
+    return measure_points(bench_of_worker, places)
 
 
 def open_bench(checkpoint: Path, recipe: Recipe, settings: Settings) -> Bench:

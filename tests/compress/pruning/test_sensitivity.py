@@ -17,7 +17,17 @@ from compress.evaluation.detector import of_model
 from compress.pruning import sensitivity
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.groups import find_groups, widths
-from compress.pruning.sensitivity import POINTS, REESTIMATED, UNPRUNED, Bench, Settings, evaluation_batches, map_loss, measure_point, sweep
+from compress.pruning.sensitivity import (
+    POINTS,
+    REESTIMATED,
+    UNPRUNED,
+    Bench,
+    Settings,
+    evaluation_batches,
+    map_losses,
+    measure_points,
+    sweep,
+)
 
 FEW = ("backbone.*", "neck.*")
 SETTINGS = Settings((0.3, 0.7), protect=FEW, images=4, loss_images=2, batches=1, batch=4)
@@ -28,10 +38,13 @@ def bench(tiny_model, lab) -> Bench:
     return Bench(tiny_model, lab, SETTINGS)
 
 
-def stand_in(_bench, group, ratio) -> dict:
-    """A point made in no time, for tests of what is measured and kept."""
-    figure = len(group or "") + (ratio or 0)
-    return {"group": group, "ratio": ratio, "loss": figure, "hmean": 1 / (1 + figure)}
+def stand_in(_bench, places) -> list[dict]:
+    """Points made in no time, for tests of what is measured and kept."""
+    figures = [len(group or "") + (ratio or 0) for group, ratio in places]
+    return [
+        {"group": group, "ratio": ratio, "loss": figure, "hmean": 1 / (1 + figure)}
+        for (group, ratio), figure in zip(places, figures, strict=True)
+    ]
 
 
 def nothing(_done: int, _all: int) -> None:
@@ -46,17 +59,19 @@ def test_every_group_at_every_ratio_once(bench, tmp_path):
     assert [(point["group"], point["ratio"]) for point in found["points"]] == [(name, ratio) for name in names for ratio in (0.3, 0.7)]
     assert all(point["params"] < found["baseline"]["params"] for point in found["points"])
     assert found["baseline"]["params"] == found["unpruned"]["params"] == parameters(bench.model.network)
-    assert found["baseline"] == measure_point(bench, *REESTIMATED)
-    assert found["unpruned"] == measure_point(bench, *UNPRUNED)
+    assert [found["unpruned"]] == measure_points(bench, [UNPRUNED])
+    assert [found["baseline"]] == measure_points(bench, [REESTIMATED])
+    last = found["points"][-3]
+    assert [last] == measure_points(bench, [(last["group"], 0.7)]), "as if it were measured alone"
     assert found["images"] == 4
 
 
 def test_a_point_leaves_the_model_as_it_was_and_cuts_one_group_alone(bench, monkeypatch):
     cut = []
-    monkeypatch.setattr(sensitivity, "reestimate", lambda network, _batches: cut.append(widths(network)))
+    monkeypatch.setattr(sensitivity, "reestimate_all", lambda networks, _batches: cut.append(widths(networks[0])))
     before, state = widths(bench.model.network), copy.deepcopy(bench.model.network.state_dict())
     group = bench.groups[0]
-    point = measure_point(bench, group.name, 0.7)
+    (point,) = measure_points(bench, [(group.name, 0.7)])
     changed = {name for name, width in cut[0].items() if width != before[name]}
     assert changed == set(group.members)
     assert point["channels_left"] == cut[0][group.name] == round(0.3 * group.channels)
@@ -66,12 +81,12 @@ def test_a_point_leaves_the_model_as_it_was_and_cuts_one_group_alone(bench, monk
 def test_the_unpruned_point_is_the_model_itself_and_the_baseline_has_its_statistics_re_estimated(bench, lab):
     whole = Bench(bench.model, lab, replace(SETTINGS, images=None))
     before = copy.deepcopy(bench.model.network)
-    point, base = measure_point(whole, *UNPRUNED), measure_point(whole, *REESTIMATED)
+    point, base = measure_points(whole, [UNPRUNED, REESTIMATED])
     score = lab.evaluate(bench.model, "val")
     assert (point["precision"], point["recall"], point["hmean"]) == pytest.approx((score.precision, score.recall, score.hmean), abs=1e-6)
     again = bench.model.with_network(before)
     reestimate(again.network, (images for images, _ in whole.training_batches))
-    assert base["loss"] == pytest.approx(map_loss(again, whole.loss_batches), rel=1e-5)
+    assert [base["loss"]] == pytest.approx(map_losses([again], whole.loss_batches), rel=1e-5)
     assert base["loss"] != pytest.approx(point["loss"], rel=1e-3)
     assert (base["params"], base["macs"]) == (point["params"], point["macs"])
 
@@ -79,30 +94,16 @@ def test_the_unpruned_point_is_the_model_itself_and_the_baseline_has_its_statist
 def test_a_cut_that_takes_nothing_costs_nothing(bench, monkeypatch):
     """Against the baseline, that is: the model as it is has other statistics."""
     monkeypatch.setattr(sensitivity, "rounded", lambda _wanted, channels, _step: channels)
-    point, base = (measure_point(bench, *place) for place in ((bench.groups[0].name, 0.3), REESTIMATED))
+    point, base = measure_points(bench, [(bench.groups[0].name, 0.3), REESTIMATED])
     assert {name: point[name] for name in base} == base
 
 
-def test_a_cut_that_inference_does_not_see_leaves_the_maps_as_the_baseline_has_them(bench, monkeypatch):
-    measured = []
-    real = type(bench.lab).score
-
-    def noted(lab, detector, pictures):
-        measured.append(list(detector.maps(sample.image for sample in pictures)))
-        return real(lab, detector, pictures)
-
-    monkeypatch.setattr(type(bench.lab), "score", noted)
+def test_a_cut_that_inference_does_not_see_leaves_the_maps_as_the_baseline_has_them(bench):
     aside = next(group.name for group in bench.groups if group.name.startswith("threshold."))
     names = ("precision", "recall", "hmean")
-    base, point = (measure_point(bench, *place) for place in (REESTIMATED, (aside, 0.7)))
+    base, point = measure_points(bench, [REESTIMATED, (aside, 0.7)])
     assert [point[name] for name in names] == [base[name] for name in names]
     assert point["loss"] != base["loss"]
-    assert len(measured) == 1, "measured once"
-    bench.seen = {name for group in bench.groups for name in group.members}  # as if it were seen
-    measure_point(bench, aside, 0.7)
-    assert len(measured) == 2
-    for once, again in zip(*measured, strict=True):
-        assert np.array_equal(once["probability"], again["probability"])
 
 
 def test_a_lab_scores_as_many_pictures_as_it_is_given(bench, lab):
@@ -117,31 +118,31 @@ def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
     samples = [lab.split("val")[index] for index in range(3)]
     half = samples[1]
     samples[1] = type(half)(half.name, np.ascontiguousarray(half.image[:64]), half.polygons, half.ignore)
-    together = map_loss(bench.model, list(evaluation_batches(bench.model, samples, 128, lab.device)))
-    alone = [map_loss(bench.model, list(evaluation_batches(bench.model, [sample], 128, lab.device))) for sample in samples]
+    (together,) = map_losses([bench.model], list(evaluation_batches(bench.model, samples, 128, lab.device)))
+    alone = [map_losses([bench.model], list(evaluation_batches(bench.model, [sample], 128, lab.device))) for sample in samples]
     assert together == pytest.approx(np.mean(alone), rel=1e-5)
 
 
 def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "measure_point", stand_in)
+    monkeypatch.setattr(sensitivity, "measure_points", stand_in)
     whole = sweep(bench, None, tmp_path / "whole", 1, nothing)
     lines = (tmp_path / "whole" / POINTS).read_text().splitlines(keepends=True)
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / POINTS).write_text("".join(lines[:4]) + lines[4][:20])  # killed in the middle of a line
     measured = []
 
-    def counted(*arguments):
-        measured.append(arguments[1:])
-        return stand_in(*arguments)
+    def counted(bench, places):
+        measured.extend(places)
+        return stand_in(bench, places)
 
-    monkeypatch.setattr(sensitivity, "measure_point", counted)
+    monkeypatch.setattr(sensitivity, "measure_points", counted)
     assert sweep(bench, None, tmp_path / "cut", 1, nothing) == whole
     assert len(measured) == len(lines) - 4
     assert len(set(measured)) == len(measured)
 
 
 def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "measure_point", stand_in)
+    monkeypatch.setattr(sensitivity, "measure_points", stand_in)
     sweep(bench, None, tmp_path / "out", 1, nothing)
     other = Bench(bench.model, lab, Settings((0.3,), protect=FEW, images=2, loss_images=2, batches=1, batch=4))
     found = sweep(other, None, tmp_path / "out", 1, nothing)
@@ -151,7 +152,7 @@ def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatc
 
 
 def test_points_of_other_weights_are_not_taken_and_those_that_do_not_say_are_refused(bench, lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "measure_point", lambda *_: {"loss": next(losses), "hmean": 0.5})
+    monkeypatch.setattr(sensitivity, "measure_points", lambda _, places: [{"loss": next(losses), "hmean": 0.5} for _ in places])
     losses = iter(range(100))
     quick = Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=1))
     first = sweep(quick, None, tmp_path, 1, nothing)

@@ -1,0 +1,165 @@
+"""Networks that differ in some weights, on the same pictures: what those weights do not reach is computed once for all of them.
+
+The first network runs while every operator is noted. An operator is shared where it works on the pictures and nothing that it reads
+comes from a weight that differs. Other networks skip the shared operators: each gives memory of the right shape with nothing in it, and
+an operator that is not shared is handed the first network's values in its place. So every result is that of the network alone, to the
+last bit; of six networks cut in the same layer, five run from that layer on only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
+
+
+def together(networks: Sequence[nn.Module]) -> Callable[[Tensor], list[Mapping[str, Tensor]]]:
+    """What runs `networks` on (B, 3, H, W) images, without gradients, and gives the outputs of each.
+
+    networks: of one architecture, of any widths and weights, in any mode: statistics of norms are updated as by each network alone. They
+    are followed operator by operator, so a forward must be made of torch's, as for export. A network that does other things than the
+    first one runs by itself.
+    """
+    first, *others = networks
+    differing = names_that_differ(networks)
+
+    @torch.no_grad()
+    def run(images: Tensor) -> list[Mapping[str, Tensor]]:
+        recording = Recording({storage(tensor) for name, tensor in tensors_of(first).items() if name in differing}, images)
+        with recording if others else nullcontext():
+            outputs = first(images)
+        return [outputs, *(replayed(network, images, recording, outputs) or network(images) for network in others)]
+
+    return run
+
+
+def names_that_differ(networks: Sequence[nn.Module]) -> set[str]:
+    """Names of the first network's parameters and buffers that are not the same in all others."""
+    first, *others = [tensors_of(network) for network in networks]
+    return {name for name, mine in first.items() for other in others if name not in other or not torch.equal(mine, other[name])}
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+
+
+def storage(tensor: Tensor) -> int:
+    """The address of a tensor's memory, which its views share."""
+    return tensor.untyped_storage().data_ptr()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator of the recorded pass.
+
+    constants: its arguments that are no tensors; None where it reads what differs, and they may too.
+    values: what it reads of the results of shared operators, by place among its arguments, where it reads what differs too.
+    updates: what it left in a shared operator's other arguments, by place: a norm's new statistics.
+    result: tensors without values. back: the place of the argument that is the result of what works in place.
+    """
+
+    operator: Any
+    shared: bool
+    constants: list[Any] | None
+    values: dict[int, Tensor]
+    updates: dict[int, Tensor]
+    result: Any
+    back: int | None
+
+
+class Recording(TorchDispatchMode):
+    """Notes every operator of a pass over `images`.
+
+    differing: addresses of weights that differ, joined by all that is computed from them. pictured: of what is computed from the images.
+    kept: of what other passes will read. sound: whether they can go by the notes.
+    """
+
+    def __init__(self, differing: set[int], images: Tensor) -> None:
+        super().__init__()
+        self.differing, self.pictured, self.kept = differing, {storage(images)}, set[int]()
+        self.steps: list[Step] = []
+        self.sound = True
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        arguments = tree_leaves((args, kwargs or {}))
+        read = {place: storage(argument) for place, argument in enumerate(arguments) if isinstance(argument, Tensor)}
+        differs, pictured = (not kind.isdisjoint(read.values()) for kind in (self.differing, self.pictured))
+        common = [place for place, held in read.items() if differs and held in self.pictured and held not in self.differing]
+        self.kept.update(read[place] for place in common)
+        written = {storage(tensor) for tensor in written_by(operator, args, kwargs or {})}
+        shared = pictured and not differs
+        # By value: batch norm does not declare that it writes.
+        before = {place: arguments[place].clone() for place, held in read.items() if shared and held not in self.pictured}
+        result = operator(*args, **(kwargs or {}))
+        given = {storage(tensor) for tensor in tree_leaves(result) if isinstance(tensor, Tensor)}
+        # What is kept must stay as it is, and memory that others leave empty must not be filled in part.
+        self.sound &= self.kept.isdisjoint(written | given if differs else written)
+        for kind, belongs in ((self.differing, differs), (self.pictured, pictured)):
+            kind.update(given | written) if belongs else kind.difference_update(given)
+        constants = None if differs else [argument for argument in arguments if not isinstance(argument, Tensor)]
+        values = {place: arguments[place] for place in common}
+        updates = {place: arguments[place].clone() for place, old in before.items() if not torch.equal(arguments[place], old)}
+        back = next((place for place in read if arguments[place] is result), None)
+        blank = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), result) if shared else None
+        self.steps.append(Step(operator, shared, constants, values, updates, blank, back))
+        return result
+
+
+def written_by(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that an operator writes into, by its declaration."""
+    declared = operator._schema.arguments
+    given = {**{argument.name: value for argument, value in zip(declared, args, strict=False)}, **kwargs}
+    places = [given.get(argument.name) for argument in declared if argument.alias_info is not None and argument.alias_info.is_write]
+    return [leaf for leaf in tree_leaves(places) if isinstance(leaf, Tensor)]
+
+
+class Different(Exception):  # noqa: N818
+    """A network does something else than the recorded one."""
+
+
+class Replaying(TorchDispatchMode):
+    """Skips what is shared with a recorded pass over the same images. Raises :class:`Different` where the network leaves the notes."""
+
+    def __init__(self, steps: Sequence[Step], device: torch.device) -> None:
+        super().__init__()
+        self.steps, self.device = iter(steps), device
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        arguments, structure = tree_flatten((args, kwargs or {}))
+        step = next(self.steps, None)
+        if step is None or operator is not step.operator:
+            raise Different
+        if step.constants is not None and step.constants != [argument for argument in arguments if not isinstance(argument, Tensor)]:
+            raise Different
+        if step.shared:
+            for place, value in step.updates.items():
+                arguments[place].copy_(value)
+            if step.back is not None:
+                return arguments[step.back]
+            return tree_map_only(Tensor, lambda tensor: torch.empty_like(tensor, device=self.device), step.result)
+        for place, value in step.values.items():
+            arguments[place] = value
+        args, kwargs = tree_unflatten(arguments, structure)
+        return operator(*args, **kwargs)
+
+
+def replayed(network: nn.Module, images: Tensor, recording: Recording, outputs: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+    """The outputs of a network by the notes on another one, whose `outputs` are given; None where that cannot be."""
+    if not recording.sound:
+        return None
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        with Replaying(recording.steps, images.device):
+            mine = network(images)
+    except Different:
+        for name, buffer in network.named_buffers():
+            buffer.copy_(before[name])
+        return None
+    return {name: mine[name] if storage(theirs) in recording.differing else theirs.clone() for name, theirs in outputs.items()}
