@@ -90,6 +90,8 @@ def find_data(
     """The data to evaluate on, their seed, and how to evaluate where a recipe says so: the one given, or that of the experiment."""
     from compress.recipe import load
 
+    if data and overrides:
+        raise CompressError(f"-o {overrides[0]} changes a recipe, and beside --data none has a say; leave out one of the two.")
     if data:
         return from_options(data, root), 0, None
     beside = next((folder / "recipe.yml" for folder in artefact.resolve().parents if (folder / "recipe.yml").exists()), None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from compress.errors import CompressError
 from compress.evaluation.icdar import evaluate
 from compress.evaluation.tune import combinations, tune
 from models.db import Thresholds, db_decode
@@ -51,3 +53,10 @@ def test_all_combinations_once_and_nearest_first() -> None:
     assert tried[0] == start
     assert len(tried) == len({(item.bin_threshold, item.unclip_ratio) for item in tried}) == 9
     assert {item.box_threshold for item in tried} == {start.box_threshold}
+
+
+def test_overrides_beside_data_are_refused_rather_than_ignored(tmp_path):
+    from compress.evaluation.assess import find_data
+
+    with pytest.raises(CompressError, match=r"-o evaluate\.short_side=480 changes a recipe"):
+        find_data(tmp_path, None, "icdar2015", tmp_path, ["evaluate.short_side=480"])
