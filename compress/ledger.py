@@ -155,14 +155,18 @@ def is_int8_file(row: Row) -> bool:
 
 
 def slower_in_int8(rows: Sequence[Row]) -> list[str]:
-    """A sentence for every int8 file that takes longer than the last fp32 file before it of the same format and measurement."""
+    """A sentence for every int8 file that takes longer than the last fp32 file before it of the same model, format and measurement."""
     told = []
+    parents = {(row.experiment, row.stage): row.parent for row in rows}
     for place, row in enumerate(rows):
         timed = row.latency_ms.get(row.runtime)
         if not timed or not is_int8_file(row):
             continue
         name = row.runtime.removesuffix(" int8")
+        quantized_from = parents.get((row.experiment, row.parent))
         for other in reversed(rows[:place]):
+            if quantized_from not in (None, other.parent):
+                continue
             sibling = other.latency_ms.get(f"{name} fp32") if other.kind == "export" and other.experiment == row.experiment else None
             if sibling and all(sibling[key] == timed[key] for key in ("threads", "input")):
                 if timed["median"] > sibling["median"]:

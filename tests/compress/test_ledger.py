@@ -83,6 +83,18 @@ def test_the_caption_says_what_runs_in_integers_and_what_that_costs():
     assert ledger.markdown(rows).count("slower") == 1
 
 
+def test_int8_is_compared_with_the_float_file_of_its_own_model():
+    rows = [
+        file_row("files/onnx", "fp32", 30.0, parent="baseline"),
+        file_row("files_small/onnx", "fp32", 8.9, parent="small"),
+        row("int8", kind="quantize", parent="baseline"),
+        file_row("files_int8/onnx", "int8", 22.1, INTEGERS, parent="int8"),
+    ]
+    assert "slower" not in ledger.caption(rows)
+    rows[3] = file_row("files_int8/onnx", "int8", 32.1, INTEGERS, parent="int8")
+    assert "slower in int8 than files/onnx" in ledger.caption(rows)
+
+
 @pytest.mark.parametrize(
     "sibling",
     [
