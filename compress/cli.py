@@ -33,8 +33,8 @@ def root(
 ) -> None:
     """Make OCR models smaller and faster, and know what it cost.
 
-    A recipe is a list of stages: train, prune, distill, quantize, export. Each takes a model and gives back a smaller or better one; the
-    table says what every stage cost and kept, measured on the files that it left.
+    A recipe is a list of stages: load, train, prune, distill, quantize, export. Each takes a model and gives back a smaller or better one;
+    the table says what every stage cost and kept, measured on the files that it left.
 
     Examples:
 

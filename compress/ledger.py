@@ -79,7 +79,7 @@ def read(folder: Path) -> list[Row]:
 def chosen(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
     """The rows whose stage fits one of the patterns. Raises CompressError for a pattern that fits none."""
     for pattern in patterns:
-        if not any(fnmatch(row.stage, pattern) for row in rows):
+        if rows and not any(fnmatch(row.stage, pattern) for row in rows):
             raise CompressError(
                 f"--stages {pattern}: {rows[0].experiment} has no such row{suggestion(pattern, [row.stage for row in rows])}"
             )

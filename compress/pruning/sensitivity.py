@@ -189,8 +189,7 @@ def hmeans(models: Sequence[Model], lab: Lab, pictures: Sequence[Sample]) -> lis
     for sample, every in detect(detector, pictures):
         for which, judged in enumerate(found):
             own = {name: array for (number, name), array in every.items() if number == which}
-            polygons = detector.decode(own, sample.image.shape[:2], settings).polygons
-            judged.append((polygons, sample.polygons, sample.ignore, sample.texts))
+            judged.append(detector.judged(sample, own, settings))
     return [evaluate(judged, settings.protocol) for judged in found]
 
 

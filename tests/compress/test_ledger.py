@@ -48,6 +48,7 @@ def test_rows_are_chosen_by_patterns_and_a_pattern_without_a_row_is_refused():
     rows = [row(name) for name in ("baseline", "baseline/last", "files/onnx", "files/openvino")]
     assert [one.stage for one in ledger.chosen(rows, ["files/*", "baseline"])] == ["baseline", "files/onnx", "files/openvino"]
     assert ledger.chosen(rows, ["*"]) == rows
+    assert ledger.chosen([], ["*"]) == []
     with pytest.raises(CompressError, match="no such row; did you mean 'baseline'"):
         ledger.chosen(rows, ["*openvino", "basline"])
 
