@@ -55,6 +55,20 @@ def test_a_pruned_model_comes_back_bit_for_bit(tmp_path, backbone):
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+def test_floats_too_small_to_be_normal_ones_are_loaded_as_zeros_and_nothing_else_changes(tmp_path):
+    kept = model()
+    name, weight = next((name, weight) for name, weight in kept.network.named_parameters() if weight.dim() == 4)
+    tiny = torch.finfo(torch.float32).tiny
+    with torch.no_grad():
+        weight[0, 0, 0, :3] = torch.tensor([tiny / 2, -tiny / 1000, tiny])
+    before = {key: tensor.clone() for key, tensor in kept.network.state_dict().items()}
+    save(kept, tmp_path / "kept")
+    after = load(tmp_path / "kept").network.state_dict()
+    assert after[name][0, 0, 0, :3].tolist() == [0, 0, tiny]
+    before[name][0, 0, 0, :2] = 0
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
+
+
 def test_a_residual_is_decided_by_the_original_widths(tmp_path):
     """Where pruning makes the widths around a block equal by accident, no residual may appear that training never saw."""
     kept = pruned("mobilenet_v3_small")
