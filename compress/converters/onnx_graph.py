@@ -1,4 +1,8 @@
-"""The layers of an ONNX graph as paddle2onnx writes it: weights on Constant nodes, some biases as an Add of their own."""
+"""The layers of an ONNX graph as paddle2onnx writes it: weights on Constant nodes, some biases as an Add of their own.
+
+What PP-LCNetV3 multiplies by one number and adds another to is a Mul and an Add: after a convolution they are part of it here, elsewhere
+a layer of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from compress.errors import CompressError
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer with weights. tensors: `weight`, `bias`, `running_mean`, `running_var`, those that it has, as torch lays them out.
+    """One layer with weights. tensors: `weight`, `scale`, `bias`, `running_mean`, `running_var`, those that it has, as torch lays them out.
 
     form: kind, kernel, stride and whether it is depthwise: what a layer is, whatever its width.
     """
@@ -58,7 +62,7 @@ def read_onnx(path: Path) -> Graph:
 
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
-        nodes = without_identities(graph)
+        nodes = without_detours(graph)
         wires = wires_of(graph, nodes)
         used: set[str] = set()
         layers = [layer for node in nodes if (layer := read_layer(node, wires, used))]
@@ -70,14 +74,20 @@ def read_onnx(path: Path) -> Graph:
     return Graph(layers, unused_weights(wires, used), sources[0])
 
 
-def without_identities(graph: Any) -> list[Any]:
-    """The nodes, each reading what the Identity before it reads: newer versions of paddle2onnx put one between a layer and its bias."""
+def without_detours(graph: Any) -> list[Any]:
+    """The nodes, each reading what the Identity before it reads: newer versions of paddle2onnx put one between a layer and its bias.
+    Older ones put a Reshape there, which is stepped over as well: what it reshapes is a constant.
+    """
+    constants = {tensor.name for tensor in graph.initializer} | {node.output[0] for node in graph.node if node.op_type == "Constant"}
     sources: dict[str, str] = {}
+    kept = []
     for node in graph.node:
         node.input[:] = [sources.get(name, name) for name in node.input]
-        if node.op_type == "Identity":
+        if node.op_type == "Identity" or (node.op_type == "Reshape" and node.input[0] in constants):
             sources[node.output[0]] = node.input[0]
-    return [node for node in graph.node if node.op_type != "Identity"]
+        else:
+            kept.append(node)
+    return kept
 
 
 def wires_of(graph: Any, nodes: Sequence[Any]) -> Wires:
@@ -97,6 +107,8 @@ def read_layer(node: Any, wires: Wires, used: set[str]) -> Layer | None:
     """The layer that `node` is, None where it has no weights; their names are added to `used`."""
     from onnx import helper
 
+    if node.op_type == "Mul":
+        return read_scale(node, wires, used)
     if node.op_type not in KINDS or len(node.input) < 2 or node.input[1] not in wires.constants:
         return None
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -117,6 +129,11 @@ def read_layer(node: Any, wires: Wires, used: set[str]) -> Layer | None:
         after, name = added
         names.append(name)
         tensors["bias"] = wires.constants[name].reshape(-1)  # (1, C, 1, 1) there
+    if scaled := scale_after(after, wires):
+        after, (scale, shift) = scaled
+        names += [scale, shift]
+        tensors = {name: array * wires.constants[scale].reshape(()) for name, array in tensors.items()}
+        tensors["bias"] = tensors.get("bias", np.zeros(len(weight), np.float32)) + wires.constants[shift].reshape(())
     used.update(names)
     factor = gate_slope(after, wires) / TORCH_SLOPE
     form = (KINDS[node.op_type],)
@@ -135,6 +152,34 @@ def bias_after(node: Any, wires: Wires, outputs: int) -> tuple[Any, str] | None:
         return None
     (other,) = [name for name in reader.input if name != node.output[0]] or [""]
     return (reader, other) if other in wires.constants and wires.constants[other].size == outputs else None
+
+
+def read_scale(node: Any, wires: Wires, used: set[str]) -> Layer | None:
+    """The layer that a Mul and the Add after it are, where both are by one number and no convolution has taken them in."""
+    found = scale_and_shift(node, wires)
+    if found is None or found[1][0] in used:
+        return None
+    _, names = found
+    used.update(names)
+    scale, shift = (wires.constants[name].astype(np.float32).reshape(1) for name in names)
+    return Layer(names[0], ("scale",), {"scale": scale, "bias": shift})
+
+
+def scale_after(node: Any, wires: Wires) -> tuple[Any, tuple[str, str]] | None:
+    """What :func:`scale_and_shift` finds in the one reader of the node's output."""
+    reader = wires.only_reader(node.output[0])
+    return scale_and_shift(reader, wires) if reader is not None and reader.op_type == "Mul" else None
+
+
+def scale_and_shift(node: Any, wires: Wires) -> tuple[Any, tuple[str, str]] | None:
+    """The Add that alone reads the Mul `node`, and the names of the one number that each of the two has; None where it is not so."""
+    reader = wires.only_reader(node.output[0])
+    if reader is None or reader.op_type != "Add":
+        return None
+    scales, shifts = (
+        [name for name in both.input if name in wires.constants and wires.constants[name].size == 1] for both in (node, reader)
+    )
+    return (reader, (scales[0], shifts[0])) if len(scales) == len(shifts) == 1 else None
 
 
 def gate_slope(node: Any, wires: Wires) -> float:

@@ -13,7 +13,8 @@ class Quantizers(BaseModel):
     """What quantizers are put in and how their ranges are chosen.
 
     per_channel: weights have one scale for each output channel, else one for the whole tensor; activations always have one.
-    activations: `symmetric` around zero (unsigned where nothing is negative), or `asymmetric`, with a zero point.
+    activations: `asymmetric`, with a zero point, or `symmetric` around zero (unsigned where nothing is negative), which leaves half of the
+    steps unused after a hard-swish, whose values reach from -0.375 to some ten.
     ranges: how an activation's range comes from the calibration pictures: `mean_min_max`, the means of each picture's extremes;
     `min_max`, the extremes of all; `percentile`, the means of each picture's `percentile` and of its counterpart below; `histogram`,
     the range of least squared rounding error on a histogram of all values. A weight's range is always that of its values.
@@ -24,7 +25,7 @@ class Quantizers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     per_channel: bool = True
-    activations: Literal["symmetric", "asymmetric"] = "symmetric"
+    activations: Literal["asymmetric", "symmetric"] = "asymmetric"
     ranges: Literal["mean_min_max", "min_max", "percentile", "histogram"] = "mean_min_max"
     percentile: float = Field(99.99, gt=50, lt=100)
     bias_correction: bool = True

@@ -24,10 +24,12 @@ class PaddleFile:
     """Adds layers to a graph, and their weights to a dict under Paddle's names. Tensors are named by text; `widths` are their channels.
 
     identities: whether an Identity stands between a layer and its bias, as newer versions of paddle2onnx write it.
+    reshapes: whether the bias of a convolution is a constant that is reshaped and added, as older ones do, which spell out hard-swish, too.
     """
 
-    def __init__(self, seed: int, identities: bool = False) -> None:
+    def __init__(self, seed: int, identities: bool = False, reshapes: bool = False) -> None:
         self.identities = identities
+        self.reshapes = reshapes
         self.rng = np.random.default_rng(seed)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
@@ -56,11 +58,15 @@ class PaddleFile:
         spread = (inputs // groups * sides[0] * sides[1]) ** -0.5
         weight = self.parameter(f"{name}.weight", self.rng.normal(0, spread, (width, inputs // groups, *sides)))
         read = [x, self.constant(weight)]
-        if bias:
-            read.append(self.constant(self.parameter(f"{name}.bias", self.rng.normal(0, 0.3, width))))
+        shift = self.constant(self.parameter(f"{name}.bias", self.rng.normal(0, 0.3, width))) if bias else ""
+        if bias and not self.reshapes:
+            read.append(shift)
         strides = [stride, stride] if isinstance(stride, int) else list(stride)
         pads = [side // 2 for side in sides] * 2
-        return self.run("Conv", read, width, group=groups, strides=strides, pads=pads, kernel_shape=sides, dilations=[1, 1])
+        y = self.run("Conv", read, width, group=groups, strides=strides, pads=pads, kernel_shape=sides, dilations=[1, 1])
+        if bias and self.reshapes:
+            y = self.run("Add", [y, self.run("Reshape", [shift, self.constant(np.array([1, -1, 1, 1]))], width)])
+        return y
 
     def norm(self, x: str, name: str) -> str:
         width, rng = self.widths[x], self.rng
@@ -75,13 +81,34 @@ class PaddleFile:
 
     def conv_norm(self, x: str, name: str, width: int, kernel: int = 1, act: str | None = None, **options: Any) -> str:
         x = self.norm(self.conv(x, f"{name}.conv", width, kernel, **options), f"{name}.bn")
+        if act == "HardSwish" and self.reshapes:
+            return self.spelt_hard_swish(x)
         return self.run(act, [x]) if act else x
 
-    def squeeze(self, x: str, name: str) -> str:
+    def spelt_hard_swish(self, x: str) -> str:
+        clipped = self.run("Clip", [self.run("Add", [x, self.number(3)]), self.number(0), self.number(6)])
+        return self.run("Div", [self.run("Mul", [x, clipped]), self.number(6)])
+
+    def number(self, value: float) -> str:
+        return self.constant(np.float32(value))
+
+    def affine(self, x: str, name: str) -> str:
+        """PP-LCNetV3's: one number that multiplies and one that is added."""
+        scale = self.parameter(f"{name}.scale", self.rng.uniform(0.7, 1.3, 1))
+        shift = self.parameter(f"{name}.bias", self.rng.uniform(-0.3, 0.3, 1))
+        return self.run("Add", [self.run("Mul", [self.constant(scale), x], self.widths[x]), self.constant(shift)])
+
+    def reparameterised(self, x: str, name: str, width: int, kernel: int, stride: int = 1, depthwise: bool = False) -> str:
+        """PP-LCNetV3's convolution, its branches merged; no activation where the resolution is halved."""
+        y = self.conv(x, f"{name}.reparam_conv", width, kernel, stride, depthwise, bias=True)
+        y = self.affine(y, f"{name}.lab")
+        return y if stride == 2 else self.affine(self.spelt_hard_swish(y), f"{name}.act.lab")
+
+    def squeeze(self, x: str, name: str, slope: float = 0.2) -> str:
         width = self.widths[x]
         gate = self.conv(self.run("GlobalAveragePool", [x]), f"{name}.conv1", max(1, width // 4), 1, bias=True)
         gate = self.conv(self.run("Relu", [gate]), f"{name}.conv2", width, 1, bias=True)
-        return self.run("Mul", [x, self.run("HardSigmoid", [gate], alpha=0.2, beta=0.5)])
+        return self.run("Mul", [x, self.run("HardSigmoid", [gate], alpha=slope, beta=0.5)])
 
     def block(self, x: str, name: str, inner: int, width: int, kernel: int, stride: Any, act: str, residual: bool, squeeze: bool) -> str:
         y = self.conv_norm(x, f"{name}.expand_conv", inner, act=act)
@@ -130,7 +157,32 @@ def detector(folder: Path, *, neck: str = "rse_fpn", training: bool = False, see
         x = file.block(x, f"backbone.{PLACES[index]}", 8 + index, width, kernel, stride, act, index in RESIDUAL, False)
         taps += [x] if index in (2, 5, 11) else []
     taps.append(file.conv_norm(x, "backbone.stage3.3", 17, act="HardSwish"))
+    joined = fpn(file, taps, neck)
+    maps = [branch(file, joined, "head.binarize")]
+    if training:
+        maps.append(branch(file, joined, "head.thresh"))
+        steep = file.run("Mul", [file.run("Sub", maps), file.constant(np.array([-50.0], np.float32))])
+        maps.append(file.run("Reciprocal", [file.run("Add", [file.run("Exp", [steep]), file.constant(np.array([1.0], np.float32))])]))
+        maps = [file.run("Concat", maps, axis=1)]
+    return file.write(folder, maps[0], ["b", 3 if training else 1, "h", "w"])
 
+
+def mobile_v4_detector(folder: Path) -> tuple[Path, Path]:
+    """PP-OCRv4's mobile detector: PP-LCNetV3, whose activations are scaled and shifted by a number each, with RSE-FPN."""
+    file = PaddleFile(0)
+    x, taps = file.conv_norm("x", "backbone.conv1", 6, 3, stride=2), []
+    for stage, (kernels, width) in enumerate((("3", 7), ("33", 8), ("33", 9), ("35555", 10), ("5555", 12)), 2):
+        for place, kernel in enumerate(kernels):
+            name, stride = f"backbone.blocks{stage}.{place}", 2 if stage > 2 and not place else 1
+            x = file.reparameterised(x, f"{name}.dw_conv", file.widths[x], int(kernel), stride, depthwise=True)
+            x = file.squeeze(x, f"{name}.se", slope=1 / 6) if stage == 6 and place < 2 else x
+            x = file.reparameterised(x, f"{name}.pw_conv", width, 1)
+        taps += [x] if stage > 2 else []
+    taps = [file.conv(tap, f"backbone.layer_list.{level}", 4 + level, 1, bias=True) for level, tap in enumerate(taps)]
+    return file.write(folder, branch(file, fpn(file, taps, "rse_fpn"), "head.binarize"), ["b", 1, "h", "w"])
+
+
+def fpn(file: PaddleFile, taps: list[str], neck: str) -> str:
     def layer(x: str, level: int, kind: str, width: int, kernel: int) -> str:
         if neck == "db_fpn":
             return file.conv(x, f"neck.{'in' if kind == 'ins' else 'p'}{level + 2}_conv", width, kernel)
@@ -142,14 +194,7 @@ def detector(folder: Path, *, neck: str = "rse_fpn", training: bool = False, see
         levels[level] = file.run("Add", [levels[level], file.enlarge(levels[level + 1], 2)])
     smooth = {level: layer(levels[level], level, "inp", 4 + level % 2, 3) for level in (3, 2, 1, 0)}
     parts = [file.enlarge(smooth[level], 2**level) if level else smooth[0] for level in (3, 2, 1, 0)]
-    joined = file.run("Concat", parts, sum(file.widths[part] for part in parts), axis=1)
-    maps = [branch(file, joined, "head.binarize")]
-    if training:
-        maps.append(branch(file, joined, "head.thresh"))
-        steep = file.run("Mul", [file.run("Sub", maps), file.constant(np.array([-50.0], np.float32))])
-        maps.append(file.run("Reciprocal", [file.run("Add", [file.run("Exp", [steep]), file.constant(np.array([1.0], np.float32))])]))
-        maps = [file.run("Concat", maps, axis=1)]
-    return file.write(folder, maps[0], ["b", 3 if training else 1, "h", "w"])
+    return file.run("Concat", parts, sum(file.widths[part] for part in parts), axis=1)
 
 
 def branch(file: PaddleFile, x: str, name: str, kernel: int = 3) -> str:
@@ -240,9 +285,9 @@ def lkpan(file: PaddleFile, taps: list[str], intracl: bool) -> str:
     return file.run("Concat", parts, sum(file.widths[part] for part in parts), axis=1)
 
 
-def classifier(folder: Path, seed: int = 0) -> tuple[Path, Path]:
-    """PP-OCR's angle classifier: strides halve the height alone."""
-    file = PaddleFile(seed)
+def classifier(folder: Path, seed: int = 0, reshapes: bool = False) -> tuple[Path, Path]:
+    """PP-OCR's angle classifier: strides halve the height alone. reshapes: as an older version of paddle2onnx writes it."""
+    file = PaddleFile(seed, reshapes=reshapes)
     kernels, halving = (3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5), (0, 1, 3, 8)
     x = file.conv_norm("x", "backbone.conv1", 8, 3, act="HardSwish", stride=2)
     for index, kernel in enumerate(kernels):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import sys
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from paddle_style import PaddleFile, classifier, detector, server_detector, write_pdparams
+from paddle_style import PaddleFile, classifier, detector, mobile_v4_detector, server_detector, write_pdparams
 
 from compress.checkpoint import load
 from compress.convert import TOLERANCE, convert, convert_file
@@ -86,6 +87,21 @@ def test_alignment_of_pp_ocr(tmp_path, name, title, parameters, maps) -> None:
     assert np.abs(given["probability"] - expected).max() <= TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("name", "title", "parameters"),
+    [("ch_PP-OCRv4_det", "PP-OCRv4 mobile detector", 1_171_537), ("ch_ppocr_mobile_v2.0_cls", "PP-OCR v2.0 angle classifier", 129_356)],
+)
+def test_alignment_of_the_files_that_rapidocr_brings_along(name, title, parameters) -> None:
+    package = importlib.util.find_spec("rapidocr_onnxruntime")
+    if package is None:
+        pytest.skip("rapidocr_onnxruntime is not installed; pip install --no-deps rapidocr_onnxruntime==1.4.4")
+    path = Path(package.submodule_search_locations[0]) / "models" / f"{name}_infer.onnx"
+    converted = convert(path, [draw(0, "val", index, 320)[1] for index in range(2)])
+    counted = sum(tensor.numel() for name, tensor in converted.model.network.named_parameters() if name not in converted.fresh)
+    assert (converted.family.title, counted, converted.unused) == (title, parameters, [])
+    assert converted.differences["probability"][0] <= TOLERANCE
+
+
 @pytest.mark.parametrize("neck", ["rse_fpn", "db_fpn"])
 @pytest.mark.parametrize("training", [False, True])
 def test_a_generated_detector(tmp_path, picture, neck, training) -> None:
@@ -123,6 +139,17 @@ def test_generated_large_detectors(tmp_path, picture, kind, title) -> None:
     assert_same(converted, convert(parameters, []))
 
 
+def test_a_generated_mobile_detector_of_the_fourth_version(tmp_path, picture) -> None:
+    graph, parameters = mobile_v4_detector(tmp_path)
+    converted = convert(graph, [picture])
+    assert converted.family.title == "PP-OCRv4 mobile detector"
+    assert converted.unused == []
+    expected = fed(graph, picture)
+    assert expected.std() > 0.02
+    np.testing.assert_allclose(open_runner(converted, picture)["probability"].numpy(), expected, atol=TOLERANCE)
+    assert_same(converted, convert(parameters, []))
+
+
 def open_runner(converted, picture: np.ndarray) -> dict[str, torch.Tensor]:
     """All maps of our network for one RGB picture, normalised by what the checkpoint says."""
     algorithm, network = converted.model.algorithm, converted.model.network
@@ -135,8 +162,9 @@ def open_runner(converted, picture: np.ndarray) -> dict[str, torch.Tensor]:
     return outputs
 
 
-def test_a_generated_classifier(tmp_path, picture) -> None:
-    path, parameters = classifier(tmp_path)
+@pytest.mark.parametrize("reshapes", [False, True])
+def test_a_generated_classifier(tmp_path, picture, reshapes) -> None:
+    path, parameters = classifier(tmp_path, reshapes=reshapes)
     converted = convert(path, [picture])
     assert converted.model.algorithm.task == "classification"
     expected = run_onnx(path, as_paddleocr(cv2.resize(picture, (192, 48)), (0.5,) * 3, (0.5,) * 3))

@@ -33,8 +33,8 @@ def int8_graph(quantized_detector, pictures):
 
 
 @pytest.fixture(scope="module")
-def asymmetric_detector(detector, pictures):
-    return quantize(detector, pictures[:2], pictures[0], ["last"], settings=Quantizers(activations="asymmetric"))
+def symmetric_detector(detector, pictures):
+    return quantize(detector, pictures[:2], pictures[0], ["last"], settings=Quantizers(activations="symmetric"))
 
 
 class Wide(nn.Module):
@@ -74,9 +74,9 @@ def test_int8_files_are_small(wide, pictures, tmp_path):
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-@pytest.mark.parametrize("asymmetric", [False, True])
-def test_int8_files_compute_what_torch_simulates(detector, quantized_detector, asymmetric_detector, pictures, tmp_path, kind, asymmetric):
-    network = asymmetric_detector if asymmetric else quantized_detector
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_int8_files_compute_what_torch_simulates(detector, quantized_detector, symmetric_detector, pictures, tmp_path, kind, symmetric):
+    network = symmetric_detector if symmetric else quantized_detector
     runtime = open_file(EXPORTS[kind](network, tmp_path / f"m.{kind}", pictures[0], {}), threads=1)
     assert runtime.precision == "int8"
     figures = verify(runtime, network, pictures)["probability"]

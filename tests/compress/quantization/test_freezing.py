@@ -15,7 +15,7 @@ from compress.files import read_tensors
 from compress.lab import Lab
 from compress.quantization.folding import fold_batch_norms
 from compress.quantization.freezing import hold_ranges
-from compress.quantization.nncf_torch import config_json, quantize, quantizers
+from compress.quantization.nncf_torch import HOOKS, config_json, quantize, quantizers
 from compress.quantization.settings import Quantizers
 from compress.recipe import load as load_recipe
 from compress.stages.quantize import Quantize
@@ -66,7 +66,8 @@ def test_held_ranges_stay_whatever_momentum_they_had(quantized_detector, picture
         if held:
             hold_ranges(network)
         optimizer.step()
-        return [quantizer.scale.detach().clone() for quantizer in quantizers(network).values()], network.stem[0].weight.detach().clone()
+        moving = [value.detach().clone() for quantizer in quantizers(network).values() for value in quantizer.parameters()]
+        return moving, network.stem[0].weight.detach().clone()
 
     (first, _), (second, weight), (third, moved) = step(False), step(False), step(True)
     assert not all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
@@ -99,7 +100,10 @@ def train(calibrated, folder: Path, **settings) -> dict[str, bytes]:
 
 
 def ranges(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in state.items() if name.endswith(".scale")}
+    """What quantizers learn: the scale of a symmetric one, the ends of an asymmetric one."""
+    found = {name: tensor for name, tensor in state.items() if name.startswith(HOOKS) and tensor.is_floating_point()}
+    assert {name.rpartition(".")[2] for name in found} == {"scale", "input_low", "input_range"}
+    return found
 
 
 def test_frozen_at_half_of_the_steps_and_resumed_to_the_same_bytes(calibrated, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 KNOBS = [
     {},
     {"per_channel": False},
-    {"activations": "asymmetric"},
+    {"activations": "symmetric"},
     {"ranges": "min_max"},
     {"ranges": "percentile", "percentile": 95.0},
     {"ranges": "histogram"},

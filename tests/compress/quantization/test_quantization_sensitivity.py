@@ -65,7 +65,7 @@ def test_every_layer_has_its_weight_and_the_activations_that_it_reads(quantized_
     widths = {name: quantized_detector.get_submodule(name).weight.shape[1 if name == "up.0" else 0] for name in names}
     for name, (weight, *inputs) in layers.items():
         assert weight.scale.numel() == widths[name]
-        assert [quantizer.scale.numel() for quantizer in inputs] == [1]
+        assert [quantizer.get_input_low_input_high()[1].numel() for quantizer in inputs] == [1]
     assert layers["blocks.0.expand.0"][1] is quantizers(quantized_detector)["post_hooks.stem/2/hardswish/0__0.0"]
 
 

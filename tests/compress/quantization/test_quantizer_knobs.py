@@ -89,7 +89,7 @@ def test_one_scale_for_a_whole_weight(made, weights_of):
 
 
 def test_asymmetric_activations_have_zero_points(made, weights_of, singles):
-    plain, moved = made(), made(activations="asymmetric")
+    plain, moved = made(activations="symmetric"), made()
     weights = {name for name, module in quantizers(moved).items() if module in weights_of(moved).values()}
     assert not {name for name in changed(plain, moved) if name.removeprefix("__nncf_hooks.").rpartition(".")[0] in weights}
     images = quantizers(moved)["post_hooks.images__0.0"]
@@ -117,8 +117,9 @@ def test_ranges_are_what_they_say(made, detector, singles, ranges):
     network = made(ranges=ranges, **percentile)
     values = read_by(detector, LAYER, singles)
     (given,) = layer_quantizers(network, singles[0])[LAYER][1:]
-    assert given.level_low == 0
-    assert float(given.scale.detach()) == pytest.approx(RANGES[ranges](values), rel=1e-4)
+    low, high = (float(value.detach()) for value in given.get_input_low_input_high())
+    assert low == 0
+    assert high == pytest.approx(RANGES[ranges](values), rel=1e-4)
 
 
 def test_a_histogram_cuts_an_outlier_off_where_that_lowers_the_squared_error():
@@ -126,7 +127,7 @@ def test_a_histogram_cuts_an_outlier_off_where_that_lowers_the_squared_error():
     images[0, 0, 0, 0] = 12
     errors, highs = {}, {}
     for ranges in ("min_max", "histogram"):
-        network = quantize(One(), [images], images, (), Quantizers(ranges=ranges))
+        network = quantize(One(), [images], images, (), Quantizers(ranges=ranges, activations="symmetric"))
         low, high = (float(value.detach()) for value in quantizers(network)["post_hooks.images__0.0"].get_input_low_input_high())
         step = (high - low) / 255
         highs[ranges] = high
@@ -142,7 +143,7 @@ def test_ranges_change_activations_alone(made, weights_of, ranges):
     weights = {name for name, module in quantizers(plain).items() if module in weights_of(plain).values()}
     names = {name.removeprefix("__nncf_hooks.") for name in changed(plain, other)}
     assert names
-    assert all(name.rpartition(".")[2] in ("scale", "signed_tensor") and name.rpartition(".")[0] not in weights for name in names)
+    assert all(name.rpartition(".")[2] in ("input_low", "input_range") and name.rpartition(".")[0] not in weights for name in names)
 
 
 def test_bias_correction_changes_biases_alone(made):
@@ -169,7 +170,7 @@ def test_bias_correction_restores_the_mean_that_rounded_weights_lose():
 
 def test_more_pictures_change_ranges_alone(detector, singles, made):
     fewer = quantize(detector, singles[:2], singles[0], ["last"], Quantizers(bias_correction=False))
-    assert {name.rpartition(".")[2] for name in changed(made(), fewer)} <= {"scale", "signed_tensor"}
+    assert {name.rpartition(".")[2] for name in changed(made(), fewer)} <= {"input_low", "input_range"}
 
 
 def test_a_percentile_that_nothing_reads_is_refused():
