@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from compress.progress import console
 from compress.recipe import Recipe, experiment_name, fingerprint, load_named
 from compress.rows import hold_to, stage_rows
 from compress.stage_folder import MANIFEST, files_in, find_cached, prepare_partial, set_aside, state_of
-from compress.teachers import open_teacher, stage_named, teacher_done, teacher_key, teacher_rows, untrained, weights_key
+from compress.teachers import open_teacher, stage_named, teacher_done, teacher_key, teacher_rows, untrained
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -226,6 +227,14 @@ def stage_key(experiment: Experiment, stage: Stage) -> str:
             **({"weights": weights} if weights else {}),
         }
     )
+
+
+def weights_key(source: str | None) -> str | None:
+    """What identifies the weights that a training starts from: those of a folder or a file by what they hold, no path and no URL."""
+    path = Path(source or "")
+    if path.is_dir():
+        path = path / "model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if source and path.is_file() else None
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,6 @@ A teacher's recipe is an experiment of its own, so running one and running its t
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,14 +99,6 @@ def teacher_key(experiment: Experiment, teacher: str) -> str:
     folder, _ = ready_teacher(experiment, teacher)
     manifest = read_json(folder / MANIFEST)
     return manifest["key"] if manifest else fingerprint([(folder / name).read_bytes().hex() for name in ("model.yml", "model.safetensors")])
-
-
-def weights_key(source: str | None) -> str | None:
-    """What identifies the weights that a training starts from: those of a folder or a file by what they hold, no path and no URL."""
-    path = Path(source or "")
-    if path.is_dir():
-        path = path / "model.safetensors"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if source and path.is_file() else None
 
 
 def teacher_rows(experiment: Experiment, stage: Stage) -> list[Row]:

@@ -40,7 +40,7 @@ class Report:
     def __str__(self) -> str:
         counts = (f"{s.name}: {s.pictures} pictures, {s.words} words, {s.do_not_care} do-not-care" for s in self.splits)
         problems = (f"  {problem}" for problem in self.problems)
-        return "\n".join([*counts, f"{len(self.problems)} problems", *problems])
+        return "\n".join([*counts, f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)}", *problems])
 
     @property
     def problems(self) -> tuple[str, ...]:

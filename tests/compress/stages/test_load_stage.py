@@ -77,7 +77,7 @@ def test_other_weights_in_the_same_place_are_another_stage(recipe):
 
 
 def test_initial_weights_of_a_training_are_known_by_what_they_hold(recipe):
-    from compress.teachers import weights_key
+    from compress.experiment import weights_key
 
     folder = recipe.parent
     key = weights_key(str(folder / "weights"))
