@@ -71,23 +71,31 @@ def run(
     time_again: take every latency anew, also of what has rows already and of teachers' recipes.
     device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
+    from compress.training.devices import subnormals_as_zeros
+
     loaded = load_named(recipe, overrides)
     folder = folder_of(recipe, out)
     experiment = Experiment(loaded, folder, tuple(overrides), device, quiet, time_again)
     if redo_from:
         check_stage(loaded, redo_from)
-    check_before_work(experiment)
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_run_in(folder):
-        if main_process():
-            write_text(folder / "recipe.yml", loaded.dump())
-        redone: set[str] = set()
-        for stage in loaded.stages:
-            again = stage.name == redo_from or not redone.isdisjoint((loaded.parent(stage), *stage.other_models()))
-            if again:
-                redone.add(stage.name)
-            do_stage(experiment, stage, again=again)
+    with subnormals_as_zeros():
+        check_before_work(experiment)
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_run_in(folder):
+            do_stages(experiment, redo_from)
     return experiment.rows
+
+
+def do_stages(experiment: Experiment, redo_from: str | None) -> None:
+    """All stages in their order; from `redo_from` on, those that start from a stage done again are done again."""
+    if main_process():
+        write_text(experiment.folder / "recipe.yml", experiment.recipe.dump())
+    redone: set[str] = set()
+    for stage in experiment.recipe.stages:
+        again = stage.name == redo_from or not redone.isdisjoint((experiment.recipe.parent(stage), *stage.other_models()))
+        if again:
+            redone.add(stage.name)
+        do_stage(experiment, stage, again=again)
 
 
 def folder_of(recipe: str | Path, out: str | Path | None) -> Path:

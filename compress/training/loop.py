@@ -146,7 +146,6 @@ def fit_together(
 def set_up(models: Mapping[Path, Model], beside: Sequence[nn.Module], schedule: Schedule, lab: Lab) -> tuple[Run, Accelerator]:
     """Everything before the first step: precision, device, optimiser and averages. Arguments as for :func:`fit_together`."""
     keep_freed_memory()
-    torch.set_flush_denormal(True)  # the gradients of dead channels; see `compress.checkpoint.without_subnormals`
     AcceleratorState._reset_state()  # a stage may train in another precision than the one before it
     accelerator = Accelerator(cpu=lab.device.type == "cpu", mixed_precision=mixed_precision(schedule.precision, lab.device))
     modules = [*(model.network for model in models.values()), *beside]
