@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from compress.data.prepare import normalise
@@ -33,6 +35,30 @@ def reestimate_all(networks: Sequence[nn.Module], batches: Iterable[Tensor]) -> 
         norm.momentum = momentum
     for network in networks:
         network.eval()
+
+
+def observed(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
+    """A copy whose batch norms have the statistics of `batches`, to be cut as `network` is and given to :func:`move_statistics`."""
+    copied = copy.deepcopy(network)
+    reestimate(copied, batches)
+    return copied
+
+
+@torch.no_grad()
+def move_statistics(network: nn.Module, before: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Move every running mean, and scale every running variance, of a network that lost channels by what the loss has done to them.
+
+    before: :func:`observed` of the network before the cut, cut in the same way; batches: the same. Where the network's statistics are those
+    of its batches, this is :func:`reestimate`. Where they are not, as in a detector that was trained on other pictures or with held
+    statistics, the network keeps what it has learnt to count on: re-estimation alone may cost more than the cut.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    reestimate(network, batches)
+    seen = [module for module in before.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm, (mean, variance), old in zip(norms, kept, seen, strict=True):
+        norm.running_mean += mean - old.running_mean
+        norm.running_var.add_(norm.eps).mul_(variance / (old.running_var + norm.eps))
 
 
 def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

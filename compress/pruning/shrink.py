@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from compress.data.training import TrainingSet
 from compress.files import read_json, write_json
 from compress.lab import Lab
 from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
-from compress.pruning.batch_norm import first_batches, reestimate
+from compress.pruning.batch_norm import first_batches, move_statistics, observed
 from compress.pruning.budget import cost_of, limit, refuse_unreachable, strongest_good, weakest_enough
 from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
@@ -45,15 +45,21 @@ def shrink(model: Model, stage: Prune, lab: Lab) -> Model:
         else:
             wanted = start * (limit(stage.target.kind, getattr(stage.target, stage.target.kind), start) / start) ** (step / stage.steps)
             kept = widths_within(model, stage, groups, scores, widths_at, wanted, lab)
+        before = cut_like(model.with_network(observed(model.network, images_of(draw))), stage, groups, scores, kept)
         remove_channels(model, groups, least_important(groups, scores, kept))
         if step == stage.steps:
             save(model, lab.folder / "raw")
-        reestimate(model.network, (images for images, _ in draw()))
+        move_statistics(model.network, before.network, images_of(draw))
         if step < stage.steps:
             model = recover(model, stage, lab, f"step{step}")
             model.network.to(lab.device)
     save(model, lab.folder)
     return model
+
+
+def images_of(draw: Callable[[], Iterable[tuple[Tensor, Any]]]) -> Iterator[Tensor]:
+    """The pictures of freshly drawn batches."""
+    return (images for images, _ in draw())
 
 
 def allocate(
@@ -126,9 +132,13 @@ def widths_within(
 
 def cut_copy(model: Model, stage: Prune, groups: Sequence[Group], scores: Mapping[str, Tensor], kept: Widths) -> Model:
     """A copy of the model with so many channels left in each group."""
-    smaller = model.with_network(copy.deepcopy(model.network))
-    remove_channels(smaller, find_groups(smaller, stage.scope, stage.protect), least_important(groups, scores, kept))
-    return smaller
+    return cut_like(model.with_network(copy.deepcopy(model.network)), stage, groups, scores, kept)
+
+
+def cut_like(twin: Model, stage: Prune, groups: Sequence[Group], scores: Mapping[str, Tensor], kept: Widths) -> Model:
+    """`twin`, of the architecture in which `groups` were found, with so many channels left in each, in place."""
+    remove_channels(twin, find_groups(twin, stage.scope, stage.protect), least_important(groups, scores, kept))
+    return twin
 
 
 def shrink_within_drop(model: Model, stage: Prune, lab: Lab, draw: Callable[[], Any]) -> Model:
@@ -137,13 +147,14 @@ def shrink_within_drop(model: Model, stage: Prune, lab: Lab, draw: Callable[[], 
     groups = find_groups(model, stage.scope, stage.protect)
     scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
     widths_at = allocate(model, groups, scores, stage, lab)
+    seen = model.with_network(observed(model.network, images_of(draw)))
     tried: list[dict[str, Any]] = []
 
     def good(strength: float) -> bool:
-        smaller = cut_copy(model, stage, groups, scores, widths_at(strength))
+        smaller, before = (cut_copy(whole, stage, groups, scores, widths_at(strength)) for whole in (model, seen))
         name = f"search/{strength:.4f}"
         save(smaller, lab.folder / name / "raw")
-        reestimate(smaller.network, (images for images, _ in draw()))
+        move_statistics(smaller.network, before.network, images_of(draw))
         hmean = lab.evaluate(recover(smaller, stage, lab, name), "val").hmean
         tried.append({"strength": strength, "val_hmean": hmean, "drop": parent - hmean})
         return parent - hmean <= stage.target.max_hmean_drop
