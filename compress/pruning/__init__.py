@@ -1,1 +1,1 @@
-"""Criteria, channel groups and batch-norm re-estimation: what torch-pruning leaves to its user."""
+"""Criteria, channel groups and batch-norm statistics: what torch-pruning leaves to its user."""

@@ -50,7 +50,7 @@ def move_statistics(network: nn.Module, before: nn.Module, batches: Iterable[Ten
 
     before: :func:`observed` of the network before the cut, cut in the same way; batches: the same. Where the network's statistics are those
     of its batches, this is :func:`reestimate`. Where they are not, as in a detector that was trained on other pictures or with held
-    statistics, the network keeps what it has learnt to count on: re-estimation alone may cost more than the cut.
+    statistics, the network keeps what it has learnt to count on: re-estimation alone may cost more than the cut does.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]

@@ -67,7 +67,7 @@ class Prune(Stage):
         kept_layers(model, self.scope, self.protect)
 
     def apply(self, model: Model, lab: Lab) -> Model:
-        """Leaves the model before the statistics are re-estimated in `raw` and after it, or after recovery, in the folder itself."""
+        """Leaves the model before the statistics are moved in `raw` and after it, or after recovery, in the folder itself."""
         from compress.files import write_json
         from compress.pruning.groups import widths
         from compress.pruning.shrink import shrink

@@ -6,7 +6,7 @@ import torch
 
 from compress.errors import CompressError
 from compress.lab import Lab
-from compress.pruning.batch_norm import reestimate
+from compress.pruning.batch_norm import first_batches, move_statistics, observed, reestimate
 from compress.pruning.groups import kept_layers, widths
 from compress.pruning.shrink import shrink
 from compress.stages.prune import Prune
@@ -89,8 +89,6 @@ def test_removed_channels_are_the_least_important_ones(tiny_model, lab):
 
 def test_reestimated_statistics_are_those_of_the_batches(tiny_model, lab):
     """The first norm sees the stem's output: its mean must be the plain mean over the same seeded batches."""
-    from compress.pruning.batch_norm import first_batches
-
     tiny_model.network.backbone.stem[1].running_mean.fill_(7.0)
     chosen = samples(lab, tiny_model)
     with torch.no_grad():
@@ -99,3 +97,58 @@ def test_reestimated_statistics_are_those_of_the_batches(tiny_model, lab):
     assert torch.allclose(tiny_model.network.backbone.stem[1].running_mean, torch.stack(seen).mean(0), atol=1e-5)
     assert not tiny_model.network.training
     assert tiny_model.network.backbone.stem[1].momentum == 0.1
+
+
+def statistics(network: torch.nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    norms = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    return {name: (norm.running_mean.clone(), norm.running_var.clone()) for name, norm in norms.items()}
+
+
+def assert_near(given: dict, expected: dict) -> None:
+    for name, pair in expected.items():
+        for one, other in zip(given[name], pair, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def few(tiny_model, lab) -> list[torch.Tensor]:
+    return [images for images, _ in first_batches(samples(lab, tiny_model), 4, 2, lab)]
+
+
+def test_statistics_stay_where_nothing_was_cut(tiny_model, few):
+    for module in tiny_model.network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    before = statistics(tiny_model.network)
+    move_statistics(tiny_model.network, observed(tiny_model.network, few), few)
+    assert_near(statistics(tiny_model.network), before)
+
+
+def test_statistics_of_the_very_batches_become_what_reestimation_gives(tiny_model, lab, few):
+    reestimate(tiny_model.network, few)
+    stage = Prune(ratio=0.5, criterion="l1", **{**FEW, "batches": 2})
+    shrink(tiny_model, stage, lab)
+    moved = statistics(tiny_model.network)
+    reestimate(tiny_model.network, few)
+    assert_near(moved, statistics(tiny_model.network))
+
+
+def test_what_a_norm_counts_on_beside_the_batches_is_kept_through_a_cut(tiny_model, lab, few):
+    """Held statistics that are off by an offset and a factor of every channel are off by the same after it."""
+    reestimate(tiny_model.network, few)
+    plain = statistics(tiny_model.network)
+    last = "threshold.conv.1"  # nothing but the threshold map reads it, so that its own statistics move no other's
+    norm = tiny_model.network.get_submodule(last)
+    norm.running_mean += torch.arange(len(norm.running_mean))
+    norm.running_var *= 3
+    gammas = norm.weight.detach().clone()
+    shrink(tiny_model, Prune(ratio=0.5, criterion="l1", **{**FEW, "batches": 2}), lab)
+    norm = tiny_model.network.get_submodule(last)
+    kept = [int((gammas == gamma).nonzero()) for gamma in norm.weight.detach()]
+    given = statistics(tiny_model.network)
+    reestimate(tiny_model.network, few)
+    seen = statistics(tiny_model.network)
+    torch.testing.assert_close(given[last][0], seen[last][0] + torch.tensor(kept), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(given[last][1], seen[last][1] * 3, rtol=1e-3, atol=1e-3)
+    assert len(plain[last][0]) > len(kept) > 1
