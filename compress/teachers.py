@@ -107,7 +107,7 @@ def teacher_rows(experiment: Experiment, stage: Stage) -> list[Row]:
     The first in the table is called `teacher`, any other `teacher/<its recipe>`.
     """
     rows: list[Row] = []
-    for teacher in stage.other_models():
+    for teacher in stage.other_models() if stage.others_have_rows else ():
         folder, row = ready_teacher(experiment, teacher)
         artefact = os.path.relpath(folder, experiment.folder)
         before = [known for known in (*experiment.rows, *rows) if known.kind == "teacher"]

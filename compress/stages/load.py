@@ -24,6 +24,7 @@ class Load(Stage):
 
     kind: ClassVar[str] = "load"
     needs_parent: ClassVar[bool] = False
+    others_have_rows: ClassVar[bool] = False  # the model's row is the stage's own
 
     checkpoint: str = Field(min_length=1)
 

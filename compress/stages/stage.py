@@ -36,7 +36,8 @@ class Stage(BaseModel):
     into place when it returns; every artefact it adds with `lab.add` becomes a row of the ledger, measured from disk.
 
     Every class says whether it `needs_parent`, whether it `gives_model` that other stages can start from, and whether `every_process`
-    of a distributed run takes part; the others are done by the main process alone.
+    of a distributed run takes part; the others are done by the main process alone. `others_have_rows` is whether other models that are
+    recipes stand in the table beside the stage.
 
     name: the row's name and the folder's. from: the stage that it starts from; the one before, unless said.
     expect: limits on its row.
@@ -48,6 +49,7 @@ class Stage(BaseModel):
     needs_parent: ClassVar[bool] = True
     gives_model: ClassVar[bool] = True
     every_process: ClassVar[bool] = False
+    others_have_rows: ClassVar[bool] = True
 
     name: str = Field("", pattern=r"^[A-Za-z0-9_-]*$", max_length=80)
     from_: str | None = Field(None, alias="from")

@@ -12,6 +12,7 @@ import compress
 from compress.checkpoint import fresh, load, save
 from compress.errors import CompressError
 from compress.experiment import dry_run
+from compress.ledger import read
 from compress.recipe import load as load_recipe
 
 RECIPE = """
@@ -101,3 +102,13 @@ def test_what_cannot_be_loaded_is_refused_before_any_work(recipe, wrong, told):
     with pytest.raises(CompressError, match=told):
         compress.run(recipe, out=recipe.parent / "out", quiet=True)
     assert not (recipe.parent / "out").exists()
+
+
+def test_the_last_model_of_a_recipe_is_loaded_and_has_one_row(recipe, monkeypatch):
+    monkeypatch.chdir(recipe.parent)
+    text = "\n".join(line for line in RECIPE.splitlines() if "prune" not in line and "smaller" not in line)
+    (recipe.parent / "outer.yml").write_text(text.replace("checkpoint: weights}", "checkpoint: recipe.yml}"))
+    rows = compress.run("outer.yml", quiet=True)
+    assert [row.stage for row in rows] == ["found"]
+    inner = read(recipe.parent / "experiments" / "recipe")
+    assert rows[0].params == inner[-1].params
