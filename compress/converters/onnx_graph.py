@@ -122,10 +122,10 @@ def read_layer(node: Any, wires: Wires, used: set[str]) -> Layer | None:
     weight, after = arrays[0], node
     if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes.get("transB")):
         weight = weight.T
-    tensors = {"weight": weight}
+    tensors, outputs = {"weight": weight}, weight.shape[KINDS[node.op_type] == "deconv"]
     if len(arrays) > 1:
         tensors["bias"] = arrays[1]
-    elif added := bias_after(node, wires, weight.shape[KINDS[node.op_type] == "deconv"]):
+    elif added := bias_after(node, wires, outputs):
         after, name = added
         names.append(name)
         tensors["bias"] = wires.constants[name].reshape(-1)  # (1, C, 1, 1) there
@@ -133,7 +133,7 @@ def read_layer(node: Any, wires: Wires, used: set[str]) -> Layer | None:
         after, (scale, shift) = scaled
         names += [scale, shift]
         tensors = {name: array * wires.constants[scale].reshape(()) for name, array in tensors.items()}
-        tensors["bias"] = tensors.get("bias", np.zeros(len(weight), np.float32)) + wires.constants[shift].reshape(())
+        tensors["bias"] = tensors.get("bias", np.zeros(outputs, np.float32)) + wires.constants[shift].reshape(())
     used.update(names)
     factor = gate_slope(after, wires) / TORCH_SLOPE
     form = (KINDS[node.op_type],)
