@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from compress.errors import CompressError
 from compress.evaluation.settings import Evaluate
 from compress.files import read_tensors, write_tensors, write_text
+from compress.models.contract import Algorithm
 from compress.outside import build
 from compress.quantization.folding import fold_like
-from models.contract import Algorithm
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, QUANTIZATION = "model.yml", "model.safetensors", "quantization.json"

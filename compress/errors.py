@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.wording import suggestion
+from compress.models.wording import suggestion
 
 __all__ = ["CompressError", "suggestion"]
 

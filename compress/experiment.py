@@ -247,7 +247,7 @@ def weights_key(source: str | None) -> str | None:
 
 def versions() -> dict[str, str]:
     """Packages whose version may change what a stage gives."""
-    return {name: version(name) for name in ("compress", "torch", "torch-pruning", "nncf")}
+    return {name: version(name) for name in ("compress-ocr", "torch", "torch-pruning", "nncf")}
 
 
 def work(experiment: Experiment, stage: Stage, key: str) -> None:

@@ -24,8 +24,8 @@ from compress.outside import build
 
 if TYPE_CHECKING:
     from compress.data.split import Split
+    from compress.models.contract import Sample
     from compress.recipe import Recipe
-    from models.contract import Sample
 
 ELAPSED, METRICS = "elapsed.json", "metrics.jsonl"
 

@@ -16,8 +16,8 @@ from inspect import isfunction
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from models import registry
-from models.contract import Algorithm
+from compress.models import registry
+from compress.models.contract import Algorithm
 
 ALLOWED: ContextVar[frozenset[str]] = ContextVar("ALLOWED", default=frozenset())
 
@@ -58,7 +58,9 @@ def build(config: str | Mapping[str, Any]) -> Algorithm:
     factory = imported(keywords.pop("name"))
     algorithm = registry.checked(factory, keywords, "model")()
     if not isinstance(algorithm, Algorithm):
-        raise ValueError(f"model: '{name_of(config)}' gave a {type(algorithm).__name__}; it must return a models.contract.Algorithm.")
+        raise ValueError(
+            f"model: '{name_of(config)}' gave a {type(algorithm).__name__}; it must return a compress.models.contract.Algorithm."
+        )
     return algorithm
 
 
@@ -79,7 +81,7 @@ def imported(name: str) -> Any:
             raise
         raise ValueError(f"model: there is no module '{module}'; install it, or put its folder into the variable PYTHONPATH.") from None
     if not isfunction(factory) or get_type_hints(factory).get("return") is not Algorithm:
-        raise ValueError(f"model: '{name}' is no function that is annotated to return a models.contract.Algorithm.")
+        raise ValueError(f"model: '{name}' is no function that is annotated to return a compress.models.contract.Algorithm.")
     return factory
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from compress.errors import CompressError
 from compress.evaluation.detector import open_model
 from compress.files import write_json
+from compress.models.contract import Classification, Detections
 from compress.report.draw import draw
 from compress.runtimes import FILES
-from models.contract import Classification, Detections
 
 
 def predict_files(images: Sequence[Path], model: Path | None, out: Path, device: str) -> Iterator[str]:

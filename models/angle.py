@@ -9,12 +9,11 @@ from types import MappingProxyType
 from typing import Annotated, Any, NoReturn
 
 import numpy as np
+from compress.models.backbones.mobilenet_v3_ppocr import mobilenet_v3_small_lines
+from compress.models.contract import Algorithm, Classification, Deviation, Mean
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
-
-from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_small_lines
-from models.contract import Algorithm, Classification, Deviation, Mean
 
 LABELS = ("0", "180")  # degrees
 
@@ -59,7 +58,7 @@ def unsupported(*_: Any) -> NoReturn:
 def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 0.5, 0.5), std: Deviation = (0.5, 0.5, 0.5)) -> Algorithm:
     """The classifier as an :class:`Algorithm` of task "classification", which can be used, but not trained.
 
-    width: of MobileNetV3-Small. mean, std: as in :func:`models.db.db`.
+    width: of MobileNetV3-Small. mean, std: as in :func:`compress.models.db.db`.
     """
     return Algorithm(
         task="classification",

@@ -14,15 +14,14 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 import torch
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
+from compress.models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
+from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
+from compress.models.losses import NEGATIVES_PER_POSITIVE, kth_largest
+from compress.models.registry import BACKBONES, NECKS, checked, configured
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
-
-from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
-from models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
-from models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
-from models.losses import NEGATIVES_PER_POSITIVE, kth_largest
-from models.registry import BACKBONES, NECKS, checked, configured
 
 
 class Branch(nn.Module):
@@ -336,7 +335,7 @@ def db(
 ) -> Algorithm:
     """DB as an :class:`Algorithm`.
 
-    backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. steepness: k of equation 2. loss: fields of
+    backbone, neck: a name from `compress.models.registry`, or a mapping of `name` and keywords. steepness: k of equation 2. loss: fields of
     :class:`LossWeights`. shrink_ratio: r of equation 10. head_kernel: of the branches' first convolution; 7 in PP-OCRv3's teacher.
     local: whether the probability comes from a :class:`LocalBranch`, as in PP-OCRv4's server detector. mean, std: of R, G and B, of
     pictures in 0..1. Raises ValueError for unknown names or keywords and for wrong values.

@@ -1,7 +1,7 @@
 """PAN: efficient and accurate arbitrary-shaped text detection with pixel aggregation network (Wang et al., ICCV 2019), in the order
 of the paper.
 
-Section 3.1 network, 3.4 pixel aggregation, 3.5 loss. The neck of sections 3.2 and 3.3 is `models.necks.fpem_ffm`. F(p) is the
+Section 3.1 network, 3.4 pixel aggregation, 3.5 loss. The neck of sections 3.2 and 3.3 is `compress.models.necks.fpem_ffm`. F(p) is the
 similarity vector of pixel p, K_i and T_i are the kernel and the text of word i, and G(K_i) is the mean of F over K_i.
 """
 
@@ -15,16 +15,15 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
+from compress.models.geometry import fill, short_side, shrunk
+from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
+from compress.models.losses import dice, hard_examples
+from compress.models.regions import RegionThresholds, checked_maps, grow, seeds, words
+from compress.models.registry import BACKBONES, NECKS, checked, configured
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-
-from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
-from models.geometry import fill, short_side, shrunk
-from models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
-from models.losses import dice, hard_examples
-from models.regions import RegionThresholds, checked_maps, grow, seeds, words
-from models.registry import BACKBONES, NECKS, checked, configured
 
 DIMENSIONS = 4  # of F(p)
 STRIDE = 4  # of the exported maps
@@ -229,8 +228,8 @@ def pan(
 ) -> Algorithm:
     """PAN as an :class:`Algorithm`.
 
-    backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. loss: fields of :class:`LossWeights`.
-    shrink_ratio: of the kernels. mean, std: as in :func:`models.db.db`. Raises ValueError for unknown names or keywords and for wrong
+    backbone, neck: a name from `compress.models.registry`, or a mapping of `name` and keywords. loss: fields of :class:`LossWeights`.
+    shrink_ratio: of the kernels. mean, std: as in :func:`db`. Raises ValueError for unknown names or keywords and for wrong
     values.
     """
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")

@@ -13,16 +13,15 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
+from compress.models.geometry import fill, short_side, shrunk
+from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
+from compress.models.losses import dice, hard_examples
+from compress.models.regions import RegionThresholds, checked_maps, grow, seeds, words
+from compress.models.registry import BACKBONES, NECKS, configured
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-
-from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
-from models.geometry import fill, short_side, shrunk
-from models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
-from models.losses import dice, hard_examples
-from models.regions import RegionThresholds, checked_maps, grow, seeds, words
-from models.registry import BACKBONES, NECKS, configured
 
 Stride = Literal[1, 2, 4]
 
@@ -147,9 +146,9 @@ def psenet(
 ) -> Algorithm:
     """PSENet as an :class:`Algorithm`.
 
-    backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. kernels: n. min_scale: m of equation 2.
+    backbone, neck: a name from `compress.models.registry`, or a mapping of `name` and keywords. kernels: n. min_scale: m of equation 2.
     text_weight: lambda of equation 3. stride: of the exported maps; 1 and 4 are the paper's PSENet-1s and PSENet-4s. mean, std: as in
-    :func:`models.db.db`. Raises ValueError for unknown names or keywords and for wrong values.
+    :func:`compress.models.db.db`. Raises ValueError for unknown names or keywords and for wrong values.
     """
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
     return Algorithm(

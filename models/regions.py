@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 
 import cv2
 import numpy as np
-
-from models.contract import Detections
-from models.geometry import offset, rectangles
+from compress.models.contract import Detections
+from compress.models.geometry import offset, rectangles
 
 Accepts = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

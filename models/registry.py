@@ -11,32 +11,31 @@ from functools import partial
 from importlib import import_module
 from typing import Any, get_type_hints
 
+from compress.models.contract import Algorithm
+from compress.models.wording import suggestion
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from models.contract import Algorithm
-from models.wording import suggestion
-
 # Name -> module; the factory in that module has the same name.
-MODELS = {"angle": "models.angle", "db": "models.db", "pan": "models.pan", "psenet": "models.psenet", "sast": "models.sast"}
+MODELS = {name: f"compress.models.{name}" for name in ("angle", "db", "pan", "psenet", "sast")}
 BACKBONES = {
-    "lcnet": "models.backbones.lcnet",
-    "lcnet_v3": "models.backbones.lcnet_v3",
-    "mobilenet_v3_large": "models.backbones.mobilenet_v3",
-    "mobilenet_v3_large_ppocr": "models.backbones.mobilenet_v3_ppocr",
-    "mobilenet_v3_small": "models.backbones.mobilenet_v3",
-    "mobilenet_v3_small_torchvision": "models.backbones.mobilenet_v3",
-    "pphgnet_small": "models.backbones.pphgnet",
-    "resnet18": "models.backbones.resnet",
-    "resnet18_vd": "models.backbones.resnet",
-    "resnet34": "models.backbones.resnet",
-    "resnet50": "models.backbones.resnet",
-    "resnet50_vd": "models.backbones.resnet",
+    "lcnet": "compress.models.backbones.lcnet",
+    "lcnet_v3": "compress.models.backbones.lcnet_v3",
+    "mobilenet_v3_large": "compress.models.backbones.mobilenet_v3",
+    "mobilenet_v3_large_ppocr": "compress.models.backbones.mobilenet_v3_ppocr",
+    "mobilenet_v3_small": "compress.models.backbones.mobilenet_v3",
+    "mobilenet_v3_small_torchvision": "compress.models.backbones.mobilenet_v3",
+    "pphgnet_small": "compress.models.backbones.pphgnet",
+    "resnet18": "compress.models.backbones.resnet",
+    "resnet18_vd": "compress.models.backbones.resnet",
+    "resnet34": "compress.models.backbones.resnet",
+    "resnet50": "compress.models.backbones.resnet",
+    "resnet50_vd": "compress.models.backbones.resnet",
 }
 NECKS = {
-    "cab_fpn": "models.necks.cab_fpn",
-    "fpem_ffm": "models.necks.fpem_ffm",
-    "fpn_asf": "models.necks.asf",
-    **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "models.necks.fpn"),
+    "cab_fpn": "compress.models.necks.cab_fpn",
+    "fpem_ffm": "compress.models.necks.fpem_ffm",
+    "fpn_asf": "compress.models.necks.asf",
+    **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "compress.models.necks.fpn"),
 }
 
 

@@ -16,17 +16,16 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
+from compress.models.geometry import fill, rectangles, short_side
+from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
+from compress.models.losses import dice
+from compress.models.quads import areas, convex, cross, locality_aware_nms
+from compress.models.regions import checked_maps
+from compress.models.registry import BACKBONES, NECKS, checked, configured
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
-
-from models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
-from models.geometry import fill, rectangles, short_side
-from models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
-from models.losses import dice
-from models.quads import areas, convex, cross, locality_aware_nms
-from models.regions import checked_maps
-from models.registry import BACKBONES, NECKS, checked, configured
 
 MAPS = MappingProxyType({"score": 1, "border": 4, "tvo": 8, "tco": 2})  # name -> channels
 STRIDE = 4
@@ -373,8 +372,8 @@ def sast(
 ) -> Algorithm:
     """SAST as an :class:`Algorithm`.
 
-    backbone, neck: a name from `models.registry`, or a mapping of `name` and keywords. loss: fields of :class:`LossWeights`.
-    centre_ratio: of a word's height that its centre line is high. mean, std: as in :func:`models.db.db`. Raises ValueError for unknown
+    backbone, neck: a name from `compress.models.registry`, or a mapping of `name` and keywords. loss: fields of :class:`LossWeights`.
+    centre_ratio: of a word's height that its centre line is high. mean, std: as in :func:`db`. Raises ValueError for unknown
     names or keywords and for wrong values.
     """
     parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")

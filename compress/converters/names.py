@@ -41,10 +41,10 @@ class Family:
 
 
 def conv_bn(ours: str, theirs: str) -> list[Pair]:
-    """:func:`models.layers.conv_bn` and the layer of PaddleOCR that has a `conv` and a `bn`."""
+    """:func:`compress.models.layers.conv_bn` and the layer of PaddleOCR that has a `conv` and a `bn`."""
     return [Pair(f"{ours}.0", f"{theirs}.conv"), Pair(f"{ours}.1", f"{theirs}.bn")]
 
 
 def squeeze(ours: str, theirs: str, slope: float) -> list[Pair]:
-    """:class:`models.layers.SqueezeExcite` and a squeeze-and-excite of PaddleOCR."""
+    """:class:`compress.models.layers.SqueezeExcite` and a squeeze-and-excite of PaddleOCR."""
     return [Pair(f"{ours}.fc1", f"{theirs}.conv1"), Pair(f"{ours}.fc2", f"{theirs}.conv2", slope)]

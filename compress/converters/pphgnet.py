@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.converters.names import Pair, conv_bn
-from models.backbones.pphgnet import CONVOLUTIONS, STAGES
+from compress.models.backbones.pphgnet import CONVOLUTIONS, STAGES
 
 
 def pphgnet_backbone() -> list[Pair]:

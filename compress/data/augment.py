@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.contract import Sample
+from compress.models.contract import Sample
 
 SLACK = 1.0  # pixels a word may stick out of the crop and still count as whole
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma

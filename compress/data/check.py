@@ -12,8 +12,8 @@ import numpy as np
 from compress.data.formats import DataConfig
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
+from compress.models.contract import Sample
 from compress.outside import allowing, build
-from models.contract import Sample
 
 TILE = 560  # pixels, the longer side of a picture on a contact sheet
 COLUMNS = 4

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.contract import Algorithm
+from compress.models.contract import Algorithm
 
 
 def resize_for(image: np.ndarray, short_side: int, multiple: int) -> np.ndarray:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.contract import Sample
+from compress.models.contract import Sample
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What `models.contract.Sample` says of a picture, without its pixels."""
+    """What `compress.models.contract.Sample` says of a picture, without its pixels."""
 
     name: str
     polygons: list[np.ndarray]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from compress.data.augment import Augment, augment
 from compress.data.split import Split
 from compress.errors import CompressError
-from models.contract import Sample
+from compress.models.contract import Sample
 
 
 class TrainingSet:

@@ -13,8 +13,8 @@ import numpy as np
 from compress.data.prepare import network_input, resize_for
 from compress.errors import CompressError
 from compress.evaluation.settings import Evaluate
+from compress.models.contract import Algorithm, Classification, Detections, Sample
 from compress.outside import allowing, build
-from models.contract import Algorithm, Classification, Detections, Sample
 
 if TYPE_CHECKING:
     from compress.evaluation.icdar import Picture

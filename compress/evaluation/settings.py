@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from compress.errors import CompressError, suggestion
-from models.contract import Algorithm
+from compress.models.contract import Algorithm
 
 Protocol = Literal["icdar2015", "polygon_iou", "deteval", "cleval"]
 DEFAULT_PROTOCOL = "icdar2015"

@@ -12,7 +12,7 @@ import numpy as np
 from compress.evaluation.icdar import Score
 from compress.evaluation.protocols import evaluate
 from compress.evaluation.settings import DEFAULT_PROTOCOL, Protocol
-from models.contract import Detections
+from compress.models.contract import Detections
 
 
 def tune(

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from compress.checkpoint import Model, channels_last, example_input
 from compress.errors import CompressError, suggestion
+from compress.models.layers import Uncoupled
 from compress.training.modes import show_all_maps
-from models.layers import Uncoupled
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def remove_channels(model: Model, groups: Sequence[Group], removed: Mapping[str,
 def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     """Every map of the algorithm, so that branches which run in training alone are pruned with the rest.
 
-    The graph is cut behind every :class:`models.layers.Uncoupled`, whose outputs are added as maps, or their inputs would not be seen.
+    The graph is cut behind every :class:`Uncoupled`, whose outputs are added as maps, or their inputs would not be seen.
     """
     show_all_maps(network)
     ends: list[Tensor] = []
@@ -84,8 +84,8 @@ def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Module]:
-    """Layers whose output channels stay: those that give the maps or are in an :class:`models.layers.Uncoupled`, those outside the scope,
-    and those that `protect` names.
+    """Layers whose output channels stay: those that give the maps or are in an :class:`Uncoupled`, those outside the scope, and those
+    that `protect` names.
 
     Raises CompressError for a pattern that matches no layer, and for a network without a backbone where the scope is one.
     """

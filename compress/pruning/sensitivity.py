@@ -32,6 +32,7 @@ from compress.evaluation.icdar import Picture, Score
 from compress.evaluation.protocols import evaluate
 from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
+from compress.models.contract import Sample
 from compress.outside import ALLOWED
 from compress.pruning.allocation import least_important, rounded
 from compress.pruning.batch_norm import first_batches, reestimate_all
@@ -42,7 +43,6 @@ from compress.pruning.together import together
 from compress.quantization.folding import fold_batch_norms
 from compress.recipe import Recipe
 from compress.training.modes import show_all_maps
-from models.contract import Sample
 
 POINTS = "points.jsonl"
 # A group and the share of its channels to remove. With no group: all channels stay; with no share, so do the statistics.

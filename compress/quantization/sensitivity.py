@@ -22,11 +22,11 @@ from compress.evaluation.protocols import evaluate
 from compress.evaluation.rank import rank_correlation
 from compress.files import read_json, write_json
 from compress.lab import Lab
+from compress.models.contract import Sample
 from compress.quantization.calibration import calibration_batches
 from compress.quantization.nncf_torch import enable_only, layer_quantizers, quantize
 from compress.quantization.settings import Quantizers
 from compress.recipe import fingerprint
-from models.contract import Sample
 
 FILE = "sensitivity_quantize.json"
 

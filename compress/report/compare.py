@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from compress.evaluation.detector import Detector
     from compress.evaluation.icdar import Score
     from compress.evaluation.settings import Evaluate, Protocol
-    from models.contract import Sample
+    from compress.models.contract import Sample
 
 WEIGHTS = "model.safetensors"  # as compress.checkpoint has it, which would import torch
 LAYOUT = 2  # of what `compare` returns, and so of what is kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from models.contract import Detections
+from compress.models.contract import Detections
 
 COLOUR = (0, 220, 0)
 

@@ -17,7 +17,7 @@ from compress.training.settings import Schedule
 if TYPE_CHECKING:
     from compress.checkpoint import Model
     from compress.lab import Lab
-    from models.contract import Algorithm
+    from compress.models.contract import Algorithm
 
 MapWeights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1)]

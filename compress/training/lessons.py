@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from compress.checkpoint import Model
+from compress.models.contract import Algorithm
 from compress.training.distillation import dilated, feature_loss, mean_maps, response_loss
 from compress.training.features import Levels, outputs_of
 from compress.training.loop import Batch, JointObjective
 from compress.training.modes import show_all_maps
-from models.contract import Algorithm
 
 if TYPE_CHECKING:
     from compress.stages.distill import Distill

@@ -20,13 +20,13 @@ from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError
 from compress.files import read_lines, write_text
 from compress.lab import METRICS, Lab
+from compress.models.contract import Algorithm
 from compress.training.averaging import start_average, update_average
 from compress.training.devices import keep_freed_memory, mixed_precision
 from compress.training.modes import hold_norms
 from compress.training.schedules import lr_factor
 from compress.training.settings import Schedule
 from compress.training.trackers import tracking
-from models.contract import Algorithm
 
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from compress.models.layers import Uncoupled, conv_bn, initialise
+from compress.models.necks.fpn import Channels, conv, enlarged, top_down
 from torch import Tensor, nn
-
-from models.layers import Uncoupled, conv_bn, initialise
-from models.necks.fpn import Channels, conv, enlarged, top_down
 
 Attention = Literal["scale_spatial", "scale_channel_spatial"]
 
@@ -57,7 +56,7 @@ class AdaptiveScaleFusion(nn.Module):
 
 
 class ASFPN(nn.Module):
-    """The pyramid of :func:`models.necks.fpn.fpn`, every layer with batch norm and ReLU, with adaptive scale fusion at its end.
+    """The pyramid of :func:`compress.models.necks.fpn.fpn`, every layer with batch norm and ReLU, with adaptive scale fusion at its end.
 
     The authors' code has convolutions alone here, as it has for DB.
     """

@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import pyclipper
 import pytest
-
-from models import pan, psenet, sast
-from models.contract import Sample
-from models.db import Thresholds, db_decode
+from compress.models import pan, psenet, sast
+from compress.models.contract import Sample
+from compress.models.db import Thresholds, db_decode
 
 SIZE = (736, 1312)
 

@@ -8,12 +8,12 @@ import time
 import cv2
 import numpy as np
 import pytest
+from compress.models.contract import Sample
+from compress.models.db import db_targets
 
 from compress.data.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet
-from models.contract import Sample
-from models.db import db_targets
 
 CROP = 640
 

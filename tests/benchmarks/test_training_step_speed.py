@@ -10,7 +10,7 @@ SCRIPT = """
 import sys, time, torch
 from compress.checkpoint import channels_last
 from compress.training.devices import keep_freed_memory
-from models.registry import build
+from compress.models.registry import build
 
 torch.set_num_threads(int(sys.argv[2]))
 algorithm = build("db")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from compress.models.layers import conv_bn
 from torch import Tensor, nn
-
-from models.layers import conv_bn
 
 
 class Block(nn.Module):

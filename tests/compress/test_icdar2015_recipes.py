@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compress.models.registry import build
 
 from compress.checkpoint import fresh, save
 from compress.converters.families import FAMILIES
@@ -14,7 +15,6 @@ from compress.errors import CompressError
 from compress.pruning.budget import limit
 from compress.recipe import Recipe, load
 from compress.training.weights import start_from
-from models.registry import build
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "icdar2015"
 

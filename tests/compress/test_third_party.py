@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from compress.models.registry import build as build_known
 from typer.testing import CliRunner
 
 import compress
@@ -28,7 +29,6 @@ from compress.outside import allowing
 from compress.plan import plan
 from compress.pruning import sensitivity
 from compress.recipe import load
-from models.registry import build as build_known
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "third_party.md"
 SMALL = [

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import shapely
 import yaml
+from compress.models.contract import Algorithm, Sample
+from compress.models.registry import build
 
 import compress
 from compress.data.augment import Augment
@@ -24,8 +26,6 @@ from compress.evaluation.icdar import Picture
 from compress.evaluation.protocols import evaluate
 from compress.evaluation.settings import Evaluate
 from compress.files import read_lines
-from models.contract import Algorithm, Sample
-from models.registry import build
 
 SIZE = 320
 PICTURES = {"train": 6, "test": 3}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnxruntime
 import pytest
 import torch
+from compress.models.necks.asf import AdaptiveScaleFusion, fpn_asf
 from torch.nn.functional import conv2d
 
 from compress.checkpoint import Model, example_input, fresh, load, save
@@ -12,7 +13,6 @@ from compress.evaluation.settings import Evaluate
 from compress.exporters.onnx import export_onnx
 from compress.pruning.groups import find_groups, remove_channels, widths
 from compress.training.modes import show_all_maps
-from models.necks.asf import AdaptiveScaleFusion, fpn_asf
 
 FORMS = ["scale_spatial", "scale_channel_spatial"]
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from models.backbones.lcnet import lcnet
-from models.backbones.lcnet_v3 import lcnet_v3
-from models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
-from models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
-from models.backbones.pphgnet import pphgnet_small
-from models.backbones.resnet import resnet18, resnet18_vd, resnet34, resnet50, resnet50_vd
-from models.db import db
-from models.necks.asf import fpn_asf
-from models.necks.fpem_ffm import fpem_ffm
-from models.necks.fpn import db_fpn, fpn, lkpan, rse_fpn
-from models.registry import NECKS
+from compress.models.backbones.lcnet import lcnet
+from compress.models.backbones.lcnet_v3 import lcnet_v3
+from compress.models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
+from compress.models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
+from compress.models.backbones.pphgnet import pphgnet_small
+from compress.models.backbones.resnet import resnet18, resnet18_vd, resnet34, resnet50, resnet50_vd
+from compress.models.db import db
+from compress.models.necks.asf import fpn_asf
+from compress.models.necks.fpem_ffm import fpem_ffm
+from compress.models.necks.fpn import db_fpn, fpn, lkpan, rse_fpn
+from compress.models.registry import NECKS
 
 BACKBONES = [
     mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet, lcnet_v3,

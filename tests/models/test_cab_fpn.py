@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from models.necks.cab_fpn import ALONG_COLUMNS, ALONG_ROWS, ContextAttention, attended, cab_fpn
+from compress.models.necks.cab_fpn import ALONG_COLUMNS, ALONG_ROWS, ContextAttention, attended, cab_fpn
 
 
 def test_attention_equals_loops_over_rows_and_columns() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-
-from models.db import Thresholds, db_decode
+from compress.models.db import Thresholds, db_decode
 
 
 def decode(probability: np.ndarray, size: tuple[int, int] | None = None, **thresholds: float):

@@ -7,10 +7,9 @@ import pickle
 import cv2
 import numpy as np
 import pytest
-
-from models.contract import Sample
-from models.db import Thresholds, db, db_decode, db_targets
-from models.geometry import area, offset, perimeter, rectangles, short_side
+from compress.models.contract import Sample
+from compress.models.db import Thresholds, db, db_decode, db_targets
+from compress.models.geometry import area, offset, perimeter, rectangles, short_side
 
 
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = (160, 200)) -> Sample:

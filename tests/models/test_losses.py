@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from models.losses import dice, hard_examples
+from compress.models.losses import dice, hard_examples
 
 
 def plain_hard_examples(probability: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-from models.contract import Sample
-from models.pan import LossWeights, Thresholds, pan, pan_decode, pan_loss, pan_targets, pixel_aggregation
+from compress.models.contract import Sample
+from compress.models.pan import LossWeights, Thresholds, pan, pan_decode, pan_loss, pan_targets, pixel_aggregation
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 

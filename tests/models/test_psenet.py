@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-from models.contract import Sample
-from models.psenet import Thresholds, progressive_scale_expansion, pse_decode, pse_loss, pse_targets, psenet, scales
+from compress.models.contract import Sample
+from compress.models.psenet import Thresholds, progressive_scale_expansion, pse_decode, pse_loss, pse_targets, psenet, scales
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 

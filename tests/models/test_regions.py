@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-
-from models.regions import RegionThresholds, checked_maps, grow, seeds, words
+from compress.models.regions import RegionThresholds, checked_maps, grow, seeds, words
 
 
 def labelled(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (40, 60)) -> np.ndarray:

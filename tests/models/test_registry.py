@@ -7,10 +7,9 @@ import sys
 from dataclasses import fields
 
 import pytest
-
-from models.contract import Algorithm
-from models.db import LossWeights
-from models.registry import BACKBONES, MODELS, NECKS, build
+from compress.models.contract import Algorithm
+from compress.models.db import LossWeights
+from compress.models.registry import BACKBONES, MODELS, NECKS, build
 
 
 def test_a_name_alone_gives_the_defaults() -> None:
@@ -119,5 +118,5 @@ def test_nothing_outside_the_tables_is_imported(tmp_path, monkeypatch) -> None:
 
 
 def test_the_registry_alone_does_not_import_torch() -> None:
-    code = "import sys, models.registry; sys.exit('torch' in sys.modules)"
+    code = "import sys, compress.models.registry; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from compress.models.contract import Sample
+from compress.models.sast import MAPS, LossWeights, Thresholds, nearest, sast, sast_decode, sast_loss, sast_targets
 from shapely.geometry import Polygon
-
-from models.contract import Sample
-from models.sast import MAPS, LossWeights, Thresholds, nearest, sast, sast_decode, sast_loss, sast_targets
 
 SIZE = (160, 240)
 
@@ -161,7 +160,7 @@ def test_pixels_go_to_the_nearest_centre_whatever_the_chunk(monkeypatch) -> None
     points, centres = rng.normal(size=(2, 50)), rng.normal(size=(2, 7))
     expected = [min(range(7), key=lambda word: np.hypot(*(points[:, pixel] - centres[:, word]))) for pixel in range(50)]
     np.testing.assert_array_equal(nearest(points, centres), expected)
-    monkeypatch.setattr("models.sast.CHUNK", 20)
+    monkeypatch.setattr("compress.models.sast.CHUNK", 20)
     np.testing.assert_array_equal(nearest(points, centres), expected)
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from compress.models.contract import Sample
 from pydantic import ValidationError
 
 from compress.data.augment import Augment, augment, clip
-from models.contract import Sample
 
 STILL = Augment(scales=(1.0,), cover=0.1, rotate=0, flip=0, brightness=0, saturation=0)
 

@@ -223,9 +223,10 @@ def test_the_share_of_curves():
 
 
 def test_db_finds_curved_words_as_polygons():
+    from compress.models.contract import Sample
+    from compress.models.db import Thresholds, db_decode, db_targets
+
     from compress.evaluation.protocols import evaluate
-    from models.contract import Sample
-    from models.db import Thresholds, db_decode, db_targets
 
     scores = {}
     for polygons in (False, True):

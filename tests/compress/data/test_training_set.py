@@ -6,12 +6,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from compress.models.contract import Sample
 
 from compress.data.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError
-from models.contract import Sample
 
 
 def picture(index: int) -> np.ndarray:

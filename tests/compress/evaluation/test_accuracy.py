@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.contract import Algorithm, Classification
+from compress.models.contract import Algorithm, Classification
 
 
 class MeanBrightness(nn.Module):

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torch_pruning
+from compress.models.backbones.resnet import resnet18
+from compress.models.db import DBNet
+from compress.models.layers import conv_bn
+from compress.models.necks.fpn import fpn
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
@@ -19,10 +23,6 @@ from compress.exporters.verify import verify
 from compress.quantization.nncf_torch import plain_state, quantize
 from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file
-from models.backbones.resnet import resnet18
-from models.db import DBNet
-from models.layers import conv_bn
-from models.necks.fpn import fpn
 
 EXPORTS = {"onnx": export_onnx, "xml": export_openvino}
 

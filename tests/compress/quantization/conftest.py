@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from compress.models.registry import build
 from torch import Tensor, nn
 
 from compress.checkpoint import Model
 from compress.data.split import Annotation, Split
 from compress.lab import Lab
 from compress.recipe import load
-from models.registry import build
 
 TINY = Path(__file__).parents[2] / "end_to_end" / "tiny.yml"
 LAYERS = 7

@@ -13,11 +13,11 @@ from string import Template
 import cv2
 import numpy as np
 import pytest
+from compress.models.contract import Sample
 
 from compress.evaluation.icdar import Score
 from compress.report import page as pages
 from compress.report.compare import picture
-from models.contract import Sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
