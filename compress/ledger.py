@@ -24,9 +24,9 @@ class Row(BaseModel):
 
     stage: the stage's name, with `/last`, `/raw` and the like for its other artefacts. parent: the stage that it started from.
     params: parameters; a checkpoint's include branches that run in training alone, an exported file's do not. macs: at inference, on
-    `input`. bytes: the artefact's weights on disk. precision, recall, hmean: 0..1 on `split`, by `thresholds`, fixed in the recipe.
-    tuned: the same by thresholds chosen on the validation split, where there are such. val_hmean: on validation, what the epoch was
-    chosen by. hmean_delta: against the first row. latency_ms: runtime and precision -> median, p90, threads, input, rounds.
+    `input`. bytes: the artefact's weights on disk. task: name of its task. scores: metric -> value on `split`, by `settings`, fixed in the
+    recipe. main: name of the metric that counts. delta: its gain against the first row, negative for a loss. val_score: its value on
+    validation, what the epoch was chosen by. latency_ms: runtime and precision -> median, p90, threads, input, rounds.
     seconds: what the stage took. artefact: path of what was measured, from the experiment's folder.
     A file's row also has `integers`, what :func:`compress.exporters.inspect.inspect` found in it.
     """
@@ -39,20 +39,25 @@ class Row(BaseModel):
     parent: str | None
     key: str
     seed: int
+    task: str
     params: int
     macs: int
     bytes: int
-    precision: float
-    recall: float
-    hmean: float
-    hmean_delta: float
+    scores: dict[str, float]
+    main: str
+    delta: float
     split: str
     images: int
-    thresholds: dict[str, Any]
+    settings: dict[str, Any]
     runtime: str
     latency_ms: dict[str, dict[str, Any]]
     artefact: str
     seconds: float
+
+    @property
+    def score(self) -> float:
+        """The main metric's value."""
+        return self.scores[self.main]
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import numpy as np
 from compress.models.backbones.mobilenet_v3_ppocr import mobilenet_v3_small_lines
-from compress.models.contract import Algorithm, Classification, Deviation, Mean
+from compress.models.contract import Algorithm, Classification, Deviation, Input, Mean
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
@@ -66,10 +66,8 @@ def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 
         targets=unsupported,
         loss=unsupported,
         decode=angle_decode,
-        thresholds=Thresholds,
+        settings=Thresholds,
         tunable=MappingProxyType({}),
         labels=LABELS,
-        multiple=16,
-        mean=tuple(mean),
-        std=tuple(std),
+        input=Input(multiple=(16, 16), example=(48, 192), mean=tuple(mean), std=tuple(std)),
     )

@@ -1,13 +1,13 @@
-"""What the workbench may know of an algorithm, and what an algorithm may know of a picture.
+"""What the workbench may know of an algorithm, and what an algorithm may know of an image.
 
-`compress` meets every detector and recogniser only through :class:`Algorithm`. Nothing else of an architecture is visible to it.
+`compress` meets every model only through :class:`Algorithm`. Nothing else of an architecture is visible to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,28 +23,54 @@ Mean = Annotated[Sequence[float], Field(min_length=3, max_length=3)]
 Deviation = Annotated[Sequence[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
 # Of a part of a loss, as a recipe may give it.
 Weight = Annotated[float, Field(ge=0)]
+# How a student's output is compared with a teacher's: `dice` for maps valued in 0..1, `kl` for logits of classes along the last axis.
+Divergence = Literal["dice", "kl"]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One picture and the words on it.
+class Words:
+    """The ground truth of a scene: its words.
 
-    image: (H, W, 3) uint8, RGB.
     polygons: one (n, 2) float32 array of x, y pixel coordinates per word, n >= 3, clockwise as annotated.
     ignore: (len(polygons),) bool; True is a do-not-care word.
-    texts: one transcription per word; of a picture that is labelled as a whole, and so has no polygons, its label alone.
+    texts: one transcription per word, or none at all.
     """
 
-    name: str
-    image: np.ndarray
     polygons: list[np.ndarray]
     ignore: np.ndarray
     texts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
+class Line:
+    """The ground truth of an image of one line of text: its transcription."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """The ground truth of an image that belongs to a class as a whole: the name of the class."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its ground truth.
+
+    image: (H, W, 3) uint8, RGB.
+    truth: what the task of the data asks for: :class:`Words`, :class:`Line` or :class:`Label`.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: Any
+
+
+@dataclass(frozen=True)
 class Detections:
-    """What a detector found on one picture: (n, 2) float32 polygons in the picture's own pixels, and a score in 0..1 for each."""
+    """What a detector found in one image: (n, 2) float32 polygons in the image's own pixels, and a score in 0..1 for each."""
 
     polygons: list[np.ndarray]
     scores: np.ndarray
@@ -52,48 +78,59 @@ class Detections:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a classifier made of one picture: the name of a class, and its probability in 0..1."""
+    """The class that a classifier gives to one image: its name, and its probability in 0..1."""
 
     label: str
     score: float
 
 
 @dataclass(frozen=True)
+class Input:
+    """What images a network takes.
+
+    multiple: height and width of an input must be multiples of these.
+    example: height and width, in pixels, of a usual input.
+    mean, std: of R, G and B, of images in 0..1, by which an input is normalised.
+    """
+
+    multiple: tuple[int, int] = (32, 32)
+    example: tuple[int, int] = (736, 1280)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """An architecture with its companions.
 
-    task: "detection", whose `decode` gives :class:`Detections` and whose metric is Hmean, or "classification", whose `decode` gives a
-        :class:`Classification` of each picture, needs nothing of the sizes and thresholds, and whose metric is accuracy.
+    task: the name of a task in `compress.tasks`, which says what kind of answer `decode` gives and how answers are scored.
     network: builds the unpruned `nn.Module` with fresh weights. It takes normalised (B, 3, H, W) float images. When its own
-        `training` flag is True, `forward` returns every map the loss needs; when False, the exported maps alone. Both are
+        `training` flag is True, `forward` returns every output that the loss needs; when False, the exported outputs alone. Both are
         `dict[str, Tensor]`; a map may be smaller when exported. Only the top-level module may look at the flag for this, so that
-        batch norm can be in evaluation mode while all maps are asked for.
-    targets: what one `Sample` should be trained towards: arrays of fixed shape for a fixed picture size.
+        batch norm can be in evaluation mode while all outputs are asked for.
+    targets: what one `Sample` should be trained towards: arrays of fixed shape for a fixed image size, integers where they are integers.
     loss: `(outputs, targets) -> (scalar, parts)`, both mappings of batched tensors.
-    decode: `(outputs, sizes, thresholds) -> [Detections]`, or `[Classification]`; outputs are the exported maps as arrays, sizes the
-        (height, width) of each original picture, thresholds an instance of `thresholds`.
-    thresholds: frozen dataclass of the decoding thresholds, each with a default.
-    tunable: threshold name -> values worth trying on a validation split.
-    distilled: names of the training maps, valued in 0..1, that a student copies from a teacher.
+    decode: `(outputs, sizes, settings) -> [answer]`; outputs are the exported ones as arrays, sizes the (height, width) of each original
+        image, settings an instance of `settings`.
+    settings: frozen dataclass of what can be chosen in decoding (thresholds), each field with a default.
+    tunable: field of `settings` -> values worth trying on a validation split.
+    copies: training output -> divergence, of those that a student copies from a teacher.
     features: patterns (`fnmatch`, on module names, of nested matches the outermost) of the layers whose (B, C, H, W) outputs a student
         may learn from a teacher's.
-    map_layers: patterns (`fnmatch`, on module names) of the layers that give the maps: they are neither pruned nor quantized.
-    labels: those that a `Classification` of it may have; empty where any may occur.
-    multiple: height and width of the input must be multiples of it.
-    mean, std: of R, G and B, of pictures in 0..1, by which the input is normalised.
+    kept_layers: patterns (`fnmatch`, on module names) of the layers that give the outputs: they are neither pruned nor quantized.
+    labels: those that a :class:`Classification` of it may have; empty where any may occur, and for other tasks.
+    input: what images the network takes.
     """
 
     task: str
     network: Callable[[], nn.Module]
     targets: Callable[[Sample], dict[str, np.ndarray]]
     loss: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
-    decode: Callable[[Mapping[str, np.ndarray], Sequence[tuple[int, int]], Any], list[Detections] | list[Classification]]
-    thresholds: type
+    decode: Callable[[Mapping[str, np.ndarray], Sequence[tuple[int, int]], Any], list[Any]]
+    settings: type
     tunable: Mapping[str, Sequence[float]]
-    distilled: tuple[str, ...] = ()
+    copies: Mapping[str, Divergence] = field(default_factory=dict)
     features: tuple[str, ...] = ()
-    map_layers: tuple[str, ...] = ()
+    kept_layers: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    multiple: int = 32
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    input: Input = Input()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 import torch
-from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
 from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from compress.models.losses import NEGATIVES_PER_POSITIVE, kth_largest
@@ -171,7 +171,7 @@ def db_targets(
     shrink_mask = np.ones_like(shrink)
     threshold = np.full((1, height, width), threshold_min, np.float32)
     threshold_mask = np.zeros_like(shrink)
-    for polygon, ignore in zip(sample.polygons, sample.ignore, strict=True):
+    for polygon, ignore in zip(sample.truth.polygons, sample.truth.ignore, strict=True):
         judged = not ignore and short_side(polygon) >= min_size
         distance = area(polygon) * (1 - shrink_ratio**2) / perimeter(polygon) if judged else 0.0  # equation 10
         kernel = offset(polygon, -distance) if distance else []
@@ -348,13 +348,12 @@ def db(
         targets=partial(db_targets, shrink_ratio=shrink_ratio),
         loss=partial(db_loss, weights=weights),
         decode=db_decode,
-        thresholds=Thresholds,
+        settings=Thresholds,
         tunable=TUNABLE,
-        distilled=("probability", "binary"),
+        copies=MappingProxyType({"probability": "dice", "binary": "dice"}),
         features=("neck.smooths.*",),
-        map_layers=("*.up2", "probability.last") if local else ("*.up2",),
-        mean=tuple(mean),
-        std=tuple(std),
+        kept_layers=("*.up2", "probability.last") if local else ("*.up2",),
+        input=Input(mean=tuple(mean), std=tuple(std)),
     )
 
 

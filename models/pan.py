@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import fill, short_side, shrunk
 from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from compress.models.losses import dice, hard_examples
@@ -125,7 +125,7 @@ def pan_targets(sample: Sample, shrink_ratio: float = 0.5, min_size: float = 8.0
     height, width = sample.image.shape[:2]
     text, kernel = np.zeros((2, 1, height, width), np.int16)
     mask = np.ones((1, height, width), np.uint8)
-    for word, (polygon, ignore) in enumerate(zip(sample.polygons, sample.ignore, strict=True), 1):
+    for word, (polygon, ignore) in enumerate(zip(sample.truth.polygons, sample.truth.ignore, strict=True), 1):
         judged = not ignore and short_side(polygon) >= min_size
         part = shrunk(polygon, shrink_ratio) if judged else []
         if part:
@@ -240,13 +240,12 @@ def pan(
         targets=partial(pan_targets, shrink_ratio=shrink_ratio),
         loss=partial(pan_loss, weights=weights),
         decode=pan_decode,
-        thresholds=Thresholds,
+        settings=Thresholds,
         tunable=TUNABLE,
-        distilled=("text", "kernel"),
+        copies=MappingProxyType({"text": "dice", "kernel": "dice"}),
         features=("neck.smooths.*",),
-        map_layers=("maps.*",),
-        mean=tuple(mean),
-        std=tuple(std),
+        kept_layers=("maps.*",),
+        input=Input(mean=tuple(mean), std=tuple(std)),
     )
 
 

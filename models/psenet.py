@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample
 from compress.models.geometry import fill, short_side, shrunk
 from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from compress.models.losses import dice, hard_examples
@@ -102,7 +102,7 @@ def pse_targets(sample: Sample, kernels: int = 7, min_scale: float = 0.4, min_si
     height, width = sample.image.shape[:2]
     maps = np.zeros((kernels, height, width), np.uint8)
     mask = np.ones((1, height, width), np.uint8)
-    for polygon, ignore in zip(sample.polygons, sample.ignore, strict=True):
+    for polygon, ignore in zip(sample.truth.polygons, sample.truth.ignore, strict=True):
         judged = not ignore and short_side(polygon) >= min_size
         parts = [shrunk(polygon, ratio) for ratio in scales(kernels, min_scale)] if judged else [[]]
         if parts[0]:
@@ -157,13 +157,12 @@ def psenet(
         targets=partial(pse_targets, kernels=kernels, min_scale=min_scale),
         loss=partial(pse_loss, text_weight=text_weight),
         decode=partial(pse_decode, kernels=kernels, stride=stride),
-        thresholds=Thresholds,
+        settings=Thresholds,
         tunable=TUNABLE,
-        distilled=("kernels",),
+        copies=MappingProxyType({"kernels": "dice"}),
         features=("neck.smooths.*",),
-        map_layers=("maps",),
-        mean=tuple(mean),
-        std=tuple(std),
+        kept_layers=("maps",),
+        input=Input(mean=tuple(mean), std=tuple(std)),
     )
 
 

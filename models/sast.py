@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
-from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Mean, Sample, Weight
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import fill, rectangles, short_side
 from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from compress.models.losses import dice
@@ -210,7 +210,7 @@ def sast_targets(sample: Sample, centre_ratio: float = 0.3, min_size: float = 8.
     mask = np.ones((height, width), np.uint8)
     pieces = np.zeros((height, width), np.int32)
     corners, words, quads = [], [], []
-    for polygon, ignore in zip(sample.polygons, sample.ignore, strict=True):
+    for polygon, ignore in zip(sample.truth.polygons, sample.truth.ignore, strict=True):
         points = (np.asarray(polygon, np.float64) + 0.5) / STRIDE - 0.5
         if ignore or short_side(polygon) < min_size:
             fill(mask, [points], 0)
@@ -384,13 +384,12 @@ def sast(
         targets=partial(sast_targets, centre_ratio=centre_ratio),
         loss=partial(sast_loss, weights=weights),
         decode=sast_decode,
-        thresholds=Thresholds,
+        settings=Thresholds,
         tunable=TUNABLE,
-        distilled=("score",),
+        copies=MappingProxyType({"score": "dice"}),
         features=("neck.smooths.*",),
-        map_layers=("maps.*",),
-        mean=tuple(mean),
-        std=tuple(std),
+        kept_layers=("maps.*",),
+        input=Input(mean=tuple(mean), std=tuple(std)),
     )
 
 

@@ -1,4 +1,4 @@
-"""From a picture to a network's input."""
+"""From an image to a network's input. Without torch: exported files are fed by it too."""
 
 from __future__ import annotations
 
@@ -7,40 +7,47 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-from compress.models.contract import Algorithm
+from compress.models.contract import Input
 
 
-def resize_for(image: np.ndarray, short_side: int, multiple: int) -> np.ndarray:
-    """(H, W, 3) uint8 resized so that its shorter side is `short_side`, both sides then rounded up to `multiple`.
+def resize_short_side(image: np.ndarray, short_side: int, multiple: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 resized so that its shorter side is `short_side`, height and width then rounded up to `multiple`.
 
-    The whole picture is stretched to the rounded size, so that a map's x and y scale back separately. 720 x 1280 at 736 becomes
+    The whole image is stretched to the rounded size, so that a map's x and y scale back separately. 720 x 1280 at 736 becomes
     736 x 1312.
     """
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
-    new_height, new_width = (max(multiple, math.ceil(round(side * scale, 3) / multiple) * multiple) for side in (height, width))
+    new_height, new_width = (
+        max(step, math.ceil(round(side * scale, 3) / step) * step) for side, step in zip((height, width), multiple, strict=True)
+    )
     if (new_height, new_width) == (height, width):
         return image
     return cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
 
 
-def normalise(images: Tensor, mean_std: tuple[Sequence[float], Sequence[float]]) -> Tensor:
-    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels-last memory: scaled to 0..1, minus mean, over std, per channel."""
-    width = images.shape[2]
-    # A row at a time: along an axis of 3 torch computes one number after the other, which takes three times as long.
-    mean, std = ((torch.tensor(values, dtype=torch.float32, device=images.device) * 255).repeat(width) for values in mean_std)
-    return images.flatten(2).float().sub_(mean).div_(std).unflatten(2, (width, 3)).permute(0, 3, 1, 2)
+def fit_into(image: np.ndarray, size: tuple[int, int], mean: Sequence[float]) -> np.ndarray:
+    """(H, W, 3) uint8 resized to the height of `size` (height, width), squeezed where wider, padded on the right where narrower.
+
+    mean: of R, G and B, 0..1; the padding has this colour, which is 0 once the image is normalised (up to half a grey level).
+    """
+    height, width = size
+    own = min(width, max(1, math.ceil(image.shape[1] * height / image.shape[0])))
+    fitted = image if image.shape[:2] == (height, own) else cv2.resize(image, (own, height), interpolation=cv2.INTER_LINEAR)
+    if own == width:
+        return fitted
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = np.round(255 * np.array(mean)).astype(np.uint8)
+    canvas[:, :own] = fitted
+    return canvas
 
 
-def network_input(images: Sequence[np.ndarray], mean_std: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:
-    """Equal-sized (H, W, 3) uint8 pictures as one (B, 3, H, W) float32 array."""
-    return np.ascontiguousarray(normalise(torch.from_numpy(np.stack(images)), mean_std).numpy())
-
-
-def inference_input(image: np.ndarray, short_side: int, algorithm: Algorithm) -> Tensor:
-    """One (H, W, 3) uint8 RGB picture as the (1, 3, H', W') float32 tensor that the algorithm's network is shown at inference."""
-    resized = resize_for(image, short_side, algorithm.multiple)
-    return torch.from_numpy(network_input([resized], (algorithm.mean, algorithm.std)))
+def network_input(images: Sequence[np.ndarray], wanted: Input) -> np.ndarray:
+    """Equal-sized (H, W, 3) uint8 RGB images as one normalised (B, 3, H, W) float32 array."""
+    stacked = np.stack(images)
+    rows = stacked.reshape(*stacked.shape[:2], -1)  # a row at a time: along an axis of 3 numpy computes one number after the other
+    mean, std = (np.tile(np.array(values, np.float32) * np.float32(255), stacked.shape[2]) for values in (wanted.mean, wanted.std))
+    normalised = np.subtract(rows, mean, dtype=np.float32)
+    normalised /= std
+    return np.ascontiguousarray(normalised.reshape(stacked.shape).transpose(0, 3, 1, 2))

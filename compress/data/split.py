@@ -1,9 +1,10 @@
-"""One part of a data set: annotations in memory, pictures read when asked for."""
+"""One part of a data set: annotations in memory, images read when asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,17 +15,15 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Annotation:
-    """What `compress.models.contract.Sample` says of a picture, without its pixels."""
+    """What `compress.models.contract.Sample` says of an image, without its pixels."""
 
     name: str
-    polygons: list[np.ndarray]
-    ignore: np.ndarray
-    texts: list[str]
+    truth: Any
 
 
 @dataclass(frozen=True)
 class Split:
-    """A sequence of `Sample`. Pixels come from `picture(index)`, (H, W, 3) uint8 RGB, which may be read-only.
+    """A sequence of `Sample`. Pixels come from `image(index)`, (H, W, 3) uint8 RGB, which may be read-only.
 
     digest: sha256, in hexadecimal, of all that decides what the samples are.
     problems: one sentence for each damaged line or file that was left out.
@@ -32,7 +31,7 @@ class Split:
 
     name: str
     annotations: Sequence[Annotation]
-    picture: Callable[[int], np.ndarray]
+    image: Callable[[int], np.ndarray]
     digest: str
     problems: tuple[str, ...] = ()
 
@@ -41,9 +40,10 @@ class Split:
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
-            raise IndexError(f"split '{self.name}' has {len(self)} pictures, there is no number {index}")
-        words = self.annotations[index]
-        return Sample(words.name, self.picture(index), words.polygons, words.ignore, words.texts)
+            raise IndexError(f"split '{self.name}' has {len(self)} images, there is no number {index}")
+        annotation = self.annotations[index]
+        return Sample(annotation.name, self.image(index), annotation.truth)
 
     def fingerprint(self) -> str:
+        """The digest."""
         return self.digest

@@ -1,31 +1,18 @@
-"""Accuracy: the metric of models that name a picture as a whole, by a class or by what is written on it."""
+"""Accuracy: how many images were named rightly."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """How many pictures were named rightly.
+def shares_right(images: Iterable[tuple[str, str]]) -> dict[str, float]:
+    """`accuracy`, the share of all images that were named rightly, 0..1, and `accuracy <label>` of those of each true label, sorted.
 
-    accuracy: their share, 0..1; 0 of no pictures. classes: true label -> how many pictures have it (`images`), and how many of those were
-    named so (`right`), in the order of the labels.
+    images: the label that was found and the true one, of each. They are equal or not: nothing is folded or trimmed. 0 of no images.
     """
-
-    accuracy: float
-    right: int
-    images: int
-    classes: dict[str, dict[str, int]]
-
-
-def accuracy(pictures: Iterable[tuple[str, str]]) -> Accuracy:
-    """pictures: the label that was found and the true one, of each. They are equal or not: nothing is folded or trimmed."""
-    counts = Counter((true, found == true) for found, true in pictures)
+    counts = Counter((true, found == true) for found, true in images)
     labels = sorted({true for true, _ in counts})
-    classes = {label: {"right": counts[label, True], "images": counts[label, True] + counts[label, False]} for label in labels}
-    right = sum(count["right"] for count in classes.values())
-    images = sum(count["images"] for count in classes.values())
-    return Accuracy(right / images if images else 0.0, right, images, classes)
+    right, total = sum(count for (_, hit), count in counts.items() if hit), sum(counts.values())
+    each = {f"accuracy {label}": counts[label, True] / (counts[label, True] + counts[label, False]) for label in labels}
+    return {"accuracy": right / total if total else 0.0, **each}

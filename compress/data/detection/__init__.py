@@ -1,0 +1,1 @@
+"""Scenes with words: formats in folders, augmentation, synthetic scenes."""

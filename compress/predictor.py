@@ -1,0 +1,199 @@
+"""A model ready for use, whatever it is stored in, and the one pass over images that every score comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compress.data.prepare import network_input
+from compress.errors import CompressError
+from compress.models.contract import Algorithm, Sample
+from compress.outside import allowing, build
+from compress.tasks import TASKS
+from compress.tasks.task import Evaluate, Scores, Task
+
+if TYPE_CHECKING:
+    from compress.checkpoint import Model
+
+# With one thread, torch computes 1x1 convolutions of fewer than 16 images by a slower way: 16 of 320 x 320 take 0.88 of the time of 10.
+PIXELS_PER_BATCH = 1 << 21
+IMAGES_IN_MEMORY = 16
+Outputs = dict[str, np.ndarray]
+# What turns one image's outputs and original (height, width) into an answer.
+Reader = Callable[[Outputs, tuple[int, int]], Any]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Answers about images.
+
+    run: (B, 3, H, W) normalised float32 -> the exported outputs. evaluate: input size and fixed decoding settings. tuned: settings chosen
+    on validation, which `predict` prefers. precision: of the numbers, as the runtime names it.
+    """
+
+    run: Callable[[np.ndarray], Outputs]
+    algorithm: Algorithm
+    evaluate: Evaluate
+    tuned: dict[str, Any]
+    runtime: str
+    precision: str
+
+    @property
+    def task(self) -> Task:
+        """The kind of its answers."""
+        return TASKS[self.algorithm.task]
+
+    def predict(self, image: np.ndarray) -> Any:
+        """The answer about one (H, W, 3) uint8 RGB image; coordinates are in its own pixels."""
+        (outputs,) = self.outputs([image])
+        return self.reader(self.evaluate.with_settings(self.tuned.get("settings", {})))(outputs, image.shape[:2])
+
+    def outputs(self, images: Iterable[np.ndarray]) -> Iterator[Outputs]:
+        """The exported outputs of each image, arrays of batch 1; images of equal size that follow each other share a batch."""
+        wanted = self.algorithm.input
+        for group in equal_sizes(self.task.shown(image, self.evaluate, wanted) for image in images):
+            outputs = self.run(network_input(group, wanted))
+            for index in range(len(group)):
+                yield {name: array[index : index + 1] for name, array in outputs.items()}
+
+    def shown_as(self, evaluate: Evaluate) -> Predictor:
+        """The same with another input size and other settings, and none that were tuned."""
+        return replace(self, evaluate=evaluate, tuned={})
+
+    def reader(self, evaluate: Evaluate | None = None) -> Reader:
+        """Decodes by `evaluate`, by default its own."""
+        settings = (evaluate or self.evaluate).settings(self.algorithm)
+        return lambda outputs, size: self.algorithm.decode(outputs, [size], settings)[0]
+
+
+def equal_sizes(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Runs of images of one size, at most about two megapixels together."""
+    group: list[np.ndarray] = []
+    for image in images:
+        full = group and (image.shape != group[0].shape or (len(group) + 1) * image.shape[0] * image.shape[1] > PIXELS_PER_BATCH)
+        if full:
+            yield group
+            group = []
+        group.append(image)
+    if group:
+        yield group
+
+
+def nothing(_count: int) -> None:
+    """The progress callback that does nothing."""
+
+
+def seen(predictor: Predictor, samples: Sequence[Sample] | Any, done: Callable[[int], None] = nothing) -> Iterator[tuple[Sample, Outputs]]:
+    """Every sample with its outputs, in order; a few images are in memory at a time. done: called with 1 after each."""
+    order = iter(range(len(samples)))
+    while chunk := [samples[index] for index in islice(order, IMAGES_IN_MEMORY)]:
+        for sample, outputs in zip(chunk, predictor.outputs(sample.image for sample in chunk), strict=True):
+            yield sample, outputs
+            done(1)
+
+
+def score(
+    predictor: Predictor,
+    samples: Sequence[Sample] | Any,
+    readers: Sequence[Reader] | None = None,
+    done: Callable[[int], None] = nothing,
+) -> list[Scores]:
+    """THE evaluation: the network runs once over all samples, and the answers of every reader are judged by the predictor's `evaluate`.
+
+    readers: by default the predictor's own alone. Returns the scores of each.
+    """
+    readers = [predictor.reader()] if readers is None else readers
+    pairs: list[list[tuple[Any, Any]]] = [[] for _ in readers]
+    for sample, outputs in seen(predictor, samples, done):
+        for found, read in zip(pairs, readers, strict=True):
+            found.append((read(outputs, sample.image.shape[:2]), sample.truth))
+    return [predictor.task.judge(found, predictor.evaluate) for found in pairs]
+
+
+def tune(predictor: Predictor, samples: Sequence[Sample] | Any, done: Callable[[int], None] = nothing) -> tuple[dict[str, Any], Scores]:
+    """The settings that reach the best main metric over all combinations of the algorithm's `tunable`, and the scores they reach.
+
+    The predictor's own values are among those tried, and of equally good combinations the one that is nearest to them is taken.
+    """
+    algorithm = predictor.algorithm
+    tried = combinations(asdict(predictor.evaluate.settings(algorithm)), algorithm.tunable)
+    readers = [predictor.reader(predictor.evaluate.with_settings(values)) for values in tried]
+    scores = score(predictor, samples, readers, done)
+    best = 0  # the first of equals wins, and the list begins at the start
+    for index, found in enumerate(scores):
+        if predictor.task.gain(scores[best], found) > 0:
+            best = index
+    return tried[best], scores[best]
+
+
+def combinations(start: Mapping[str, Any], tunable: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """All combinations of the values of `tunable` and of `start`, nearest to `start` first, by steps of each value's own range."""
+    values = {name: sorted({start[name], *tried}) for name, tried in tunable.items()}
+
+    def distance(combination: tuple[float, ...]) -> float:
+        moved = zip(values.items(), combination, strict=True)
+        return sum(abs(value - start[name]) / ((tried[-1] - tried[0]) or 1) for (name, tried), value in moved)
+
+    return [dict(zip(values, chosen, strict=True)) for chosen in sorted(product(*values.values()), key=distance)]
+
+
+def open_predictor(path: str | Path, *, threads: int | None = None, device: str = "cpu", modules: Sequence[str] = ()) -> Predictor:
+    """The model in a checkpoint folder, or in an exported file.
+
+    threads: for the runtimes of exported files; None leaves it to them. modules: names of those outside of the workbench that its model
+    may be built by; see :mod:`compress.outside`. Raises CompressError for anything else.
+    """
+    with allowing(*modules):
+        return opened(Path(path), threads, device)
+
+
+def check_there(path: Path) -> None:
+    """CompressError where there is neither a folder nor a file."""
+    if not path.exists():
+        raise CompressError(f"There is nothing at {path}; give a checkpoint folder, or an .onnx, .xml, .torchscript or .param file.")
+
+
+def opened(path: Path, threads: int | None, device: str) -> Predictor:
+    """:func:`open_predictor` with what is allowed already."""
+    if path.is_dir():
+        from compress.checkpoint import load
+
+        model = load(path)
+        model.network.to(device)
+        return of_model(model)
+    check_there(path)
+    from compress.runtimes import open_file
+
+    runtime = open_file(path, threads=threads)
+    description = runtime.description
+    try:
+        algorithm = build(description["model"])
+        evaluate = TASKS[algorithm.task].evaluate(**description["evaluate"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CompressError(f"{path} does not describe a model that can be built here: {error}") from None
+    return Predictor(runtime.run, algorithm, evaluate, description.get("tuned") or {}, runtime.name, runtime.precision)
+
+
+def of_model(model: Model) -> Predictor:
+    """The predictor around a network in memory; the network is put in evaluation mode at each run."""
+    precision = "fake-quantized int8" if model.quantization else "fp32"
+    return Predictor(torch_runner(model.network), model.algorithm, model.evaluate, model.tuned, "torch", precision)
+
+
+def torch_runner(network: Any) -> Callable[[np.ndarray], Outputs]:
+    """Run a torch network on its own device."""
+    import torch
+
+    @torch.inference_mode()
+    def run(images: np.ndarray) -> Outputs:
+        network.eval()
+        device = next(network.parameters()).device
+        batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
+        return {name: tensor.float().cpu().numpy() for name, tensor in network(batch).items()}
+
+    return run

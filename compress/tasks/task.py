@@ -1,0 +1,113 @@
+"""What a task is: the kind of answer that a model gives about an image, and everything that depends on that kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from compress.errors import CompressError, suggestion
+from compress.models.contract import Algorithm, Input, Sample
+
+Scores = dict[str, float]
+
+
+class Evaluate(BaseModel):
+    """The `evaluate` section of a recipe: how images are shown to the model, and how its outputs are decoded.
+
+    A task adds its own fields. Every other key is a field of the algorithm's `settings`, whose names and ranges the algorithm knows.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def settings(self, algorithm: Algorithm) -> Any:
+        """The algorithm's decoding settings with this section's values.
+
+        Raises CompressError for a name or a value that the algorithm refuses.
+        """
+        given = self.model_extra or {}
+        known = {field.name for field in fields(algorithm.settings)}
+        for name in given:
+            if name not in known:
+                raise CompressError(f"evaluate.{name} is not known{suggestion(name, known | set(type(self).model_fields))}")
+        try:
+            return algorithm.settings(**given)
+        except (TypeError, ValueError) as error:
+            raise CompressError(f"evaluate: {error}") from None
+
+    def reported(self, algorithm: Algorithm) -> dict[str, Any]:
+        """All that a score depends on, for a table: this section with every default filled in."""
+        own = self.model_dump(mode="json", include=set(type(self).model_fields))
+        return {**own, **asdict(self.settings(algorithm))}
+
+    def with_settings(self, values: Mapping[str, Any]) -> Evaluate:
+        """The same section with some decoding settings replaced."""
+        return type(self)(**{**self.model_dump(), **values})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure by which answers are judged.
+
+    name: its key in `Scores`. heading: of its column in a table. percent: whether it is in 0..1 and shown as a percentage.
+    higher_is_better: its direction.
+    """
+
+    name: str
+    heading: str
+    percent: bool = True
+    higher_is_better: bool = True
+
+    def shown(self, value: float) -> str:
+        """The value as a table has it, two digits after the point."""
+        return f"{100 * value:.2f}" if self.percent else f"{value:.2f}"
+
+    def gain(self, before: float, after: float) -> float:
+        """How much better `after` is than `before`; negative for worse."""
+        return after - before if self.higher_is_better else before - after
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that depends on what kind of answer a model gives. Nothing above `compress.tasks` names one.
+
+    name: as `Algorithm.task` and a row of the ledger have it.
+    metrics: the columns of a table, in order. main: the name of the one that best epochs, budgets and comparisons go by.
+    evaluate, augment: the classes of the recipe's sections.
+    crop: height and width, in pixels, of training images where a stage says nothing else.
+    view: `(sample, augment, (height, width), rng) -> sample`: a random training view of exactly that size.
+    shown: `(image, evaluate, input) -> image`: (H, W, 3) uint8 RGB, resized as the network is shown it at inference.
+    resized: `(sample, evaluate, input) -> sample`: the same of an image with its ground truth.
+    judge: `([(answer, truth)], evaluate) -> scores`: at least all metrics; more, such as a share for each class, may follow.
+    counts: `truths -> {what: how many}`, for `compress data check`.
+    record: one answer as values that JSON holds. told: one answer in a few words.
+    drawn: `(image, answer) -> image`, with the answer drawn on it. outlined: `(image, truth) -> image`, with the ground truth.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    main: str
+    evaluate: type[Evaluate]
+    augment: type[BaseModel]
+    crop: tuple[int, int]
+    view: Callable[[Sample, Any, tuple[int, int], np.random.Generator], Sample]
+    shown: Callable[[np.ndarray, Any, Input], np.ndarray]
+    resized: Callable[[Sample, Any, Input], Sample]
+    judge: Callable[[Sequence[tuple[Any, Any]], Any], Scores]
+    counts: Callable[[Iterable[Any]], dict[str, int]]
+    record: Callable[[Any], dict[str, Any]]
+    told: Callable[[Any], str]
+    drawn: Callable[[np.ndarray, Any], np.ndarray]
+    outlined: Callable[[np.ndarray, Any], np.ndarray]
+
+    @property
+    def metric(self) -> Metric:
+        """The main metric."""
+        return next(metric for metric in self.metrics if metric.name == self.main)
+
+    def gain(self, before: Mapping[str, float], after: Mapping[str, float]) -> float:
+        """How much better the main metric is in `after` than in `before`; negative for worse."""
+        return self.metric.gain(before[self.main], after[self.main])
