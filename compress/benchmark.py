@@ -140,13 +140,15 @@ def open_entry(entry: Entry, threads: int) -> Runtime:
 def check_size(entry: Entry, runtime: Runtime, shape: Sequence[int]) -> None:
     """Refuse a size that the model does not take."""
     try:
-        multiple = build(runtime.description["model"]).multiple
+        multiple = build(runtime.description["model"]).input.multiple
     except (KeyError, TypeError, ValueError) as error:
         raise CompressError(f"{entry.path} does not describe a model that can be built here: {error}") from None
     height, width = shape[2:]
-    if height % multiple or width % multiple:
-        nearest = "x".join(str(max(1, round(side / multiple)) * multiple) for side in (height, width))
-        raise CompressError(f"--input {height}x{width}: {entry.path} takes multiples of {multiple}, such as {nearest}.")
+    nearest = tuple(max(1, round(side / step)) * step for side, step in zip((height, width), multiple, strict=True))
+    if nearest != (height, width):
+        raise CompressError(
+            f"--input {height}x{width}: {entry.path} takes multiples of {multiple[0]}x{multiple[1]}, such as {nearest[0]}x{nearest[1]}."
+        )
 
 
 def run(entries: Sequence[Entry], shape: Sequence[int], threads: int, rounds: int, quiet: bool) -> list[dict[str, Any]]:

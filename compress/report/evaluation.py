@@ -6,7 +6,7 @@ from typing import Any
 
 
 def evaluation_text(found: dict[str, Any]) -> str:
-    """What :func:`compress.evaluation.assess.assess` gives, in words."""
+    """What :func:`compress.assess.assess` gives, in words."""
     if "accuracy" in found:
         return accuracy_text(found)
     lines = [f"{found['artefact']} ({found['runtime']}), {found['images']} {found['split']} pictures"]

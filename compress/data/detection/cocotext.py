@@ -10,7 +10,18 @@ from typing import Any, ClassVar, Literal
 
 import cv2
 
-from compress.data.folder import Files, PictureFolder, Word, annotated, by_number, copied_name, copy_pictures, decode, json_points, outlined
+from compress.data.detection.folder import (
+    Files,
+    PictureFolder,
+    Word,
+    annotated,
+    by_number,
+    copied_name,
+    copy_pictures,
+    decode,
+    json_points,
+    outlined,
+)
 from compress.data.split import Annotation
 from compress.errors import CompressError
 
@@ -77,7 +88,7 @@ class CocoText(PictureFolder):
                 "utf8_string": text,
                 "ignore": bool(skip),
             }
-            for number, (polygon, text, skip) in enumerate(zip(words.polygons, words.texts, words.ignore, strict=True))
+            for number, (polygon, text, skip) in enumerate(zip(words.truth.polygons, words.truth.texts, words.truth.ignore, strict=True))
         ]
         return json.dumps(listed).encode()
 
