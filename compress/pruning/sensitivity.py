@@ -299,7 +299,5 @@ def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "groups": [{"name": group.name, "members": list(group.members), "channels": group.channels} for group in bench.groups],
         "ratios": list(settings.ratios),
         "points": rest,
-        "rank_correlation": rank_correlation([p["loss"] for p in rest], losses_of_score(base, rest, bench.lab.task))
-        if settings.full
-        else None,
+        "rank_correlation": rank_correlation([p["loss"] for p in rest], drops) if settings.full else None,
     }

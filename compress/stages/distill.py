@@ -221,7 +221,7 @@ def kept(lab: Lab) -> Model:
 
 
 def keep_the_better(lab: Lab) -> Model:
-    """Copy the student with the better main metric on validation, the first of equals, into the stage's folder; the other gets rows of its own.
+    """Copy the student that is better on validation, the first of equals, into the stage's folder; the other gets rows of its own.
 
     Copied, not moved: a run that is cut off here finds both where their training left them.
     """
