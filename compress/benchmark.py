@@ -160,11 +160,11 @@ def wanted_input(entry: Entry, description: dict[str, Any]) -> Input:
 
 def check_size(entry: Entry, runtime: Runtime, shape: Sequence[int]) -> None:
     """Refuse a size that the model does not take."""
-    steps, sides = wanted_input(entry, runtime.description).multiple, shape[2:]
-    if any(side % step for side, step in zip(sides, steps, strict=True)):
-        given, multiples = ("x".join(map(str, pair)) for pair in (sides, steps))
-        nearest = "x".join(str(max(1, round(side / step)) * step) for side, step in zip(sides, steps, strict=True))
-        raise CompressError(f"--input {given}: {entry.path} takes multiples of {multiples}, such as {nearest}.")
+    multiple, given = wanted_input(entry, runtime.description).multiple, tuple(shape[2:])
+    nearest = tuple(max(1, round(side / step)) * step for side, step in zip(given, multiple, strict=True))
+    if nearest != given:
+        told, of, near = (f"{height}x{width}" for height, width in (given, multiple, nearest))
+        raise CompressError(f"--input {told}: {entry.path} takes multiples of {of}, such as {near}.")
 
 
 def run(entries: Sequence[Entry], shape: Sequence[int], threads: int, rounds: int, quiet: bool) -> list[dict[str, Any]]:

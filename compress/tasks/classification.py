@@ -29,6 +29,11 @@ class EvaluateClassification(Evaluate):
     size: tuple[int, int] = Field((48, 192))
 
 
+def size(evaluate: EvaluateClassification, _wanted: Input) -> tuple[int, int]:
+    """That of every image."""
+    return evaluate.size
+
+
 def shown(image: np.ndarray, evaluate: EvaluateClassification, wanted: Input) -> np.ndarray:
     """The image as the network is shown it at inference."""
     return fit_into(image, evaluate.size, wanted.mean)
@@ -95,6 +100,7 @@ CLASSIFICATION = Task(
     evaluate=EvaluateClassification,
     augment=AugmentLine,
     crop=(48, 192),
+    size=size,
     view=augment_line,
     shown=shown,
     resized=resized,

@@ -32,6 +32,13 @@ class EvaluateDetection(Evaluate):
     protocol: Protocol = "icdar2015"
 
 
+def size(evaluate: EvaluateDetection, wanted: Input) -> tuple[int, int]:
+    """A square as wide as images are high at evaluation."""
+    step = max(wanted.multiple)
+    side = -(-evaluate.short_side // step) * step
+    return side, side
+
+
 def view(sample: Sample, config: Augment, size: tuple[int, int], rng: np.random.Generator) -> Sample:
     """A random training view, see :func:`augment`. Raises ValueError for a size that is not square."""
     height, width = size
@@ -93,9 +100,10 @@ def drawn(image: np.ndarray, found: Detections) -> np.ndarray:
 def outlined(image: np.ndarray, truth: Words) -> np.ndarray:
     """A copy of the image with the words of the ground truth: green, and red for do-not-care."""
     canvas = image.copy()
+    thickness = max(1, round(max(image.shape[:2]) / 640))
     for polygon, skip in zip(truth.polygons, truth.ignore, strict=True):
         corners = (polygon * 16).round().astype(np.int32)
-        cv2.polylines(canvas, [corners], True, DO_NOT_CARE if skip else WORD, 1, cv2.LINE_AA, shift=4)
+        cv2.polylines(canvas, [corners], True, DO_NOT_CARE if skip else WORD, thickness, cv2.LINE_AA, shift=4)
     return canvas
 
 
@@ -118,6 +126,7 @@ DETECTION = Task(
     evaluate=EvaluateDetection,
     augment=Augment,
     crop=(640, 640),
+    size=size,
     view=view,
     shown=shown,
     resized=resized,

@@ -11,7 +11,7 @@ import pytest
 from compress.models.contract import Sample
 from compress.models.db import db_targets
 
-from compress.data.augment import Augment
+from compress.data.detection.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet
 

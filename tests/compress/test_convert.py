@@ -17,9 +17,9 @@ from paddle_style import PaddleFile, classifier, detector, mobile_v4_detector, s
 from compress.checkpoint import load
 from compress.convert import TOLERANCE, convert, convert_file
 from compress.converters.pdparams import read_pdparams
-from compress.data.synthetic import draw
+from compress.data.detection.synthetic import draw
 from compress.errors import CompressError
-from compress.evaluation.assess import assess
+from compress.assess import assess
 from compress.evaluation.detector import open_detector
 from compress.exporters.write import export_checkpoint
 from compress.files import read_json

@@ -11,7 +11,7 @@ import torch
 from compress import ledger
 from compress.checkpoint import fresh
 from compress.errors import CompressError
-from compress.evaluation.assess import report, score, tune_on
+from compress.assess import report, score, tune_on
 from compress.evaluation.detector import of_model
 from compress.evaluation.icdar import Score
 from compress.lab import Lab

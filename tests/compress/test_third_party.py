@@ -21,7 +21,7 @@ import compress
 from compress import checkpoint, outside
 from compress.cli import app
 from compress.errors import CompressError
-from compress.evaluation.assess import assess
+from compress.assess import assess
 from compress.evaluation.settings import Evaluate
 from compress.experiment import dry_run
 from compress.files import read_json, read_lines

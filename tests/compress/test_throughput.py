@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from compress import throughput as work
 from compress.cli import app
-from compress.data.augment import Augment
+from compress.data.detection.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError

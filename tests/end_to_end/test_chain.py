@@ -123,10 +123,10 @@ def test_expectations_stop_the_run_with_the_row_written(tmp_path):
         "evaluate: {short_side: 128}\n"
         "latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [torch], rounds: 3}\n"
         "stages:\n"
-        "  - train: {name: baseline, epochs: 1, batch: 8, crop: 96, expect: {min_hmean: 0.9}}\n"
+        "  - train: {name: baseline, epochs: 1, batch: 8, crop: 96, expect: {min_score: 0.9}}\n"
         "  - prune: {name: pruned, ratio: 0.5, batches: 1, batch: 2, crop: 96}\n"
     )
-    with pytest.raises(CompressError, match=r"'baseline' was expected to keep min_hmean 0\.9"):
+    with pytest.raises(CompressError, match=r"'baseline' was expected to keep min_score 0\.9"):
         compress.run(recipe, out=tmp_path / "out", quiet=True)
     assert list(rows_of(tmp_path / "out")) == ["baseline", "baseline/last"]
     assert not (tmp_path / "out" / "pruned").exists()

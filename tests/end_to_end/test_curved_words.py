@@ -16,10 +16,10 @@ from compress.models.contract import Algorithm, Sample
 from compress.models.registry import build
 
 import compress
-from compress.data.augment import Augment
+from compress.data.detection.augment import Augment
 from compress.data.convert import convert
 from compress.data.formats import from_options
-from compress.data.synthetic import draw
+from compress.data.detection.synthetic import draw
 from compress.data.training import TrainingSet
 from compress.evaluation.detector import open_detector
 from compress.evaluation.icdar import Picture

@@ -9,7 +9,7 @@ import pytest
 
 import compress
 from compress.checkpoint import load as load_checkpoint
-from compress.data.synthetic import draw
+from compress.data.detection.synthetic import draw
 from compress.evaluation.detector import of_model, open_detector
 from compress.exporters.write import write_files
 from compress.files import read_json, read_lines

@@ -7,7 +7,7 @@ import torch
 from compress.models.registry import BACKBONES, NECKS
 
 from compress.checkpoint import fresh
-from compress.evaluation.cost import parameters
+from compress.cost import parameters
 from compress.evaluation.settings import Evaluate
 from compress.pruning.allocation import uniform
 from compress.pruning.groups import find_groups, remove_channels

@@ -63,7 +63,7 @@ def test_curves_come_back_from_their_labels_as_polygons() -> None:
 
 
 def test_drawn_pictures_come_back_from_their_labels() -> None:
-    from compress.data.synthetic import draw
+    from compress.data.detection.synthetic import draw
 
     for index, curved in ((0, 0.0), (1, 0.0), (2, 1.0), (3, 1.0)):
         annotation, image = draw(0, "val", index, 320, curved)

@@ -6,7 +6,7 @@ import pytest
 from compress.models.contract import Sample
 from pydantic import ValidationError
 
-from compress.data.augment import Augment, augment, clip
+from compress.data.detection.augment import Augment, augment, clip
 
 STILL = Augment(scales=(1.0,), cover=0.1, rotate=0, flip=0, brightness=0, saturation=0)
 

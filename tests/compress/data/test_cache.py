@@ -9,7 +9,7 @@ import pytest
 from compress.data import synthetic
 from compress.data.cache import cache_folder, read_entry, write_entry
 from compress.data.split import Annotation
-from compress.data.synthetic import Synthetic
+from compress.data.detection.synthetic import Synthetic
 from compress.errors import CompressError
 
 KEY = "a" * 64

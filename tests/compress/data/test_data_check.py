@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from compress.data.augment import Augment
+from compress.data.detection.augment import Augment
 from compress.data.check import DO_NOT_CARE, TILE, WORD, check, preview
 from compress.data.formats import DataConfig
 from compress.data.training import TrainingSet

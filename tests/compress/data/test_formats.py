@@ -12,7 +12,7 @@ import pytest
 
 from compress.data.check import check
 from compress.data.convert import convert
-from compress.data.folder import numbers_and_text
+from compress.data.detection.folder import numbers_and_text
 from compress.data.formats import FORMATS, from_options
 from compress.errors import CompressError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from compress.data.icdar2015 import Icdar2015, parse_line
+from compress.data.detection.icdar2015 import Icdar2015, parse_line
 from compress.errors import CompressError
 
 PLAIN = ("train_images", "train_gts", "test_images", "test_gts")

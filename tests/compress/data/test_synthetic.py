@@ -11,7 +11,7 @@ import shapely
 from pydantic import ValidationError
 
 from compress.data import synthetic
-from compress.data.synthetic import CHORD, Synthetic, arc, blend, compose, draw, place, place_on_curve, rim, wave
+from compress.data.detection.synthetic import CHORD, Synthetic, arc, blend, compose, draw, place, place_on_curve, rim, wave
 from compress.errors import CompressError
 
 
@@ -22,7 +22,7 @@ def small(**fields) -> Synthetic:
 def test_pixel_for_pixel_the_same_in_another_process():
     annotation, image = draw(3, "val", 5, 320)
     code = (
-        "import sys, numpy; from compress.data.synthetic import draw; a, i = draw(3, 'val', 5, 320);"
+        "import sys, numpy; from compress.data.detection.synthetic import draw; a, i = draw(3, 'val', 5, 320);"
         "sys.stdout.buffer.write(i.tobytes() + numpy.concatenate(a.polygons).tobytes())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout

@@ -8,7 +8,7 @@ import pytest
 import torch
 from compress.models.contract import Sample
 
-from compress.data.augment import Augment
+from compress.data.detection.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError

@@ -16,7 +16,7 @@ from compress.cli import app
 from compress.data.labels import open_labelled
 from compress.errors import CompressError
 from compress.evaluation.accuracy import accuracy
-from compress.evaluation.assess import assess
+from compress.assess import assess
 from compress.evaluation.settings import Evaluate
 from compress.outside import allowing
 

@@ -12,7 +12,7 @@ import torch
 
 from compress.checkpoint import save
 from compress.errors import CompressError
-from compress.evaluation.cost import parameters
+from compress.cost import parameters
 from compress.evaluation.detector import of_model
 from compress.pruning import sensitivity
 from compress.pruning.batch_norm import reestimate
