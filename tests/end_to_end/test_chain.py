@@ -192,7 +192,7 @@ def test_the_names_of_the_package_do_what_they_say(tiny_run):
         (("run", TINY, "-o", "stages.baseline.epoch=1"), "did you mean 'epochs'"),
         (("run", TINY, "--from", "basline"), "did you mean 'baseline'"),
         (("run", TINY, "-o", "data.format=icdar2015", "-o", "data.root=nowhere"), "nowhere"),
-        (("run", TINY, "-o", "stages.distilled.teacher=nowhere"), "nowhere"),
+        (("run", TINY, "-o", "stages.copies.teacher=nowhere"), "nowhere"),
         (("run", TINY, "-o", "stages.pruned.protect=[nek.*]"), "'nek.*' matches no layer"),
         (("eval", "nowhere"), "nothing at nowhere"),
         (("eval", TINY), "tiny.yml"),

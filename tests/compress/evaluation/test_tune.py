@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compress.models.db import Thresholds, db_decode
 
 from compress.errors import CompressError
 from compress.evaluation.icdar import evaluate
 from compress.evaluation.tune import combinations, tune
+from compress.models.db import Thresholds, db_decode
 
 WORD = np.array([(20, 20), (80, 20), (80, 40), (20, 40)], np.float32)
 
