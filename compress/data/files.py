@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -53,6 +53,32 @@ def fingerprints(reader: str, files: list[Files]) -> tuple[str, str]:
         key.update(f"{file.image.resolve()} {file.truth.resolve()} {image.st_mtime_ns}\n".encode())
     key.update(digest.digest())
     return digest.hexdigest(), key.hexdigest()
+
+
+def listed(path: Path, folders: Sequence[Path], what: str, problems: list[str]) -> Iterator[Files]:
+    """The images that the file at `path` lists, a line `path<TAB>content` for each, in its order.
+
+    folders: where the paths may lead on from; the first that has the image counts. what: the content, for messages. Lines that cannot be
+    used go to `problems`.
+    """
+    for number, line in enumerate((text_of(path, path.read_bytes(), problems) or "").split("\n"), 1):
+        place, tab, content = line.rstrip("\r").partition("\t")
+        if not line.strip():
+            continue
+        if not tab or not place:
+            problems.append(f"{path}:{number}: a path, a tab and {what} are needed")
+        elif image := next((folder / place for folder in folders if there(folder / place)), None):
+            yield Files(str(PurePosixPath(place).with_suffix("")), image, path, content.encode(), number)
+        else:
+            problems.append(f"{path}:{number}: there is no image {folders[0] / place}")
+
+
+def there(path: Path) -> bool:
+    """Whether there is such a file; of a name that no file can have there is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def text_of(path: Path, content: bytes, problems: list[str]) -> str | None:

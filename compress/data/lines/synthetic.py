@@ -105,11 +105,11 @@ def placed(ink: np.ndarray, size: float, height: int, rng: np.random.Generator) 
     """
     h, w = ink.shape
     least = max(0.0, 0.45 * size - h) / 2
-    top, bottom, left, right = rng.uniform(0.04, 0.3, 4) * max(h, 0.45 * size) + np.array([least, least, 0, 0])
+    top, bottom, left, right = rng.uniform(0.06, 0.3, 4) * max(h, 0.45 * size) + np.array([least, least, 0, 0])
     tall, wide = h + top + bottom, w + left + right
     width = int(np.clip(round(height * wide / tall * rng.uniform(0.8, 1.25)), height // 4, WIDEST * height))
     corners = np.array([(-left, -top), (w + right, -top), (w + right, h + bottom), (-left, h + bottom)]) - 0.5
-    corners += rng.uniform(-0.08, 0.08, (4, 2)) * tall
+    corners += rng.uniform(-1, 1, (4, 2)) * tall * np.array([0.05, 0.08])
     target = np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
     matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), target.astype(np.float32))
     return cv2.warpPerspective(ink, matrix, (width, height), flags=cv2.INTER_LINEAR)
@@ -134,8 +134,10 @@ def painted(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np
 
 def blended(image: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """`colour`, (3,) or (H, W, 3) in 0..255, laid over the image as thickly as `mask`, (H, W) uint8, says."""
-    share = mask[..., None].astype(np.float32) / 255
-    return (image + share * (colour - image) + 0.5).clip(0, 255).astype(np.uint8)
+    share = mask * np.float32(1 / 255)
+    layer = np.empty_like(image)
+    layer[:] = colour.clip(0, 255)
+    return cv2.blendLinear(image, layer, 1 - share, share)
 
 
 def worn(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,8 @@ import numpy as np
 from compress.data.rendering import word
 
 PRINTABLE = "".join(map(chr, range(33, 127)))  # all of ASCII that leaves ink
-WORDS_IN_A_LINE = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4)
+WORDS_IN_A_LINE = (1, 1, 1, 1, 1, 2, 2, 2, 3, 4)
+LONGEST = 25  # characters, as PP-OCR's recognisers are trained
 NUMBERS = (
     *("00", "000", "0000", "00000", "0.00", "00.00", "0,000", "00%", "$0.00", "00:00", "00/00/0000", "#00", "+00", "000-0000"),
     *("(000)", "00-00", "0/0", "$00", "00*00", "00=00", "~00"),
@@ -19,8 +20,12 @@ FORMS = (
 
 
 def line_text(rng: np.random.Generator) -> str:
-    """One to four words, numbers or codes, with single spaces between them."""
-    return " ".join(token(rng) for _ in range(WORDS_IN_A_LINE[rng.integers(len(WORDS_IN_A_LINE))]))
+    """One to four words, numbers or codes, at most `LONGEST` characters with the single spaces between them."""
+    text = token(rng)
+    for _ in range(WORDS_IN_A_LINE[rng.integers(len(WORDS_IN_A_LINE))] - 1):
+        longer = f"{text} {token(rng)}"
+        text = longer if len(longer) <= LONGEST else text
+    return text
 
 
 def token(rng: np.random.Generator) -> str:
