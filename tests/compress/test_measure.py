@@ -8,7 +8,7 @@ import compress.runtimes
 from compress.checkpoint import fresh
 from compress.evaluation.settings import Evaluate
 from compress.measure import checkpoint_latency, integers, weight_bytes
-from compress.recipe import Latency
+from compress.runtimes.settings import Latency
 from compress.runtimes import Runtime
 
 
