@@ -14,7 +14,7 @@ from compress.data.lines.augment import AugmentLine, augment_line
 from compress.data.prepare import fit_into
 from compress.evaluation.accuracy import shares_right
 from compress.models.contract import Classification, Input, Label, Sample
-from compress.tasks.task import Evaluate, Metric, Scores, Task
+from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 
 COLOUR = (0, 220, 0)  # RGB
 
@@ -83,6 +83,16 @@ def written_below(image: np.ndarray, text: str) -> np.ndarray:
     return canvas
 
 
+def shapes(_found: Classification) -> list[Shape]:
+    """Nothing: `told` says it all."""
+    return []
+
+
+def true_shapes(truth: Label) -> list[Shape]:
+    """The true class."""
+    return [Shape(caption=truth.name)]
+
+
 CLASSIFICATION = Task(
     name="classification",
     metrics=(Metric("accuracy", "accuracy %"),),
@@ -100,4 +110,6 @@ CLASSIFICATION = Task(
     told=told,
     drawn=drawn,
     outlined=outlined,
+    shapes=shapes,
+    true_shapes=true_shapes,
 )

@@ -15,7 +15,7 @@ from compress.data.prepare import resize_short_side
 from compress.evaluation.icdar import Score
 from compress.evaluation.protocols import PROTOCOLS
 from compress.models.contract import Detections, Input, Sample, Words
-from compress.tasks.task import Evaluate, Metric, Scores, Task
+from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 
 Protocol = Literal["icdar2015", "polygon_iou", "deteval", "cleval"]
 FOUND, WORD, DO_NOT_CARE = (0, 220, 0), (0, 230, 0), (255, 40, 40)  # RGB
@@ -107,6 +107,18 @@ def outlined(image: np.ndarray, truth: Words) -> np.ndarray:
     return canvas
 
 
+def shapes(found: Detections) -> list[Shape]:
+    """Every detection with its score."""
+    return [Shape(polygon, f"{score:.2f}") for polygon, score in zip(found.polygons, found.scores, strict=True)]
+
+
+def true_shapes(truth: Words) -> list[Shape]:
+    """Every word with its transcription, where there is one."""
+    texts = truth.texts or [""] * len(truth.polygons)
+    words = zip(truth.polygons, texts, truth.ignore, strict=True)
+    return [Shape(polygon, text, counts=not ignore) for polygon, text, ignore in words]
+
+
 DETECTION = Task(
     name="detection",
     metrics=(Metric("precision", "P %"), Metric("recall", "R %"), Metric("hmean", "Hmean %")),
@@ -124,4 +136,6 @@ DETECTION = Task(
     told=told,
     drawn=drawn,
     outlined=outlined,
+    shapes=shapes,
+    true_shapes=true_shapes,
 )

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from compress.checkpoint import save
-from compress.errors import CompressError
 from compress.cost import parameters
-from compress.evaluation.detector import of_model
+from compress.errors import CompressError
+from compress.predictor import of_model
 from compress.pruning import sensitivity
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.groups import find_groups, widths
@@ -83,7 +83,9 @@ def test_the_unpruned_point_is_the_model_itself_and_the_baseline_has_its_statist
     before = copy.deepcopy(bench.model.network)
     point, base = measure_points(whole, [UNPRUNED, REESTIMATED])
     score = lab.evaluate(bench.model, "val")
-    assert (point["precision"], point["recall"], point["hmean"]) == pytest.approx((score.precision, score.recall, score.hmean), abs=1e-6)
+    assert (point["scores"]["precision"], point["recall"], point["scores"]["hmean"]) == pytest.approx(
+        (score.precision, score.recall, score.hmean), abs=1e-6
+    )
     again = bench.model.with_network(before)
     reestimate(again.network, (images for images, _ in whole.training_batches))
     assert [base["loss"]] == pytest.approx(map_losses([again], whole.loss_batches), rel=1e-5)
@@ -110,14 +112,14 @@ def test_a_lab_scores_as_many_pictures_as_it_is_given(bench, lab):
     whole, first = lab.split("val"), Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=2)).pictures
     assert lab.score(of_model(bench.model), whole) == lab.evaluate(bench.model, "val")
     found = lab.score(of_model(bench.model), first)
-    assert found.words == sum(int((~sample.ignore).sum()) for sample in (whole[0], whole[1]))
+    assert found.words == sum(int((~sample.truth.ignore).sum()) for sample in (whole[0], whole[1]))
 
 
 def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
     """Picture by picture through the top-level loss, for pictures of two sizes."""
     samples = [lab.split("val")[index] for index in range(3)]
     half = samples[1]
-    samples[1] = type(half)(half.name, np.ascontiguousarray(half.image[:64]), half.polygons, half.ignore)
+    samples[1] = type(half)(half.name, np.ascontiguousarray(half.image[:64]), half.truth.polygons, half.truth.ignore)
     (together,) = map_losses([bench.model], list(evaluation_batches(bench.model, samples, 128, lab.device)))
     alone = [map_losses([bench.model], list(evaluation_batches(bench.model, [sample], 128, lab.device))) for sample in samples]
     assert together == pytest.approx(np.mean(alone), rel=1e-5)
@@ -182,7 +184,7 @@ def test_the_fast_pass_measures_no_hmean(tiny_model, lab, tmp_path):
     found = sweep(
         Bench(tiny_model, lab, Settings((0.5,), protect=FEW, full=False, loss_images=2, batches=1, batch=4)), None, tmp_path, 1, nothing
     )
-    assert all(point["hmean"] is None and point["loss"] > 0 for point in found["points"])
+    assert all(point["scores"]["hmean"] is None and point["loss"] > 0 for point in found["points"])
     assert found["rank_correlation"] is None
 
 
