@@ -61,11 +61,11 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
 
 
 def folder_format(name: str, root: Path) -> ImageFolder:
-    """The format called `name`, its data in `root`. Raises CompressError for one whose data lie in no folder."""
+    """The format called `name`, its data in `root`. Raises CompressError for one that is not of scenes in a folder."""
     config = from_options(name, root)
     if not isinstance(config, ImageFolder):
         known = ", ".join(sorted(name for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)))
-        raise CompressError(f"{name} pictures are drawn, not kept in files; formats that convert are {known}.")
+        raise CompressError(f"Data of the format {name} cannot be converted; formats that can are {known}.")
     return config
 
 
