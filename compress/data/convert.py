@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from compress.data.detection.folder import PARTS, Files, PictureFolder, summary
+from compress.data.detection.folder import PARTS, PictureFolder
+from compress.data.files import Files, summary
 from compress.data.formats import FORMATS, from_options
 from compress.data.split import Annotation
 from compress.errors import CompressError, suggestion

@@ -9,16 +9,21 @@ from pydantic import Field, ValidationError
 
 from compress.data.detection.cocotext import CocoText
 from compress.data.detection.ctw1500 import Ctw1500
+from compress.data.detection.formats import DetectionData
 from compress.data.detection.icdar2015 import Icdar2015
 from compress.data.detection.msra_td500 import MsraTd500
 from compress.data.detection.paddleocr import PaddleOcr
 from compress.data.detection.synthetic import Synthetic
 from compress.data.detection.totaltext import TotalText
+from compress.data.labels import Labels
+from compress.data.lines.lines import Lines
+from compress.data.lines.synthetic import SyntheticLines
+from compress.data.lines.turned import Turned
 from compress.data.split import Split
 from compress.errors import CompressError, suggestion
 from compress.progress import bar
 
-DataConfig = Annotated[Synthetic | Icdar2015 | TotalText | Ctw1500 | MsraTd500 | PaddleOcr | CocoText, Field(discriminator="format")]
+DataConfig = Annotated[DetectionData | SyntheticLines | Lines | Turned | Labels, Field(discriminator="format")]
 FORMATS = {
     "synthetic": Synthetic,
     "icdar2015": Icdar2015,
@@ -27,6 +32,10 @@ FORMATS = {
     "msra_td500": MsraTd500,
     "paddleocr": PaddleOcr,
     "cocotext": CocoText,
+    "synthetic_lines": SyntheticLines,
+    "lines": Lines,
+    "turned": Turned,
+    "labels": Labels,
 }
 
 
@@ -37,14 +46,14 @@ def from_options(name: str, root: Path | None) -> DataConfig:
     """
     if name not in FORMATS:
         raise CompressError(f"There is no data format '{name}'{suggestion(name, FORMATS)}")
-    if "root" not in FORMATS[name].model_fields:
-        return FORMATS[name](format=name)
-    if root is None:
+    fields = FORMATS[name].model_fields
+    if "root" in fields and root is None:
         raise CompressError(f"Data of the format {name} lie in a folder; say which with --root DIR.")
     try:
-        return FORMATS[name](format=name, root=root)
+        return FORMATS[name](format=name, **({"root": root} if "root" in fields else {}))
     except ValidationError as error:
-        raise CompressError(f"{root}: {error.errors()[0]['msg']}") from None
+        first = error.errors()[0]
+        raise CompressError(f"{root or name}: {'.'.join(map(str, first['loc']))}: {first['msg']}; a recipe can say more.") from None
 
 
 def open_split(config: DataConfig, name: str, seed: int, quiet: bool = False) -> Split:
