@@ -129,8 +129,8 @@ def sensitivity(
     ratios: Annotated[str, typer.Option(help="Shares of a group's channels to remove.")] = "0.15,0.3,0.45,0.6,0.75,0.9",
     criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
     scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",
-    images: Annotated[int | None, typer.Option(min=1, help="Validation pictures for Hmean.", show_default="all")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="The loss of the maps alone, no Hmean.")] = False,
+    images: Annotated[int | None, typer.Option(min=1, help="Validation images for the scores.", show_default="all")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="The loss alone, no scores.")] = False,
     quantize: Annotated[bool, typer.Option("--quantize", help="Every layer alone in 8 bits instead.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="cores")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
@@ -174,12 +174,12 @@ def evaluate(
     ] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Choose settings on validation and store them with the checkpoint.")] = False,
     as_json: AsJson = False,
     override: Overrides = None,
     device: Device = "auto",
 ) -> None:
-    """Precision, recall and Hmean of a checkpoint or an exported file, measured on it; of a classifier the accuracy.
+    """The scores of a checkpoint or an exported file, measured on it, in the metrics of its task.
 
     Examples:
 
@@ -271,7 +271,10 @@ def time_artefacts(
     artefacts: Annotated[
         list[Path], typer.Argument(help="Exported files and checkpoint folders; the first is what others are compared with.")
     ],
-    size: Annotated[str, typer.Option("--input", metavar="HEIGHTxWIDTH", help="Of the picture, in pixels.")] = "736x1280",
+    size: Annotated[
+        str | None,
+        typer.Option("--input", metavar="HEIGHTxWIDTH", help="Of the image, in pixels.", show_default="usual for the first artefact"),
+    ] = None,
     threads: Annotated[list[str] | None, typer.Option(help="Numbers of threads, such as 1,2.", show_default="1")] = None,
     rounds: Annotated[int, typer.Option(help="Timed calls of each, in turn.")] = 20,
     runtime: Annotated[
@@ -331,9 +334,9 @@ def report(
     experiments: Experiments,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
     plots: Annotated[Path | None, typer.Option(help="Also write every plot into this folder, as PNG and SVG.", show_default=False)] = None,
-    images: Annotated[int, typer.Option(min=0, max=100, help="Validation pictures to show every stage's detections on; 0 for none.")] = 4,
+    images: Annotated[int, typer.Option(min=0, max=100, help="Validation images to show every stage's answers on; 0 for none.")] = 4,
 ) -> None:
-    """Write one self-contained HTML page: result, table, plots, detections, provenance.
+    """Write one self-contained HTML page: result, table, plots, answers on images, provenance.
 
     Examples:
 

@@ -12,7 +12,7 @@ from compress.converters.families import FAMILIES
 from compress.data.prepare import resize_short_side
 from compress.errors import CompressError
 from compress.models.registry import build
-from compress.pruning.budget import limit
+from compress.pruning.settings import limit
 from compress.recipe import Recipe, load
 from compress.training.weights import start_from
 

@@ -32,7 +32,7 @@ stages:
   - train:    {name: baseline, epochs: 2, batch: 8, crop: 64, lr: 1.0e-2, evaluate_every: 2}
   - prune:    {name: pruned, ratio: 0.6, criterion: l2, round_to: 2, batches: 2, batch: 8, crop: 64}
   - distill:  {name: distilled, teacher: baseline, epochs: 2, batch: 8, crop: 64, feature: {weight: 1.0}, evaluate_every: 2}
-  - quantize: {name: int8, calibration: 2, epochs: 1, batch: 8, crop: 64, lr: 1.0e-4}
+  - quantize: {name: int8, calibration: 2, train: {epochs: 1, batch: 8, crop: 64, lr: 1.0e-4}}
   - export:   {name: files, check_images: 2}
 """
 

@@ -12,11 +12,11 @@ import pytest
 
 from compress.data.check import check
 from compress.data.convert import convert
-from compress.data.detection.folder import numbers_and_text
+from compress.data.detection.folder import ImageFolder, numbers_and_text
 from compress.data.formats import FORMATS, from_options
 from compress.errors import CompressError
 
-FOLDER_FORMATS = [name for name in FORMATS if name != "synthetic"]
+FOLDER_FORMATS = [name for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)]
 CURVED = "206,633,251,811,386,931,542,946,620,926,646,976,550,1009,358,989,189,845,140,629"
 CURVE = np.array(CURVED.split(","), float).reshape(-1, 2)
 SQUARE = [(1, 2), (11, 2), (11, 8), (1, 8)]
