@@ -129,8 +129,8 @@ def sensitivity(
     ratios: Annotated[str, typer.Option(help="Shares of a group's channels to remove.")] = "0.15,0.3,0.45,0.6,0.75,0.9",
     criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
     scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",
-    images: Annotated[int | None, typer.Option(min=1, help="Validation pictures for Hmean.", show_default="all")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="The loss of the maps alone, no Hmean.")] = False,
+    images: Annotated[int | None, typer.Option(min=1, help="Validation images for the scores.", show_default="all")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="The loss of the outputs alone, no scores.")] = False,
     quantize: Annotated[bool, typer.Option("--quantize", help="Every layer alone in 8 bits instead.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="cores")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
@@ -179,7 +179,7 @@ def evaluate(
     override: Overrides = None,
     device: Device = "auto",
 ) -> None:
-    """Precision, recall and Hmean of a checkpoint or an exported file, measured on it; of a classifier the accuracy.
+    """The scores of a checkpoint or an exported file, measured on it, by the metrics of its task.
 
     Examples:
 
@@ -207,7 +207,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
     device: Device = "auto",
 ) -> None:
-    """Find words on pictures: draws the polygons and writes them as JSON. A classifier says what class each picture is of.
+    """What a model says about images, drawn on them and written as JSON: where words are, or what class an image is of.
 
     Without a model, it is by the small detector that comes with the package.
 
