@@ -20,15 +20,14 @@ from compress.data.training import TrainingSet
 from compress.files import read_json, read_lines, write_json
 from compress.outside import build
 from compress.predictor import Predictor, of_model, score
+from compress.stage_folder import ELAPSED, METRICS
 from compress.tasks import TASKS
 from compress.tasks.task import Scores, Task
 
 if TYPE_CHECKING:
     from compress.data.split import Split
     from compress.models.contract import Algorithm, Sample
-    from compress.recipe import Recipe
-
-ELAPSED, METRICS = "elapsed.json", "metrics.jsonl"
+    from compress.run_settings import RunSettings
 
 
 @dataclass
@@ -37,10 +36,10 @@ class Lab:
 
     open_teacher: a recipe or a checkpoint folder, as a stage names it, to the model.
     folder: where to write; it is renamed into place when the stage is complete. artefacts: what the stage has left there.
-    splits: opened splits, shared by all stages of a run.
+    splits: opened splits, shared by all stages of a run. name: the stage's, for what is shown.
     """
 
-    recipe: Recipe
+    recipe: RunSettings
     folder: Path
     device: torch.device
     open_teacher: Callable[[str], Model]
@@ -48,6 +47,7 @@ class Lab:
     splits: dict[str, Split] = field(default_factory=dict)
     artefacts: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
+    name: str = ""
 
     @functools.cached_property
     def algorithm(self) -> Algorithm:

@@ -13,17 +13,18 @@ from compress import progress
 from compress.checkpoint import DESCRIPTION, load
 from compress.cost import parameters
 from compress.errors import CompressError, suggestion
-from compress.experiment import prepare, states
 from compress.files import write_json
 from compress.lab import Lab
 from compress.outside import allowing
 from compress.pruning.allocation import by_sensitivity, curves_from, least_important
 from compress.pruning.budget import weakest_enough
-from compress.pruning.choices import Criterion, Scope
 from compress.pruning.groups import find_groups, remove_channels
 from compress.pruning.sensitivity import Bench, Settings, open_bench, sweep
+from compress.pruning.settings import Criterion, Scope
 from compress.report.plots import quantization_bars, save, sensitivity_curves, sensitivity_heatmap
 from compress.runtimes.runtime import available_threads
+from compress.session import prepare, states
+from compress.stage_folder import DONE
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
@@ -104,15 +105,15 @@ def find_model(source: Path, overrides: Sequence[str]) -> tuple[Path, Recipe, Pa
 
 def model_before_pruning(path: Path, overrides: Sequence[str]) -> tuple[Path, Recipe, Path]:
     """What a recipe's first prune stage starts from, which must have been trained."""
-    experiment = prepare(path, overrides)
-    recipe = experiment.recipe
-    prunes = [stage for stage in recipe.stages if stage.kind == "prune"]
+    session = prepare(path, overrides)
+    recipe = session.recipe
+    prunes = [stage for stage in recipe.stages if stage.pruning()]
     if not prunes:
         raise CompressError(f"{path} has no prune stage; give a checkpoint folder instead.")
     parent = recipe.parent(prunes[0])
-    if states(experiment)[parent] != "in the cache":
+    if states(session)[parent] != DONE:
         raise CompressError(f"'{parent}' of {path} has not been trained yet; `compress run {path}` does that.")
-    return experiment.folder / parent, recipe, experiment.folder
+    return session.folder / parent, recipe, session.folder
 
 
 def recommended(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:

@@ -85,16 +85,16 @@ def preview(training_set: TrainingSet, task: Task, out_png: Path, count: int = 6
 def preview_recipe(recipe: Path, overrides: Sequence[str], out_png: Path, count: int) -> None:
     """Draw samples as the first training stage of a recipe is shown them."""
     from compress.recipe import load_named
-    from compress.training.settings import Schedule
 
     loaded = load_named(recipe, overrides)
-    stage = next((stage for stage in loaded.stages if isinstance(stage, Schedule)), None)
-    if stage is None:
+    found = next(((stage, schedule) for stage in loaded.stages if (schedule := stage.schedule())), None)
+    if found is None:
         raise CompressError(f"{recipe} has no stage that trains, so there are no training samples to draw.")
+    stage, schedule = found
     data, augment = loaded.training(stage)
     algorithm = build(loaded.model)
     task = TASKS[algorithm.task]
-    training_set = TrainingSet(data.open("train", loaded.seed), algorithm, augment, stage.size(task), loaded.seed)
+    training_set = TrainingSet(data.open("train", loaded.seed), algorithm, augment, schedule.size(task), loaded.seed)
     preview(training_set, task, out_png, count)
 
 

@@ -13,6 +13,7 @@ import torch
 from compress.checkpoint import Model, example_input, load
 from compress.cost import inference_parameters
 from compress.errors import CompressError, suggestion
+from compress.exporters.formats import HOLD_INT8
 from compress.exporters.inspect import inspect, words
 from compress.exporters.ncnn import export_ncnn
 from compress.exporters.onnx import export_onnx
@@ -22,7 +23,6 @@ from compress.exporters.torchscript import export_torchscript
 from compress.exporters.verify import verify
 from compress.quantization.folding import fold_batch_norms
 from compress.runtimes import Runtime, open_file
-from compress.stages.export import HOLD_INT8
 
 WRITERS = {
     "onnx": (export_onnx, "model.onnx"),

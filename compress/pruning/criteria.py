@@ -10,8 +10,8 @@ import torch_pruning as tp
 from torch import Tensor
 
 from compress.checkpoint import Model
-from compress.pruning.choices import Criterion
 from compress.pruning.groups import Group
+from compress.pruning.settings import Criterion
 from compress.training.modes import show_all_maps
 
 IMPORTANCE: dict[str, Callable[[], tp.importance.Importance]] = {

@@ -31,13 +31,13 @@ from compress.outside import ALLOWED
 from compress.predictor import Outputs, Predictor, Reader, score
 from compress.pruning.allocation import least_important, rounded
 from compress.pruning.batch_norm import first_batches, reestimate_all
-from compress.pruning.choices import Criterion, Scope
 from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
+from compress.pruning.settings import Criterion, Scope
 from compress.pruning.together import together
 from compress.quantization.folding import fold_batch_norms
 from compress.rank import rank_correlation
-from compress.recipe import Recipe
+from compress.run_settings import RunSettings
 from compress.tasks.task import Scores, Task
 from compress.training.modes import show_all_maps
 
@@ -255,7 +255,7 @@ def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], wor
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def start_worker(checkpoint: Path, recipe: Recipe, settings: Settings, modules: frozenset[str]) -> None:
+def start_worker(checkpoint: Path, recipe: RunSettings, settings: Settings, modules: frozenset[str]) -> None:
     """Load what the points need, once for each process, which computes with one thread and allows the same `modules`."""
     global bench_of_worker
     ALLOWED.set(modules)
@@ -268,7 +268,7 @@ def worker_points(places: Sequence[Place]) -> list[dict[str, Any]]:
     return measure_points(bench_of_worker, places)
 
 
-def open_bench(checkpoint: Path, recipe: Recipe, settings: Settings) -> Bench:
+def open_bench(checkpoint: Path, recipe: RunSettings, settings: Settings) -> Bench:
     """A bench on the CPU for the model in a checkpoint folder."""
     from compress.training.devices import keep_freed_memory
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,9 @@ from compress.checkpoint import Model
 from compress.models.contract import Algorithm
 from compress.training.distillation import dilated, feature_loss, mean_outputs, response_loss
 from compress.training.features import Levels, outputs_of
+from compress.training.lesson_settings import Distillation
 from compress.training.loop import Batch, JointObjective
 from compress.training.modes import show_all_maps
-
-if TYPE_CHECKING:
-    from compress.stages.distill import Distill
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Given:
     features: list[Tensor]
 
 
-def lessons(stage: Distill, students: Sequence[Model], teachers: Sequence[Model], levels: Levels | None) -> JointObjective:
+def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[Model], levels: Levels | None) -> JointObjective:
     """The objective of `fit_together` for the students' networks and, where there are `levels`, the adapters after them.
 
     The teachers, on the students' device, are frozen here. The loss is the sum of the students' losses; the names of its parts start
@@ -63,7 +60,7 @@ def run(model: Model, network: Callable[[Tensor], dict[str, Tensor]], layers: Se
 
 
 @torch.no_grad()
-def teach(stage: Distill, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor) -> Given:
+def teach(stage: Distillation, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor) -> Given:
     """The teachers' mean maps, dilated where the stage says so, and the first one's features."""
     first = run(teachers[0], teachers[0].network, layers, normalised_for(teachers[0].algorithm, images, algorithm))
     others = [teacher.network(normalised_for(teacher.algorithm, images, algorithm)) for teacher in teachers[1:]]
@@ -83,7 +80,7 @@ def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Te
 
 
 def student_loss(
-    stage: Distill, algorithm: Algorithm, own: Given, targets: Batch, taught: Given | None, other: Given
+    stage: Distillation, algorithm: Algorithm, own: Given, targets: Batch, taught: Given | None, other: Given
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One student's loss, as the stage's docstring writes it, and its parts. No gradient reaches `other`, the second student."""
     loss, parts = algorithm.loss(own.maps, targets)

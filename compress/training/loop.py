@@ -18,8 +18,9 @@ from compress.checkpoint import DESCRIPTION, Model, load, save
 from compress.data.training import batches, normalise
 from compress.errors import CompressError
 from compress.files import read_lines, write_text
-from compress.lab import METRICS, Lab
+from compress.lab import Lab
 from compress.models.contract import Algorithm
+from compress.stage_folder import METRICS, STATE, metrics_digest
 from compress.training.averaging import start_average, update_average
 from compress.training.devices import keep_freed_memory, mixed_precision
 from compress.training.modes import hold_norms
@@ -33,7 +34,6 @@ JointObjective = Callable[[Sequence[nn.Module], Tensor, Batch], tuple[Tensor, di
 # Given the network and the share of the stage's steps that are done, 0 to below 1: what depends on that alone needs no saving to resume.
 StepHook = Callable[[nn.Module, float], None]
 Log = Callable[[Mapping[str, float]], None]
-STATE = "training.pt"
 
 
 def nothing(_network: nn.Module, _share: float) -> None:
@@ -303,6 +303,10 @@ def save_state(run: Run, accelerator: Accelerator, folder: Path) -> None:
         "averages": [student.average for student in run.students],
         "best": [student.best for student in run.students],
         "progress": {"epoch": run.epoch, "step": run.step},
+        "metrics": {
+            (student.folder / METRICS).relative_to(folder).as_posix(): metrics_digest(student.folder / METRICS, run.epoch)
+            for student in run.students
+        },
     }
     temporary = folder / (STATE + ".tmp")
     try:

@@ -17,9 +17,9 @@ def test_a_name_alone_gives_the_defaults() -> None:
     for config in ("db", {"name": "db"}):
         algorithm = build(config)
         assert isinstance(algorithm, Algorithm)
-        assert algorithm.copies == ("probability", "binary")
+        assert algorithm.copies == {"probability": "dice", "binary": "dice"}
         assert set(algorithm.tunable) == {"bin_threshold", "box_threshold", "unclip_ratio"}
-        assert set(algorithm.tunable) <= {field.name for field in fields(algorithm.thresholds)}
+        assert set(algorithm.tunable) <= {field.name for field in fields(algorithm.settings)}
 
 
 def test_keywords_reach_their_parts() -> None:
@@ -42,9 +42,9 @@ def test_keywords_reach_their_parts() -> None:
 
 
 @pytest.mark.parametrize("name", ["angle", "db", "pan", "psenet", "sast"])
-def test_every_model_says_by_what_its_pictures_are_normalised(name) -> None:
+def test_every_model_says_by_what_its_images_are_normalised(name) -> None:
     algorithm = build({"name": name, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})
-    assert (algorithm.mean, algorithm.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (algorithm.input.mean, algorithm.input.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     with pytest.raises(ValueError, match=r"model\.std"):
         build({"name": name, "std": [0.4, 0.5, 0.0]})
 

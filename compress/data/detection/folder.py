@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from compress.data.cache import read_entry, write_entry
+from compress.data.data_format import DataFormat
 from compress.data.detection.augment import Augment
 from compress.data.files import Files, Images, fingerprints, settle, text_of
 from compress.data.images import read_image
@@ -28,7 +29,7 @@ NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 Word = tuple[np.ndarray, str, bool]  # polygon, text, whether it is do-not-care
 
 
-class PictureFolder(BaseModel, ABC):
+class ImageFolder(DataFormat):
     """The data set in the folder `root`.
 
     val_list: names of the training pictures held out for validation, one a line; `val.txt` in the root if there is one.
@@ -37,8 +38,6 @@ class PictureFolder(BaseModel, ABC):
     damaged: what to do with lines and pictures that cannot be used. `skip` leaves out the line, or the picture.
     cache: keep decoded pixels in the cache folder (2.8 MB a picture) instead of decoding each time.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     reader: ClassVar[int] = 1  # raised whenever the same files come to be read differently
     task: ClassVar[str] = "detection"
@@ -151,7 +150,7 @@ class PictureFolder(BaseModel, ABC):
                 progress(done, len(files))
 
 
-class FilePerPicture(PictureFolder):
+class FilePerPicture(ImageFolder):
     """A data set with a file of annotations for each picture.
 
     images, truths: part -> folders in the root that may hold its pictures, its annotations; the first are those written.

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from compress.data.detection.folder import (
     Files,
-    PictureFolder,
+    ImageFolder,
     Word,
     annotated,
     by_number,
@@ -31,7 +31,7 @@ LABELS = {
 }
 
 
-class PaddleOcr(PictureFolder):
+class PaddleOcr(ImageFolder):
     """The data set in the folder `root`, from which paths in the label files lead on; from the folder above, as PPOCRLabel has it, too.
 
     train, test: label files; without one, a file of a usual name is looked for. What a file called `val.txt` lists is as everywhere.

@@ -13,9 +13,10 @@ from typing import ClassVar, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from compress.data.cache import read_entry, write_entry
+from compress.data.data_format import DataFormat
 from compress.data.detection.augment import Augment
 from compress.data.rendering import FONTS, background, clutter, degrade, font, ink_colour, library_versions, rendered, word
 from compress.data.split import SPLITS, Annotation, Split
@@ -33,14 +34,12 @@ TURNED = (0.5, 2.4)  # radians, from the first letter to the last along an arc
 CHORD = 0.3  # pixels between a curve and the straight pieces of the polygon around it
 
 
-class Synthetic(BaseModel):
+class Synthetic(DataFormat):
     """Drawn pictures, `size` pixels square; `train`, `val` and `test` are how many there are.
 
     curved: share of the lines of words that are drawn along arcs and waves; their polygons have an even number of corners, the first half
         above the word.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: ClassVar[str] = "detection"
 

@@ -29,9 +29,9 @@ def test_pixel_for_pixel_the_same_in_another_process():
     assert other == image.tobytes() + np.concatenate(annotation.truth.polygons).tobytes()
 
 
-def test_seed_split_and_index_each_give_another_picture():
-    pictures = [draw(*what, 160)[1].tobytes() for what in ((0, "train", 0), (1, "train", 0), (0, "val", 0), (0, "train", 1))]
-    assert len(set(pictures)) == 4
+def test_seed_split_and_index_each_give_another_image():
+    images = [draw(*what, 160)[1].tobytes() for what in ((0, "train", 0), (1, "train", 0), (0, "val", 0), (0, "train", 1))]
+    assert len(set(images)) == 4
 
 
 def lines(count: int):
@@ -67,7 +67,7 @@ def test_words_are_outlined_tightly():
     assert seen > 60
 
 
-def test_words_are_clockwise_inside_the_picture_and_apart():
+def test_words_are_clockwise_inside_the_image_and_apart():
     for index in range(25):
         annotation, image = draw(1, "train", index, 320)
         assert image.shape == (320, 320, 3)
@@ -111,7 +111,7 @@ def test_words_that_count_stand_out_from_what_is_behind():
             assert abs(np.median(inked) - np.median(bare)) > 60
 
 
-def test_opened_splits_have_the_pictures_drawn(monkeypatch):
+def test_opened_splits_have_the_images_drawn(monkeypatch):
     data = small()
     assert data.splits() == ("train", "val", "test")
     reported = []
@@ -146,7 +146,7 @@ def test_fingerprints_tell_configurations_apart(monkeypatch):
     assert small(val=1).open("train", 0).fingerprint() == prints[0]
 
 
-def test_the_smallest_pictures_can_be_drawn():
+def test_the_smallest_images_can_be_drawn():
     for index in range(10):
         annotation, image = draw(0, "test", index, 64)
         assert image.shape == (64, 64, 3)

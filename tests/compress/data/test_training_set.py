@@ -14,20 +14,20 @@ from compress.errors import CompressError
 from compress.models.contract import Sample, Words
 
 
-def picture(index: int) -> np.ndarray:
+def image(index: int) -> np.ndarray:
     y, x = np.mgrid[0:40, 0:60]
     return np.stack([x + y, 3 * x, np.full_like(x, index)], axis=2).astype(np.uint8)
 
 
 def targets(sample: Sample) -> dict[str, np.ndarray]:
-    """The number of the picture, and a map that depends on the view."""
+    """The number of the image, and a map that depends on the view."""
     return {"number": np.array(int(sample.name), np.int64), "map": sample.image[None, ..., 0].astype(np.float32) / 255}
 
 
 def training_set(length: int, seed: int = 0, **augment) -> TrainingSet:
     quad = np.array([(5, 5), (20, 5), (20, 15), (5, 15)], np.float32)
     annotations = [Annotation(str(index), Words([quad], np.array([False]), ["w"])) for index in range(length)]
-    split = Split("train", annotations, picture, "digest")
+    split = Split("train", annotations, image, "digest")
     return TrainingSet(split, targets, Augment(**augment), 32, seed)
 
 
@@ -115,7 +115,7 @@ def test_a_set_smaller_than_a_batch_is_one_smaller_batch():
 
 
 def test_an_empty_split_is_refused():
-    with pytest.raises(CompressError, match="no pictures"):
+    with pytest.raises(CompressError, match="no images"):
         training_set(0)
 
 
