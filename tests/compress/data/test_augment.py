@@ -169,7 +169,7 @@ def test_mirroring_and_turning_happen_as_often_and_as_far_as_asked():
     config = STILL.model_copy(update={"rotate": 15.0, "flip": 0.25})
     mirrored, angles = 0, []
     for seed in range(400):
-        points = plain_view(sample, config, 200, seed).polygons[0]
+        points = plain_view(sample, config, 200, seed).truth.polygons[0]
         mirrored += cv2.contourArea(points, oriented=True) < 0
         along = points[1] - points[0]
         angles.append(np.degrees(np.arctan2(along[1], abs(along[0]))))
