@@ -130,7 +130,7 @@ def sensitivity(
     criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
     scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",
     images: Annotated[int | None, typer.Option(min=1, help="Validation images for the scores.", show_default="all")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="The loss alone, no scores.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="The loss of the outputs alone, no scores.")] = False,
     quantize: Annotated[bool, typer.Option("--quantize", help="Every layer alone in 8 bits instead.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="cores")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
@@ -174,12 +174,12 @@ def evaluate(
     ] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    tune: Annotated[bool, typer.Option("--tune", help="Choose settings on validation and store them with the checkpoint.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
     as_json: AsJson = False,
     override: Overrides = None,
     device: Device = "auto",
 ) -> None:
-    """The scores of a checkpoint or an exported file, measured on it, in the metrics of its task.
+    """The scores of a checkpoint or an exported file, measured on it, by the metrics of its task.
 
     Examples:
 
@@ -207,7 +207,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
     device: Device = "auto",
 ) -> None:
-    """Find words on pictures: draws the polygons and writes them as JSON. A classifier says what class each picture is of.
+    """What a model says about images, drawn on them and written as JSON: where words are, or what class an image is of.
 
     Without a model, it is by the small detector that comes with the package.
 
@@ -271,10 +271,7 @@ def time_artefacts(
     artefacts: Annotated[
         list[Path], typer.Argument(help="Exported files and checkpoint folders; the first is what others are compared with.")
     ],
-    size: Annotated[
-        str | None,
-        typer.Option("--input", metavar="HEIGHTxWIDTH", help="Of the image, in pixels.", show_default="usual for the first artefact"),
-    ] = None,
+    size: Annotated[str, typer.Option("--input", metavar="HEIGHTxWIDTH", help="Of the picture, in pixels.")] = "736x1280",
     threads: Annotated[list[str] | None, typer.Option(help="Numbers of threads, such as 1,2.", show_default="1")] = None,
     rounds: Annotated[int, typer.Option(help="Timed calls of each, in turn.")] = 20,
     runtime: Annotated[
@@ -334,9 +331,9 @@ def report(
     experiments: Experiments,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
     plots: Annotated[Path | None, typer.Option(help="Also write every plot into this folder, as PNG and SVG.", show_default=False)] = None,
-    images: Annotated[int, typer.Option(min=0, max=100, help="Validation images to show every stage's answers on; 0 for none.")] = 4,
+    images: Annotated[int, typer.Option(min=0, max=100, help="Validation pictures to show every stage's detections on; 0 for none.")] = 4,
 ) -> None:
-    """Write one self-contained HTML page: result, table, plots, answers on images, provenance.
+    """Write one self-contained HTML page: result, table, plots, detections, provenance.
 
     Examples:
 

@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
-from compress.models.backbones.mobilenet_v3_ppocr import mobilenet_v3_small_lines
-from compress.models.contract import Algorithm, Classification, Deviation, Input, Mean, Sample
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, max_pool2d
+
+from compress.models.backbones.mobilenet_v3_ppocr import mobilenet_v3_small_lines
+from compress.models.contract import Algorithm, Classification, Deviation, Input, Mean, Sample
 
 LABELS = ("0", "180")  # degrees
 

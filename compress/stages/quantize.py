@@ -109,8 +109,8 @@ class Quantize(Quantizers, Stage):
 
         facts = {}
         if self.max_drop is not None:
-            facts = {"accuracy_control": agreed(lambda: self.chosen_layers(folded, lab, quantized))}
-        network = quantized(facts["accuracy_control"]["kept_float"] if facts else ())
+            facts = {"score_control": agreed(lambda: self.chosen_layers(folded, lab, quantized))}
+        network = quantized(facts["score_control"]["kept_float"] if facts else ())
         result = model.with_network(network, config_json(network))
         if self.train is None:
             lab.save(result, lab.folder)
@@ -122,7 +122,7 @@ class Quantize(Quantizers, Stage):
 
     def chosen_layers(self, folded: Model, lab: Lab, quantized: Callable[[Sequence[str]], nn.Module]) -> dict[str, Any]:
         """Which layers stay float for `max_drop`, and how that was found."""
-        from compress.quantization.accuracy_control import control_accuracy, sensitive_first
+        from compress.quantization.score_control import control_score, sensitive_first
         from compress.quantization.sensitivity import quantization_sensitivity
 
         def order() -> list[str]:
@@ -138,7 +138,7 @@ class Quantize(Quantizers, Stage):
             )
             return sensitive_first(found)
 
-        return control_accuracy(folded, lab, quantized, order, self.max_drop)
+        return control_score(folded, lab, quantized, order, self.max_drop)
 
     def trained(self, folded: Model, calibrated: Model, lab: Lab, schedule: Schedule, facts: dict[str, Any]) -> Model:
         """The calibrated model trained, after the float control where one is wanted."""

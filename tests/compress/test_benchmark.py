@@ -18,11 +18,7 @@ from compress.errors import CompressError
 from compress.exporters.write import write_files
 from compress.runtimes import Runtime
 from compress.runtimes.runtime import timed
-<<<<<<< HEAD
 from compress.tasks.detection import EvaluateDetection
-=======
-from compress.tasks.detection import EvaluateDetection as Evaluate
->>>>>>> main
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ stages:
   - train: {name: baseline, epochs: 12}
   - prune: {name: pruned, ratio: 0.6}
   - train: {name: finetuned, epochs: 4}
-  - quantize: {name: int8, from: pruned}
+  - quantize: {name: int8, from: pruned, train: {epochs: 1}}
   - export: {formats: [onnx]}
 """
 

@@ -174,14 +174,14 @@ def test_more_images_change_ranges_alone(detector, singles, made):
 
 
 def test_a_percentile_that_nothing_reads_is_refused():
-    Quantize(name="a", ranges="percentile", percentile=99).check_quantizers()
+    Quantize(name="a", mode="ptq", ranges="percentile", percentile=99).check_quantizers()
     with pytest.raises(CompressError, match=r"percentile: 99\.0 has no effect with ranges: histogram; set ranges: percentile"):
-        Quantize(name="a", ranges="histogram", percentile=99).check_quantizers()
+        Quantize(name="a", mode="ptq", ranges="histogram", percentile=99).check_quantizers()
 
 
 @pytest.mark.parametrize(
-    "keys", [{"percentile": 100}, {"ranges": "entropy"}, {"activations": "signed"}, {"freeze_ranges": 1.5}, {"max_drop": 2}]
+    "keys", [{"percentile": 100}, {"ranges": "entropy"}, {"activations": "signed"}, {"freeze_ranges": 1.5}, {"max_drop": -1}]
 )
 def test_values_out_of_range_are_refused(keys):
     with pytest.raises(ValidationError, match=next(iter(keys))):
-        Quantize(name="a", **keys)
+        Quantize(name="a", train={"epochs": 1}, **keys)
