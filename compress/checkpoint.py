@@ -164,7 +164,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], origin: Path) -
 def without_subnormals(tensor: Tensor) -> Tensor:
     """`tensor` with zeros for the floats too small to be normal ones, below 1.2e-38 in float32.
 
-    They are what decay leaves of dead channels, some of PP-OCR's among them. No picture shows the difference, but x86 processors compute
+    They are what decay leaves of dead channels, some of PP-OCR's among them. No image shows the difference, but x86 processors compute
     with them several times more slowly.
     """
     if not tensor.is_floating_point():

@@ -136,7 +136,7 @@ def sensitivity(
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
     override: Overrides = None,
 ) -> None:
-    """Where a model can be cut, or quantized: every channel group alone at several ratios, or every layer alone in 8 bits.
+    """Where a model can be pruned, or quantized: every channel group alone at several ratios, or every layer alone in 8 bits.
 
     Writes sensitivity.json (or sensitivity_quantize.json) and plots, and recommends how many channels to leave in each group.
 
@@ -233,7 +233,9 @@ def export(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<checkpoint>/files")] = None,
-    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to check the files on.", show_default="drawn ones")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option("--image", help="Images to check the files on.", show_default="synthetic ones")
+    ] = None,
 ) -> None:
     """Write files that other runtimes read, and check them against torch.
 
@@ -251,7 +253,7 @@ def export(
 def convert_weights(
     file: Annotated[Path, typer.Argument(help="PP-OCR's .onnx export, or its .pdparams.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
-    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to compare on.", show_default="drawn ones")] = None,
+    images: Annotated[list[Path] | None, typer.Option("--image", help="Images to compare on.", show_default="synthetic ones")] = None,
     part: Annotated[str | None, typer.Option(help="Which of several models in a .pdparams, such as Student.", show_default=False)] = None,
 ) -> None:
     """Make a checkpoint of PP-OCR's weights, once both models have given the same maps.

@@ -1,4 +1,4 @@
-"""`compress sensitivity`: where a trained model can be cut, as a JSON file, plots and a recommended allocation."""
+"""`compress sensitivity`: where a trained model can be pruned, as a JSON file, plots and a recommended allocation."""
 
 from __future__ import annotations
 
@@ -117,17 +117,17 @@ def model_before_pruning(path: Path, overrides: Sequence[str]) -> tuple[Path, Re
 
 
 def recommended(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
-    """The allocation that takes half of the parameters for the least predicted loss; its size is counted on the model cut that way."""
+    """The allocation that takes half of the parameters for the least predicted loss; its size is counted on a model pruned that way."""
     curves = curves_from(found, "params")
     whole = parameters(bench.model.network)
 
-    def cut(strength: float) -> tuple[dict[str, int], int]:
+    def pruned(strength: float) -> tuple[dict[str, int], int]:
         kept = by_sensitivity(bench.groups, curves, strength, 1, bench.settings.ratios[-1])
         model = bench.model.with_network(copy.deepcopy(bench.model.network))
         groups = find_groups(model, bench.settings.scope, bench.settings.protect)
         remove_channels(model, groups, least_important(groups, bench.scores, kept))
         return kept, parameters(model.network)
 
-    strength = weakest_enough(lambda strength: cut(strength)[1] <= HALF * whole, tries=12)
-    kept, left = cut(1.0 if strength is None else strength)
+    strength = weakest_enough(lambda strength: pruned(strength)[1] <= HALF * whole, tries=12)
+    kept, left = pruned(1.0 if strength is None else strength)
     return {"target": {"params": "-50%"}, "params": left, "channels": kept}

@@ -1,4 +1,4 @@
-"""One prune stage from its settings to a smaller model: score, allocate, cut, put the statistics right, in one step or several."""
+"""One prune stage from its settings to a smaller model: score channels, allocate, remove, correct the statistics; in one step or several."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def shrink(model: Model, stage: Pruning, lab: Lab) -> Model:
 
 
 def images_of(draw: Callable[[], Iterable[tuple[Tensor, Any]]]) -> Iterator[Tensor]:
-    """The pictures of freshly drawn batches."""
+    """The images of new batches."""
     return (images for images, _ in draw())
 
 

@@ -45,8 +45,8 @@ class Stage(BaseModel):
     `other_models`. It writes into `lab.folder`, which is renamed into place when it returns; every artefact that it adds with `lab.add`
     becomes a row of the ledger, measured from disk.
 
-    Every class says its `kind`, and its `version`, a number that is raised whenever the same settings come to give another outcome: by it
-    a cached stage is known for an old one. `libraries` are the packages whose version may change the outcome.
+    kind: the key in the recipe. version: a number in the cache key; raise it when a change of the code changes what the stage gives.
+    libraries: the packages whose version may change the outcome.
 
     It also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, whether that model `is_quantized`,
     and whether `every_process` of a distributed run takes part; other stages are done by the main process alone. `others_have_rows` is

@@ -71,7 +71,7 @@ def teach(stage: Distillation, algorithm: Algorithm, teachers: Sequence[Model], 
 
 
 def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Tensor:
-    """(B, 3, H, W) pictures, normalised for the student, as the teacher was trained to see them."""
+    """(B, 3, H, W) images, normalised for the student, as the teacher was trained to see them."""
     here, there = student.input, teacher.input
     if (here.mean, here.std) == (there.mean, there.std):
         return images
