@@ -1,4 +1,4 @@
-"""One prune stage from its settings to a smaller model: score channels, allocate, remove, correct the statistics; in one step or several."""
+"""From the settings of a prune stage to a smaller model: score channels, allocate, remove, correct statistics; in one step or several."""
 
 from __future__ import annotations
 
