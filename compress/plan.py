@@ -88,7 +88,8 @@ def teachers_to_do(session: Session, stage: Stage, known: Sequence[str]) -> list
 
 def total(guesses: Sequence[float | None]) -> float | None:
     """Their sum, None where one is not known."""
-    return None if None in guesses else sum(guesses)
+    known = [guess for guess in guesses if guess is not None]
+    return sum(known) if len(known) == len(guesses) else None
 
 
 def sizes(model: Model | None, recipe: RunSettings) -> dict[str, Any]:

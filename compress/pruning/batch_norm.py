@@ -58,12 +58,20 @@ def move_statistics(network: nn.Module, before: nn.Module, batches: Iterable[Ten
     on other images, or with held norms), the correction keeps them, while re-estimation alone can cost more than the pruning.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    kept = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    kept = [tuple(tensor.clone() for tensor in statistics(norm)) for norm in norms]
     reestimate(network, batches)
     seen = [module for module in before.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm, (mean, variance), old in zip(norms, kept, seen, strict=True):
-        norm.running_mean += mean - old.running_mean
-        norm.running_var.add_(norm.eps).mul_(variance / (old.running_var + norm.eps))
+        (new_mean, new_variance), (old_mean, old_variance) = statistics(norm), statistics(old)
+        new_mean += mean - old_mean
+        new_variance.add_(norm.eps).mul_(variance / (old_variance + norm.eps))
+
+
+def statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Running mean and variance, the buffers themselves. Raises ValueError for a norm without."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("the network has a batch norm without running statistics")
+    return norm.running_mean, norm.running_var
 
 
 def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

@@ -48,7 +48,8 @@ class Stage(BaseModel):
     kind: the key in the recipe. version: a number in the cache key; raise it when a change of the code changes what the stage gives.
     libraries: the packages whose version may change the outcome.
 
-    Every class also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, whether that model `is_quantized`,
+    Every class also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, whether that model
+    `is_quantized`,
     and whether `every_process` of a distributed run takes part; other stages are done by the main process alone. `others_have_rows` is
     whether other models that are recipes stand in the table beside the stage.
 
