@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from compress.evaluation.detector import open_detector as load
     from compress.experiment import run
+    from compress.predictor import open_predictor as load
 
 __all__ = ["load", "run"]
 
@@ -23,7 +23,7 @@ def __getattr__(name: str):
 
         return run
     if name == "load":
-        from compress.evaluation.detector import open_detector
+        from compress.predictor import open_predictor
 
-        return open_detector
+        return open_predictor
     raise AttributeError(f"module 'compress' has no attribute '{name}'")

@@ -1,28 +1,19 @@
-"""`compress eval`: one artefact on one split.
-
-A detector by its own thresholds, and by thresholds tuned on validation beside them; a classifier by its accuracy.
-"""
+"""`compress eval`: one artefact on one split, by its fixed settings, and by settings tuned on validation beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import progress
-from compress.checkpoint import DESCRIPTION, load, save_description
 from compress.data.formats import DataConfig, from_options, open_split
-from compress.data.labels import open_labelled
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
-from compress.evaluation.accuracy import accuracy
-from compress.evaluation.detector import Detector, check_there, detect, open_model
-from compress.evaluation.icdar import Score
-from compress.evaluation.protocols import evaluate
-from compress.evaluation.settings import Evaluate
-from compress.evaluation.tune import tune as choose
 from compress.outside import allowing
+from compress.predictor import Predictor, check_there, open_predictor, score
+from compress.predictor import tune as choose
+from compress.tasks.task import Evaluate
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
@@ -40,12 +31,12 @@ def assess(
     overrides: Sequence[str] = (),
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Precision, recall, hmean (0..1), thresholds, images, split, artefact and runtime; under `tuned` the same by tuned thresholds.
+    """`task`, `scores` (metric -> value), `settings`, `images`, `split`, `artefact` and `runtime`; under `tuned` the `scores` and
+    `settings` by tuned settings, and `val_score`, the main metric that they reach on validation; None where nothing was tuned.
 
-    The data come from `data` and `root`, from a recipe, or from the experiment that the artefact lies in. `tune` chooses thresholds on
+    The data come from `data` and `root`, from a recipe, or from the experiment that the artefact lies in. `tune` chooses settings on
     the validation split and stores them in a checkpoint's `model.yml`; without it, those stored before are used.
-    Of a classifier accuracy (0..1), right, images, classes, data, artefact and runtime: there `data` is a label file or the folder of one,
-    see :func:`compress.data.labels.open_labelled`, and nothing is tuned. Raises CompressError for what cannot be evaluated or read.
+    Raises CompressError for what cannot be evaluated or read.
     """
     from compress.processes import device_name
     from compress.recipe import load_named
@@ -54,33 +45,26 @@ def assess(
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
     check_there(artefact)
     named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
-    detector = open_model(artefact, device=device_name(device))
-    about = {"artefact": str(artefact), "runtime": f"{detector.runtime} {detector.precision}"}
-    if detector.algorithm.task == "classification":
-        if data is None or recipe or overrides or tune:
-            raise CompressError(
-                f"{artefact} names classes: say what to evaluate it on by --data LABELS.txt, lines of a path, a tab and a label, or the "
-                "folder of such a file; --recipe, -o and --tune do not go with it."
-            )
-        return {**classified(detector, open_labelled(Path(data), split, detector.algorithm.labels, root)), "data": data, **about}
-    config, seed, settings = find_data(artefact, named, data, root, overrides)
-    settings = settings or detector.evaluate
-    settings.thresholds(detector.algorithm)
-    tuned = dict(detector.tuned)
-    if tune:
-        tuned = tune_on(detector, settings, open_split(config, "val", seed))
-        if artefact.is_dir():
-            store(artefact, tuned)
-    pictures = open_split(config, split, seed)
-    wanted = [settings] + ([settings.with_thresholds(**tuned["thresholds"])] if tuned else [])
-    scores = score(detector, pictures, wanted)
-    reports = [report(found, evaluated, detector) for found, evaluated in zip(scores, wanted, strict=True)]
+    stored = open_predictor(artefact, device=device_name(device))
+    config, seed, evaluate = find_data(artefact, named, data, root, overrides)
+    if config.task != stored.task.name:
+        raise CompressError(f"{artefact} is a model for {stored.task.name}, but data of the format {config.format} are for {config.task}.")
+    predictor = stored.shown_as(evaluate or stored.evaluate)
+    predictor.evaluate.settings(predictor.algorithm)
+    tuned = tune_on(predictor, open_split(config, "val", seed), artefact) if tune else stored.tuned
+    images = open_split(config, split, seed)
+    wanted = [predictor.evaluate] + ([predictor.evaluate.with_settings(tuned["settings"])] if tuned else [])
+    with progress.bar(f"evaluating on {images.name}", len(images)) as bar:
+        scores = score(predictor, images, [predictor.reader(one) for one in wanted], bar.advance)
+    reports = [{"scores": found, "settings": one.reported(predictor.algorithm)} for found, one in zip(scores, wanted, strict=True)]
     return {
+        "task": predictor.task.name,
         **reports[0],
-        "images": len(pictures),
+        "images": len(images),
         "split": split,
-        **about,
-        "tuned": {**reports[1], "val_hmean": tuned["val_hmean"]} if tuned else None,
+        "artefact": str(artefact),
+        "runtime": f"{predictor.runtime} {predictor.precision}",
+        "tuned": {**reports[1], "val_score": tuned["val_score"]} if tuned else None,
     }
 
 
@@ -103,51 +87,22 @@ def find_data(
     return loaded.data, loaded.seed, loaded.evaluate
 
 
-def classified(detector: Detector, pictures: Split) -> dict[str, Any]:
-    """Accuracy over labelled pictures."""
-    with progress.bar(f"evaluating on {pictures.name}", len(pictures)) as bar:
-        seen = detect(detector, pictures, bar.advance)
-        found = [(detector.decode(maps, sample.image.shape[:2], detector.evaluate).label, sample.texts[0]) for sample, maps in seen]
-    return asdict(accuracy(found))
-
-
-def score(detector: Detector, pictures: Split, wanted: Sequence[Evaluate]) -> list[Score]:
-    """The score by each of several settings of equal input size; the network runs once."""
-    pairs: list[list] = [[] for _ in wanted]
-    with progress.bar(f"evaluating on {pictures.name}", len(pictures)) as bar:
-        for sample, maps in detect(detector.shown_as(wanted[0]), pictures, bar.advance):
-            for found, settings in zip(pairs, wanted, strict=True):
-                found.append(detector.judged(sample, maps, settings))
-    return [evaluate(found, settings.protocol) for found, settings in zip(pairs, wanted, strict=True)]
-
-
-def tune_on(detector: Detector, settings: Evaluate, pictures: Split) -> dict[str, Any]:
-    """Thresholds that reach the best Hmean on `pictures`, and that Hmean."""
-    algorithm = detector.algorithm
-    with progress.bar("tuning on validation", len(pictures)) as bar:
-        seen = [(maps, sample) for sample, maps in detect(detector.shown_as(settings), pictures, bar.advance)]
-    thresholds, reached = choose(
-        [maps for maps, _ in seen],
-        [sample.image.shape[:2] for _, sample in seen],
-        [(sample.polygons, sample.ignore, sample.texts) for _, sample in seen],
-        algorithm.decode,
-        settings.thresholds(algorithm),
-        algorithm.tunable,
-        settings.protocol,
-    )
-    return {"thresholds": {name: asdict(thresholds)[name] for name in algorithm.tunable}, "val_hmean": reached.hmean}
+def tune_on(predictor: Predictor, images: Split, artefact: Path) -> dict[str, Any]:
+    """Settings that reach the best main metric on `images`, and that value; stored in a checkpoint's description."""
+    if not predictor.algorithm.tunable:
+        raise CompressError(f"--tune: {artefact} has no settings to choose; leave it out.")
+    with progress.bar("tuning on validation", len(images)) as bar:
+        settings, scores = choose(predictor, images, bar.advance)
+    tuned = {"settings": settings, "val_score": scores[predictor.task.main]}
+    if artefact.is_dir():
+        store(artefact, tuned)
+    return tuned
 
 
 def store(folder: Path, tuned: dict[str, Any]) -> None:
-    """Keep tuned thresholds in a checkpoint's description."""
-    if not (folder / DESCRIPTION).exists():
-        raise CompressError(f"{folder} has no {DESCRIPTION} to store thresholds in.")
+    """Keep tuned settings in a checkpoint's description."""
+    from compress.checkpoint import load, save_description
+
     model = load(folder)
     model.tuned = tuned
     save_description(model, folder)
-
-
-def report(score: Score, settings: Evaluate, detector: Detector) -> dict[str, Any]:
-    """One score with what it was reached by."""
-    thresholds = {"short_side": settings.short_side, **settings.reported(detector.algorithm)}
-    return {"precision": score.precision, "recall": score.recall, "hmean": score.hmean, "thresholds": thresholds}

@@ -20,9 +20,11 @@ from compress import progress
 from compress.errors import CompressError, suggestion
 from compress.exporters.inspect import inspect
 from compress.measure import processor
+from compress.models.contract import Input
 from compress.outside import build
 from compress.runtimes import FILES, Runtime, from_network, open_file, runtime_of
 from compress.runtimes.runtime import available_threads, figures, timed
+from compress.slower import Timing, is_int8, slower_in_int8
 
 CHECKPOINT = ("torch", "torch.compile")
 # Rounds scatter too much where the middle half of the ratios to the first artefact is wider than this share of their median.
@@ -45,14 +47,15 @@ class Entry:
 def benchmark(
     paths: Sequence[Path],
     *,
-    size: str = "736x1280",
+    size: str | None = None,
     threads: Sequence[str] = ("1",),
     rounds: int = 20,
     runtimes: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Time exported files and checkpoint folders on one picture of noise of `size` (HEIGHTxWIDTH, in pixels).
+    """Time exported files and checkpoint folders on one image of noise of `size` (HEIGHTxWIDTH, in pixels).
 
+    size: by default a usual input of the first artefact's network.
     threads: numbers, each of which is a run of its own, pinned to as many cores where the system can. runtimes: NAME or
     NAME:PRECISION; every artefact is timed in each that fits it, its own alone where none are given.
     Returns `cpu`, `input`, `rounds`, `remarks` (sentences), and `results`, for each thread count and artefact: `artefact`, `runtime`,
@@ -60,11 +63,12 @@ def benchmark(
     artefact), `ratio_quartiles`, and `integers` as in :func:`compress.exporters.inspect.inspect`.
     Raises CompressError, before anything is timed, for what cannot be run as asked.
     """
-    shape = (1, 3, *picture_size(size))
+    wanted = image_size(size) if size else None
     counts = thread_counts(threads)
     if rounds < 3:
         raise CompressError(f"--rounds {rounds} is too few for a median that means something; give at least 3.")
     entries = pairs(paths, runtimes)
+    shape = (1, 3, *(wanted or input_of(entries[0]).example))
     integers = [inspect(entry.path, entry.runtime) for entry in entries]
     results = [
         {**row, "integers": found}
@@ -74,7 +78,7 @@ def benchmark(
     return {"cpu": processor(), "input": list(shape), "rounds": rounds, "results": results, "remarks": remarks(results)}
 
 
-def picture_size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """`736x1280` -> (736, 1280)."""
     found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text.strip())
     if not found:
@@ -137,16 +141,30 @@ def open_entry(entry: Entry, threads: int) -> Runtime:
     return replace(from_network(model.network, threads, compiled=entry.runtime == "torch.compile"), description=model.description())
 
 
-def check_size(entry: Entry, runtime: Runtime, shape: Sequence[int]) -> None:
-    """Refuse a size that the model does not take."""
+def input_of(entry: Entry) -> Input:
+    """What images the network of an artefact takes."""
+    if entry.path.is_dir():
+        from compress.checkpoint import read_description
+
+        return wanted_input(entry, read_description(entry.path))
+    return wanted_input(entry, open_file(entry.path, 1, entry.precision, entry.runtime).description)
+
+
+def wanted_input(entry: Entry, description: dict[str, Any]) -> Input:
+    """What images the network of an artefact's description takes."""
     try:
-        multiple = build(runtime.description["model"]).multiple
+        return build(description["model"]).input
     except (KeyError, TypeError, ValueError) as error:
         raise CompressError(f"{entry.path} does not describe a model that can be built here: {error}") from None
-    height, width = shape[2:]
-    if height % multiple or width % multiple:
-        nearest = "x".join(str(max(1, round(side / multiple)) * multiple) for side in (height, width))
-        raise CompressError(f"--input {height}x{width}: {entry.path} takes multiples of {multiple}, such as {nearest}.")
+
+
+def check_size(entry: Entry, runtime: Runtime, shape: Sequence[int]) -> None:
+    """Refuse a size that the model does not take."""
+    multiple, given = wanted_input(entry, runtime.description).multiple, tuple(shape[2:])
+    nearest = tuple(max(1, round(side / step)) * step for side, step in zip(given, multiple, strict=True))
+    if nearest != given:
+        told, of, near = (f"{height}x{width}" for height, width in (given, multiple, nearest))
+        raise CompressError(f"--input {told}: {entry.path} takes multiples of {of}, such as {near}.")
 
 
 def run(entries: Sequence[Entry], shape: Sequence[int], threads: int, rounds: int, quiet: bool) -> list[dict[str, Any]]:
@@ -191,7 +209,7 @@ def remarks(results: Sequence[dict[str, Any]]) -> list[str]:
     for count in dict.fromkeys(result["threads"] for result in results):
         rows = [result for result in results if result["threads"] == count]
         sentences += [scatter for row in rows if (scatter := scattered(row))]
-        sentences += slower_in_int8(rows)
+        sentences += int8_remarks(rows)
         sentences.append(fastest(rows))
     return sentences
 
@@ -205,18 +223,25 @@ def scattered(row: dict[str, Any]) -> str | None:
     return f"{name_of(row)}: the rounds scatter too much to compare ({what}); run again on a quieter machine, or with more --rounds."
 
 
-def slower_in_int8(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """A sentence for each int8 artefact that is slower than the nearest fp32 one before it, or else after it, in the same runtime."""
+def int8_remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each int8 artefact that is slower than its float one."""
+    timings = [Timing(place, network(rows, place), row["runtime"], row["precision"], row["ratio"]) for place, row in enumerate(rows)]
     told = []
-    for place, row in enumerate(rows):
-        if not row["precision"].startswith("int8"):
-            continue
-        same = [other for other in (*reversed(rows[:place]), *rows[place:]) if other["runtime"] == row["runtime"]]
-        sibling = next((other for other in same if other["precision"] == "fp32"), None)
-        if sibling and row["ratio"] > sibling["ratio"]:
-            compared = f"{row['median']:.1f} ms against {sibling['median']:.1f} ms"
-            told.append(f"{name_of(row)} is slower than the fp32 {sibling['artefact']} with {row['threads']} thread(s): {compared}.")
+    for mine, other in slower_in_int8(timings):
+        row, sibling = rows[mine.place], rows[other.place]
+        compared = f"{row['median']:.1f} ms against {sibling['median']:.1f} ms with {row['threads']} thread(s)"
+        told.append(f"{name_of(row)} is slower than the {other.precision} {sibling['artefact']}: {compared}.")
     return told
+
+
+def network(rows: Sequence[dict[str, Any]], place: int) -> int:
+    """Which float artefact of its runtime one belongs to: the nearest before it or itself, counted from 1; before the first, the first.
+
+    Nothing in an int8 file tells what it was quantized from; the order in which artefacts are named does.
+    """
+    row = rows[place]
+    floats = {other["artefact"] for other in rows[: place + 1] if other["runtime"] == row["runtime"] and not is_int8(other["precision"])}
+    return max(1, len(floats))
 
 
 def fastest(rows: Sequence[dict[str, Any]]) -> str:

@@ -11,16 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
 
+from compress.data.prepare import network_input
 from compress.errors import CompressError
-from compress.evaluation.settings import Evaluate
 from compress.files import read_tensors, write_tensors, write_text
 from compress.models.contract import Algorithm
 from compress.outside import build
 from compress.quantization.folding import fold_like
+from compress.tasks import TASKS
+from compress.tasks.task import Evaluate
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, QUANTIZATION = "model.yml", "model.safetensors", "quantization.json"
@@ -45,6 +48,11 @@ class Model:
     def with_network(self, network: nn.Module, quantization: str | None = None) -> Model:
         """The same model with another network in it."""
         return Model(self.config, network, self.algorithm, self.evaluate, quantization=quantization)
+
+    def shown(self, image: np.ndarray) -> np.ndarray:
+        """An (H, W, 3) uint8 RGB image as the network is shown it at inference: (1, 3, H', W') float32, normalised."""
+        wanted = self.algorithm.input
+        return network_input([TASKS[self.algorithm.task].shown(image, self.evaluate, wanted)], wanted)
 
     def description(self) -> dict[str, Any]:
         """What an exported file must carry to be evaluated alone."""
@@ -88,7 +96,8 @@ def load(folder: str | Path) -> Model:
     description = read_description(folder)
     weights = read_tensors(folder / WEIGHTS)
     try:
-        model = fresh(description["model"], Evaluate(**description["evaluate"]))
+        algorithm = build(description["model"])
+        model = fresh(description["model"], TASKS[algorithm.task].evaluate(**description["evaluate"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CompressError(f"{folder / DESCRIPTION} does not describe a model that can be built here: {error}") from None
     model.tuned = description.get("tuned") or {}
@@ -204,6 +213,6 @@ def weights_digest(network: nn.Module) -> str:
 
 def example_input(model: Model, side: int | None = None) -> Tensor:
     """A normalised picture of noise, (1, 3, side, side), to trace the network with."""
-    side = side or 4 * model.algorithm.multiple
+    height, width = (side or 4 * step for step in model.algorithm.input.multiple)
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, 3, side, side, generator=generator)
+    return torch.randn(1, 3, height, width, generator=generator)

@@ -191,7 +191,7 @@ def evaluate(
 
       compress eval checkpoints/angle --data lines/test.txt
     """
-    from compress.evaluation.assess import assess
+    from compress.assess import assess
     from compress.report.evaluation import evaluation_text
 
     found = assess(artefact, recipe=recipe, data=data, root=root_folder, split=split, tune=tune, overrides=override or (), device=device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -16,10 +16,11 @@ from compress.converters.families import FAMILIES
 from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
 from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
-from compress.data.prepare import network_input, resize_for
+from compress.data.prepare import network_input, resize_short_side
 from compress.errors import CompressError, suggestion
-from compress.evaluation.settings import Evaluate
+from compress.outside import build
 from compress.quantization.folding import fold_like
+from compress.tasks import TASKS
 
 TOLERANCE = 1e-4  # of the largest difference between two maps in 0..1
 LINE = (192, 48)  # width and height of what PP-OCR's angle classifier is shown
@@ -47,12 +48,12 @@ def convert_file(path: Path, out: Path, images: Sequence[Path] = (), part: str |
     images: pictures to compare on, drawn ones where none are given. part: which of several models in a .pdparams file.
     Raises CompressError, and writes nothing, where the file is not understood or the maps differ by more than `TOLERANCE`.
     """
-    from compress.data.synthetic import draw
-    from compress.predict import read_picture
+    from compress.data.detection.synthetic import draw
+    from compress.data.images import read_image
 
     if (out / DESCRIPTION).exists():
         raise CompressError(f"{out} holds a checkpoint already; remove it, or give another folder.")
-    pictures = [read_picture(image) for image in images] or [draw(0, "val", index, 320)[1] for index in range(3)]
+    pictures = [read_image(image) for image in images] or [draw(0, "val", index, 320)[1] for index in range(3)]
     converted = convert(path, pictures, part)
     save(converted.model, out)
     yield from told(path, out, converted)
@@ -105,7 +106,8 @@ def fresh_model(family: Family) -> Model:
     """The family's model with weights that are the same each time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return fresh(dict(family.config), Evaluate(**family.evaluate))
+        config = dict(family.config)
+        return fresh(config, TASKS[build(config).task].evaluate(**family.evaluate))
 
 
 def forms(pairs: Sequence[Pair], network: nn.Module) -> list[tuple]:
@@ -225,11 +227,12 @@ def compare(path: Path, source: str, converted: Converted, pictures: Sequence[np
     """
     theirs, ours = runner_of_file(path, source), runner_of_model(converted.model)
     names, found = converted.family.maps, {}
-    algorithm = converted.model.algorithm
+    wanted = converted.model.algorithm.input
+    swapped = replace(wanted, mean=wanted.mean[::-1], std=wanted.std[::-1])
     for picture in pictures:
-        shown = cv2.resize(picture, LINE) if converted.family.lines else resize_for(picture, min(picture.shape[:2]), algorithm.multiple)
-        expected = theirs(network_input([shown[..., ::-1]], (algorithm.mean[::-1], algorithm.std[::-1])))
-        given = ours(network_input([shown], (algorithm.mean, algorithm.std)))
+        shown = cv2.resize(picture, LINE) if converted.family.lines else resize_short_side(picture, min(picture.shape[:2]), wanted.multiple)
+        expected = theirs(network_input([shown[..., ::-1]], swapped))
+        given = ours(network_input([shown], wanted))
         # An exported detector may give all maps of training as channels; the binary map follows from the other two, 50 times as steep.
         channels = [expected] if converted.family.lines else np.split(expected, expected.shape[1], axis=1)
         for name, values in zip(names, channels, strict=False):

@@ -16,15 +16,16 @@ import torch
 from compress import progress
 from compress.checkpoint import Model, save
 from compress.data.formats import open_split
-from compress.evaluation.detector import Detector, detect, of_model
-from compress.evaluation.icdar import Score
-from compress.evaluation.protocols import evaluate
+from compress.data.training import TrainingSet
 from compress.files import read_json, read_lines, write_json
 from compress.outside import build
+from compress.predictor import Predictor, of_model, score
+from compress.tasks import TASKS
+from compress.tasks.task import Scores, Task
 
 if TYPE_CHECKING:
     from compress.data.split import Split
-    from compress.models.contract import Sample
+    from compress.models.contract import Algorithm, Sample
     from compress.recipe import Recipe
 
 ELAPSED, METRICS = "elapsed.json", "metrics.jsonl"
@@ -49,10 +50,23 @@ class Lab:
     started: float = field(default_factory=time.perf_counter)
 
     @functools.cached_property
-    def model_mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation that the recipe's model wants its pictures normalised with."""
-        algorithm = build(self.recipe.model)
-        return algorithm.mean, algorithm.std
+    def algorithm(self) -> Algorithm:
+        """That of the recipe's model."""
+        return build(self.recipe.model)
+
+    @property
+    def task(self) -> Task:
+        """The task of the recipe's model."""
+        return TASKS[self.algorithm.task]
+
+    @property
+    def mean_std(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Mean and standard deviation that the recipe's model wants its images normalised with."""
+        return self.algorithm.input.mean, self.algorithm.input.std
+
+    def training_set(self, size: tuple[int, int]) -> TrainingSet:
+        """Random views, of height and width `size`, of the images that the stage trains on."""
+        return TrainingSet(self.split("train"), self.algorithm, self.recipe.augment, size, self.recipe.seed)
 
     def split(self, name: str) -> Split:
         """One split of the recipe's data: `train`, `val` or `test`."""
@@ -66,18 +80,16 @@ class Lab:
         return "test" if "test" in self.recipe.data.splits() else "val"
 
     def bar(self, label: str, total: int, done: int = 0) -> AbstractContextManager[progress.Bar]:
-        """Show work on `total` pictures."""
+        """Show work on `total` images."""
         return progress.bar(label, total, done=done, quiet=self.quiet)
 
-    def evaluate(self, model: Model, split: str) -> Score:
-        """Precision, recall and Hmean of a model in memory, by the recipe's thresholds."""
+    def evaluate(self, model: Model, split: str) -> Scores:
+        """The scores of a model in memory on a split, by the recipe's settings."""
         return self.score(of_model(model), self.split(split))
 
-    def score(self, detector: Detector, pictures: Split | Sequence[Sample]) -> Score:
-        """Precision, recall and Hmean of anything that detects, by the recipe's input size, thresholds and protocol."""
-        settings = self.recipe.evaluate
-        seen = detect(detector.shown_as(settings), pictures)
-        return evaluate((detector.judged(sample, maps, settings) for sample, maps in seen), settings.protocol)
+    def score(self, predictor: Predictor, images: Split | Sequence[Sample]) -> Scores:
+        """The scores of anything that predicts, by the recipe's input size and settings."""
+        return score(predictor.shown_as(self.recipe.evaluate), images)[0]
 
     def add(self, suffix: str, path: str, **facts: Any) -> None:
         """Leave an artefact to be measured: row `<stage>/<suffix>`, at `path` inside the folder; `facts` go into its row as they are."""
@@ -88,11 +100,10 @@ class Lab:
 
         `facts` go into both rows.
         """
-        evaluated = [entry for entry in read_lines(self.folder / path / METRICS) if "val_hmean" in entry]
-        best = max(evaluated, key=lambda entry: entry["val_hmean"])
-        for name, place, entry in (("", path, best), ("last", os.path.normpath(f"{path}/last"), evaluated[-1])):
+        best, last = best_and_last(self.folder / path, self.task)
+        for name, place, entry in (("", path, best), ("last", os.path.normpath(f"{path}/last"), last)):
             row = "/".join(part for part in (suffix, name) if part)
-            self.add(row, place, epoch=entry["epoch"], val_hmean=entry["val_hmean"], **facts)
+            self.add(row, place, epoch=entry["epoch"], val_score=entry[f"val_{self.task.main}"], **facts)
 
     def save(self, model: Model, folder: Path) -> None:
         """Save a checkpoint, from the main process of a distributed run alone."""
@@ -111,3 +122,14 @@ class Lab:
     def note_elapsed(self) -> None:
         """Write down the time spent, for a run that resumes after this one is cut off."""
         write_json(self.folder / ELAPSED, self.elapsed())
+
+
+def best_and_last(folder: Path, task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metrics of the epoch that was best on validation, the first of equals, and of the last one that was evaluated."""
+    name = f"val_{task.main}"
+    evaluated = [entry for entry in read_lines(folder / METRICS) if name in entry]
+    best = evaluated[0]
+    for entry in evaluated[1:]:
+        if task.metric.gain(best[name], entry[name]) > 0:
+            best = entry
+    return best, evaluated[-1]

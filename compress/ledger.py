@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compress.errors import CompressError, suggestion
 from compress.exporters.inspect import words
 from compress.files import write_text
+from compress.slower import Timing, is_int8, slower_in_int8
+from compress.tasks import TASKS
+from compress.tasks.task import Metric
 
 LEDGER = "ledger.jsonl"
 
@@ -59,6 +63,16 @@ class Row(BaseModel):
         """The main metric's value."""
         return self.scores[self.main]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What only some rows have: `epoch`, `val_score`, `cpu`, `integers` and the like."""
+        return self.model_extra or {}
+
+    @property
+    def metric(self) -> Metric:
+        """The main metric."""
+        return TASKS[self.task].metric
+
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
     """The ledger and both tables of one experiment, from all rows there are."""
@@ -76,9 +90,15 @@ def read(folder: Path) -> list[Row]:
     if not path.exists():
         raise CompressError(f"{folder} is not an experiment: it has no {LEDGER}.")
     try:
-        return [Row.model_validate_json(line) for line in path.read_text().splitlines() if line.strip()]
+        rows = [Row.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (ValidationError, ValueError) as error:
         raise CompressError(f"{path} is damaged or from another version: {str(error).splitlines()[0]}") from None
+    for row in rows:
+        if row.task not in TASKS:
+            raise CompressError(f"{path}: task '{row.task}' of '{row.stage}' is not known{suggestion(row.task, TASKS)}")
+        if row.main != TASKS[row.task].main or row.main not in row.scores:
+            raise CompressError(f"{path}: '{row.stage}' has no {TASKS[row.task].main}, the main metric of {row.task}; run its stage again.")
+    return rows
 
 
 def chosen(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
@@ -91,112 +111,175 @@ def chosen(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
     return [row for row in rows if any(fnmatch(row.stage, pattern) for pattern in patterns)]
 
 
-def latency_columns(rows: Sequence[Row]) -> list[str]:
-    """Every runtime and precision that some row was timed in, in the order met."""
-    return list(dict.fromkeys(name for row in rows for name in row.latency_ms))
+@dataclass(frozen=True)
+class Cell:
+    """One fact of a row.
+
+    name: its column in `table.csv`. value: as it was measured. heading: its column in the tables that people read, empty for none.
+    text: the value as it is read there. note: what is said of it in brackets. metric: the one that it is a value of.
+    """
+
+    name: str
+    value: Any
+    heading: str = ""
+    text: str = ""
+    note: str = ""
+    metric: Metric | None = None
 
 
-def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and text of the table that people read."""
-    runtimes = list(dict.fromkeys(name.split()[0] for name in latency_columns(rows)))
-    several = len({row.experiment for row in rows if row.kind != "teacher"}) > 1  # a teacher's row stands in its student's table
-    head = [
-        *(["experiment"] if several else []),
-        "stage",
-        "params",
-        "MACs",
-        "MB",
-        "P %",
-        "R %",
-        "Hmean %",
-        "delta",
-        *(f"{name} ms" for name in runtimes),
-    ]
-    body = [
+def cells(row: Row) -> tuple[list[Cell], ...]:
+    """All facts of a row, in groups that come one after the other in every table; all tables are made of these."""
+
+    def plain(*names: str) -> list[Cell]:
+        return [Cell(name, getattr(row, name)) for name in names]
+
+    return (
+        [Cell(name, getattr(row, name), name, getattr(row, name)) for name in ("experiment", "stage")],
+        plain("kind", "parent", "key", "seed", "task"),
         [
-            *([row.experiment] if several else []),
-            row.stage,
-            f"{row.params / 1e6:.3f} M",
-            f"{row.macs / 1e9:.3f} G",
-            f"{row.bytes / 1e6:.3f}",
-            f"{100 * row.precision:.2f}",
-            f"{100 * row.recall:.2f}",
-            f"{100 * row.hmean:.2f}",
-            f"{100 * row.hmean_delta:+.2f}",
-            *(latency_cell(row, name) for name in runtimes),
-        ]
-        for row in rows
+            Cell("params", row.params, "params", f"{row.params / 1e6:.3f} M"),
+            Cell("macs", row.macs, "MACs", f"{row.macs / 1e9:.3f} G"),
+            Cell("bytes", row.bytes, "MB", f"{row.bytes / 1e6:.3f}"),
+        ],
+        score_cells(row),
+        [*plain("main"), Cell("delta", row.delta, "delta", row.metric.moved(row.delta)), *plain("split", "images")],
+        [Cell("settings", json.dumps(row.settings)), *plain("runtime", "artefact", "seconds")],
+        latency_cells(row),
+    )
+
+
+def score_cells(row: Row) -> list[Cell]:
+    """Every score; the task's metrics are read by people, what else there is, such as the share of each class, by programs alone."""
+    metrics = {metric.name: metric for metric in TASKS[row.task].metrics}
+    return [
+        Cell(f"score {name}", value, metric.heading, metric.shown(value), metric=metric)
+        if (metric := metrics.get(name))
+        else Cell(f"score {name}", value)
+        for name, value in row.scores.items()
     ]
-    return head, body
 
 
-def latency_cell(row: Row, runtime: str) -> str:
-    """Median latencies in one runtime, with the precision: `4.1 (fp32)`."""
-    found = [(name.split(maxsplit=1)[1], values["median"]) for name, values in row.latency_ms.items() if name.split()[0] == runtime]
-    return ", ".join(f"{median:.1f} ({precision})" for precision, median in found)
+def latency_cells(row: Row) -> list[Cell]:
+    """Median and 90th percentile in every runtime; people read the median, with its precision."""
+    found = []
+    for name, values in row.latency_ms.items():
+        runtime, precision = name.split(maxsplit=1)
+        found += [
+            Cell(f"{name} median ms", values["median"], f"{runtime} ms", f"{values['median']:.1f}", precision),
+            Cell(f"{name} p90 ms", values["p90"]),
+        ]
+    return found
+
+
+def columns(rows: Sequence[Row], key: Callable[[Cell], str]) -> dict[str, list[list[Cell]]]:
+    """Column -> what each row has in it. key: the column of a cell, its name or its heading; a cell without one is left out."""
+    grouped = [cells(row) for row in rows]
+    names = dict.fromkeys(key(cell) for group in zip(*grouped, strict=True) for part in group for cell in part)
+    return {name: [[cell for part in groups for cell in part if key(cell) == name] for groups in grouped] for name in names if name}
+
+
+def readable(rows: Sequence[Row]) -> dict[str, list[list[Cell]]]:
+    """Heading -> what each row has below it, in the tables that people read."""
+    found = columns(rows, lambda cell: cell.heading)
+    if len({row.experiment for row in rows if row.kind != "teacher"}) < 2:  # a teacher's row stands in its student's table
+        found.pop("experiment", None)
+    return found
+
+
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Headings and text of the table that people read."""
+    found = readable(rows)
+    return list(found), [[cell_text(column[place]) for column in found.values()] for place in range(len(rows))]
+
+
+def cell_text(found: Sequence[Cell]) -> str:
+    """What a row has in one column: `12.0 (fp32), 9.1 (bf16)`."""
+    return ", ".join(f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in found)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown with its caption below."""
+    head, body = table(rows)
+    marks = ["---" if name in ("experiment", "stage") else "---:" for name in head]
+    lines = ["| " + " | ".join(text.replace("|", r"\|") for text in line) + " |" for line in (head, marks, *body)]
+    return "\n".join(lines) + "\n\n" + caption(rows).replace("\n", "  \n") + "\n"
+
+
+def comma_separated(rows: Sequence[Row]) -> str:
+    """Every figure at full precision; a column for each metric, and for each runtime's median and 90th percentile."""
+    found = columns(rows, lambda cell: cell.name)
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(harmless(name) for name in found)
+    writer.writerows([harmless(column[place][0].value) if column[place] else "" for column in found.values()] for place in range(len(rows)))
+    return out.getvalue()
+
+
+def harmless(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, with an apostrophe before it; a number, negative or not, as it is."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def caption(rows: Sequence[Row]) -> str:
-    """What the numbers were measured on and by: one line for each way that occurs."""
-    lines = dict.fromkeys(
-        f"Hmean on {row.images} {row.split} pictures, "
-        + ", ".join(f"{name} {value}" for name, value in row.thresholds.items())
-        + f"; seed {row.seed}"
-        for row in rows
-    )
+    """What the figures were measured on and by: one line for each way that occurs."""
+    lines = dict.fromkeys(f"{conditions(row)}; seed {row.seed}" for row in rows)
+    directions = dict.fromkeys(f"delta: how much less {row.metric.label} is than in the first row" for row in rows if falls(row))
     timed = dict.fromkeys(
         f"latency: median of {values['rounds']} rounds, input {'x'.join(map(str, values['input']))}, {values['threads']} thread(s)"
         for row in rows
         for values in row.latency_ms.values()
     )
-    integers = [f"{row.stage}: {words(row.model_extra['integers'])}" for row in rows if is_int8_file(row)]
-    hosts = dict.fromkeys(str(row.model_extra.get("cpu", "")) for row in rows)
-    return "\n".join([*lines, *timed, *(f"on {host}" for host in hosts if host), *integers, *slower_in_int8(rows)])
+    hosts = dict.fromkeys(str(row.facts.get("cpu", "")) for row in rows)
+    integers = [f"{row.stage}: {words(row.facts['integers'])}" for row in rows if is_int8_file(row)]
+    slow = [
+        f"{case.int8.stage} is slower in int8 than {case.floating.stage} in {case.precision} in {case.runtime}: "
+        f"{case.int8_ms:.1f} ms against {case.float_ms:.1f} ms"
+        for case in slower(rows)
+    ]
+    return "\n".join([*lines, *directions, *timed, *(f"on {host}" for host in hosts if host), *integers, *slow])
+
+
+def conditions(row: Row) -> str:
+    """What a row's score was measured on, and by which settings."""
+    settings = "".join(f", {name} {value}" for name, value in row.settings.items())
+    return f"{row.metric.label} on {row.images} {row.split} images{settings}"
+
+
+def falls(row: Row) -> bool:
+    """Whether less is better of a row's main metric."""
+    return not row.metric.higher_is_better
 
 
 def is_int8_file(row: Row) -> bool:
     """Whether a row is of an int8 file that was looked into."""
-    return row.runtime.endswith(" int8") and "integers" in row.model_extra
+    return is_int8(row.runtime) and "integers" in row.facts
 
 
-def slower_in_int8(rows: Sequence[Row]) -> list[str]:
-    """A sentence for every int8 file that takes longer than the last fp32 file before it of the same model, format and measurement."""
-    told = []
-    parents = {(row.experiment, row.stage): row.parent for row in rows}
-    for place, row in enumerate(rows):
-        timed = row.latency_ms.get(row.runtime)
-        if not timed or not is_int8_file(row):
-            continue
-        name = row.runtime.removesuffix(" int8")
-        quantized_from = parents.get((row.experiment, row.parent))
-        for other in reversed(rows[:place]):
-            if quantized_from not in (None, other.parent):
-                continue
-            sibling = other.latency_ms.get(f"{name} fp32") if other.kind == "export" and other.experiment == row.experiment else None
-            if sibling and all(sibling[key] == timed[key] for key in ("threads", "input")):
-                if timed["median"] > sibling["median"]:
-                    figures = f"{timed['median']:.1f} ms against {sibling['median']:.1f} ms"
-                    told.append(f"{row.stage} is slower in int8 than {other.stage} in fp32 in {name}: {figures}")
-                break
-    return told
+class Slower(NamedTuple):
+    """An int8 artefact that is slower in `runtime` than a float one. precision: of the float one. Times are medians in ms."""
+
+    int8: Row
+    floating: Row
+    runtime: str
+    precision: str
+    int8_ms: float
+    float_ms: float
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table in Markdown with its caption below."""
-    head, body = cells(rows)
-    lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * 1 + ["---:"] * (len(head) - 1), *body)]
-    return "\n".join(lines) + "\n\n" + caption(rows).replace("\n", "  \n") + "\n"
+def slower(rows: Sequence[Row]) -> list[Slower]:
+    """Every int8 artefact that is slower than a float one of its experiment.
+
+    They are alike if they have as many multiply-accumulates and were timed in one runtime by as many threads on an equal input.
+    """
+    timings = [timing(place, row, *name.split(maxsplit=1)) for place, row in enumerate(rows) for name in row.latency_ms]
+    return [
+        Slower(rows[mine.place], rows[other.place], mine.runtime, other.precision, mine.time, other.time)
+        for mine, other in slower_in_int8(timings)
+    ]
 
 
-def comma_separated(rows: Sequence[Row]) -> str:
-    """Every number at full precision, a column for each runtime's median and 90th percentile."""
-    timed = latency_columns(rows)
-    plain = [name for name in Row.model_fields if name not in ("latency_ms", "thresholds")]
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow([*plain, "thresholds", *(f"{name} {figure} ms" for name in timed for figure in ("median", "p90"))])
-    for row in rows:
-        values = row.model_dump()
-        times = [row.latency_ms.get(name, {}).get(figure, "") for name in timed for figure in ("median", "p90")]
-        writer.writerow([*(values[name] for name in plain), json.dumps(row.thresholds), *times])
-    return out.getvalue()
+def timing(place: int, row: Row, runtime: str, precision: str) -> Timing:
+    """One latency of the row at a place of the table."""
+    values = row.latency_ms[f"{runtime} {precision}"]
+    network = (row.experiment, row.macs, values["threads"], tuple(values["input"]))
+    return Timing(place, network, runtime, precision, values["median"], row.kind == "export")

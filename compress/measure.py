@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from compress.checkpoint import WEIGHTS, Model, load
-from compress.evaluation.cost import macs, parameters
-from compress.evaluation.detector import of_model, open_detector
+from compress.cost import macs, parameters
 from compress.lab import Lab
+from compress.predictor import of_model, open_predictor
 from compress.recipe import Latency
 
 
 def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) -> dict[str, Any]:
-    """Size, cost, precision, recall, Hmean and latency of the checkpoint folder or exported file at `path`.
+    """Size, cost, scores and latency of the checkpoint folder or exported file at `path`.
 
     runtimes: those to time a checkpoint in; a float one is written for each into a temporary folder first. An exported file is
     timed in its own.
@@ -27,26 +27,25 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
     if path.is_dir():
         model = load(path)
         model.network.to(lab.device)
-        detector = of_model(model)
+        predictor = of_model(model)
         facts = {
             "params": parameters(model.network),
             "macs": macs(model.network, latency.input),
             "bytes": (path / WEIGHTS).stat().st_size,
         }
     else:
-        detector = open_detector(path)
+        predictor = open_predictor(path)
         facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path), **integers(path)}
-    settings = lab.recipe.evaluate
-    score = lab.score(detector, lab.split(lab.report_split))
+    scores = lab.score(predictor, lab.split(lab.report_split))
     return {
         **facts,
-        "precision": score.precision,
-        "recall": score.recall,
-        "hmean": score.hmean,
+        "task": lab.task.name,
+        "scores": scores,
+        "main": lab.task.main,
         "split": lab.report_split,
         "images": len(lab.split(lab.report_split)),
-        "thresholds": {"short_side": settings.short_side, **settings.reported(detector.algorithm)},
-        "runtime": f"{detector.runtime} {detector.precision}",
+        "settings": lab.recipe.evaluate.reported(predictor.algorithm),
+        "runtime": f"{predictor.runtime} {predictor.precision}",
         "latency_ms": latencies(path, lab, runtimes),
         "cpu": processor(),
     }

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.experiment import Experiment, check_before_work, make_lab, prepare, states
 from compress.files import read_json
-from compress.outside import allowing
+from compress.outside import allowing, build
+from compress.tasks import TASKS
 from compress.teachers import data_overrides, teacher_done, untrained
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def total(guesses: Sequence[float | None]) -> float | None:
 def sizes(model: Model | None, recipe: Recipe) -> dict[str, Any]:
     """Parameters, multiply-accumulates on the recipe's latency input, and bytes of the float32 weights file."""
     from compress.checkpoint import WEIGHTS, save
-    from compress.evaluation.cost import macs, parameters
+    from compress.cost import macs, parameters
 
     if model is None:
         return {"params": None, "macs": None, "bytes": None}
@@ -185,11 +186,12 @@ def teacher_seconds(experiment: Experiment, teacher: str, stage: Stage, timings:
     """Time that a teacher takes to look at one picture of the stage's."""
     import torch
 
-    key = (teacher, stage.crop)
+    height, width = stage.size(TASKS[build(experiment.recipe.model).task])
+    key = (teacher, height, width)
     if key not in timings:
         network = untrained(experiment, teacher).network.eval()
-        few = max(1, TIMED_PIXELS // stage.crop**2)
-        images = torch.zeros(few, 3, stage.crop, stage.crop).to(memory_format=torch.channels_last)
+        few = max(1, TIMED_PIXELS // (height * width))
+        images = torch.zeros(few, 3, height, width).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             network(images)
             start = time.perf_counter()
@@ -200,12 +202,12 @@ def teacher_seconds(experiment: Experiment, teacher: str, stage: Stage, timings:
 
 def picture_seconds(model: Model, stage: Stage, lab: Lab) -> float:
     """Time of a training step by the algorithm's own loss for each of its pictures, the making of samples included."""
-    from compress.data.training import TrainingSet
     from compress.throughput import endless, learner
     from compress.training.loop import own_loss
 
-    samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, stage.crop, lab.recipe.seed)
-    few = min(len(samples), max(2, min(stage.batch, TIMED_PIXELS // stage.crop**2)))
+    height, width = stage.size(lab.task)
+    samples = lab.training_set((height, width))
+    few = min(len(samples), max(2, min(stage.batch, TIMED_PIXELS // (height * width))))
     learn = learner(model.with_network(copy.deepcopy(model.network)), own_loss(model.algorithm), stage, lab)
     given = endless(samples, few, workers=0)
     times = []
@@ -218,11 +220,11 @@ def picture_seconds(model: Model, stage: Stage, lab: Lab) -> float:
 
 def evaluation_seconds(model: Model, lab: Lab) -> float:
     """Time of evaluating one validation picture."""
-    from compress.evaluation.detector import of_model
+    from compress.predictor import of_model
 
     split = lab.split("val")
-    detector = of_model(model.with_network(copy.deepcopy(model.network)))
+    predictor = of_model(model.with_network(copy.deepcopy(model.network)))
     few = [split[index] for index in range(min(4, len(split)))]
     start = time.perf_counter()
-    lab.score(detector, few)
+    lab.score(predictor, few)
     return (time.perf_counter() - start) / len(few)

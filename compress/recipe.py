@@ -12,14 +12,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
 from compress import recipe_file
-from compress.data.augment import Augment
 from compress.data.formats import FORMATS, DataConfig
 from compress.errors import CompressError, suggestion
-from compress.evaluation.settings import Evaluate
+from compress.models.contract import Algorithm
 from compress.outside import allow_own, build
 from compress.recipe_file import Document, Place
 from compress.stages import KINDS, Stage
 from compress.stages.export import HOLD_INT8
+from compress.tasks import TASKS
+from compress.tasks.task import Evaluate
 from compress.training.trackers import TrackerName
 
 RuntimeName = Literal["torch", "torch.compile", "onnxruntime", "openvino"]
@@ -52,8 +53,8 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32)
     model: dict[str, Any]
     data: DataConfig
-    augment: Augment
-    evaluate: Evaluate = Evaluate()
+    augment: SerializeAsAny[BaseModel]
+    evaluate: SerializeAsAny[Evaluate]
     latency: Latency = Latency()
     trackers: tuple[TrackerName, ...] = ()
     stages: tuple[SerializeAsAny[Stage], ...]
@@ -69,7 +70,7 @@ class Recipe(BaseModel):
         before = [other.name for other in self.stages[: self.stages.index(stage)] if other.gives_model]
         return before[-1] if before else None
 
-    def training(self, stage: Stage) -> tuple[DataConfig, Augment]:
+    def training(self, stage: Stage) -> tuple[DataConfig, BaseModel]:
         """The data that `stage` trains on and their augmentation: the recipe's, or its own by the defaults of their format."""
         own = getattr(stage, "data", None)
         return (own, own.default_augment()) if own else (self.data, self.augment)
@@ -113,15 +114,20 @@ def resolve(document: Document, name: str) -> Recipe:
     for key in ("model", "data"):
         if not isinstance(values.get(key), dict):
             raise CompressError(f"{document.where((key,))}: the recipe needs a `{key}` section.")
+    algorithm = check_model(values["model"], document)
+    task = TASKS[algorithm.task]
     data = section(data_format(values["data"], ("data",), document), values["data"], ("data",), document)
+    if data.task != task.name:
+        place = document.where(("data", "format"))
+        raise CompressError(f"{place}: data of the format {data.format} are for {data.task}, but the model is for {task.name}.")
     augment = {**data.default_augment().model_dump(), **(values.get("augment") or {})}
     recipe = Recipe(
         name=name,
         seed=number(values.get("seed", 0), document),
-        model=check_model(values["model"], document),
+        model=values["model"],
         data=data,
-        augment=section(Augment, augment, ("augment",), document),
-        evaluate=section(Evaluate, values.get("evaluate") or {}, ("evaluate",), document),
+        augment=section(task.augment, augment, ("augment",), document),
+        evaluate=check_evaluate(values.get("evaluate") or {}, algorithm, document),
         latency=section(Latency, values.get("latency") or {}, ("latency",), document),
         trackers=tracker_names(values.get("trackers") or [], document),
         stages=tuple(read_stage(keys, document) for keys in values["stages"].values()),
@@ -156,21 +162,25 @@ def tracker_names(value: Any, document: Document) -> tuple[TrackerName, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def check_model(config: dict[str, Any], document: Document) -> dict[str, Any]:
-    """Refuse a model that the registry cannot build or that detects nothing, and thresholds that its algorithm does not have."""
-    from compress.evaluation.detector import check_detects
-
+def check_model(config: dict[str, Any], document: Document) -> Algorithm:
+    """The algorithm. Refuses a model that the registry cannot build."""
     try:
         algorithm = build(config)
     except ValueError as error:
         raise CompressError(f"{document.where(('model',))}: {error}") from None
-    check_detects(algorithm, document.where(("model",)))
-    evaluate = section(Evaluate, document.values.get("evaluate") or {}, ("evaluate",), document)
+    if algorithm.task not in TASKS:
+        raise CompressError(f"{document.where(('model',))}: its task '{algorithm.task}' is not known{suggestion(algorithm.task, TASKS)}")
+    return algorithm
+
+
+def check_evaluate(values: dict[str, Any], algorithm: Algorithm, document: Document) -> Evaluate:
+    """The `evaluate` section. Refuses settings that the algorithm does not have."""
+    evaluate = section(TASKS[algorithm.task].evaluate, values, ("evaluate",), document)
     try:
-        evaluate.thresholds(algorithm)
+        evaluate.settings(algorithm)
     except CompressError as error:
         raise CompressError(f"{document.where(('evaluate',))}: {error}") from None
-    return config
+    return evaluate
 
 
 def read_stage(keys: dict[str, Any], document: Document) -> Stage:

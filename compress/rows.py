@@ -13,6 +13,7 @@ from compress.ledger import Row
 from compress.progress import console
 from compress.recipe import fingerprint
 from compress.stage_folder import MANIFEST
+from compress.tasks import TASKS
 
 if TYPE_CHECKING:
     from compress.experiment import Experiment
@@ -40,9 +41,9 @@ def stage_rows(experiment: Experiment, stage: Stage, lab: Lab) -> list[Row]:
     if experiment.time_again or known.get("key") != key:
         known = {"key": key, "rows": measure_all(experiment, stage, manifest, lab, known if known.get("key") == key else {})}
         write_json(folder / ROWS, known)
-    base = experiment.rows[0].hmean if experiment.rows else main_row(stage, known["rows"])["hmean"]
+    base = experiment.rows[0].scores if experiment.rows else main_row(stage, known["rows"])["scores"]
     identity = {"experiment": experiment.recipe.name}
-    return [Row.model_validate({**row, **identity, "hmean_delta": row["hmean"] - base}) for row in known["rows"]]
+    return [Row.model_validate({**row, **identity, "delta": lab.task.gain(base, row["scores"])}) for row in known["rows"]]
 
 
 def measure_all(experiment: Experiment, stage: Stage, manifest: dict[str, Any], lab: Lab, known: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -112,8 +113,8 @@ def hold_to(stage: Stage, rows: Sequence[Row], first: Row) -> None:
     for row in [row for row in rows if row.stage == stage.name] or rows:
         slowest = max((values["median"] for values in row.latency_ms.values()), default=0.0)
         limits = [
-            ("max_hmean_drop", first.hmean - row.hmean, expect.max_hmean_drop, 1),
-            ("min_hmean", row.hmean, expect.min_hmean, -1),
+            ("max_drop", -TASKS[row.task].gain(first.scores, row.scores), expect.max_drop, 1),
+            ("min_score", row.score, expect.min_score, -1),
             ("max_latency_ms", slowest, expect.max_latency_ms, 1),
             ("max_bytes", row.bytes, expect.max_bytes, 1),
         ]

@@ -11,8 +11,8 @@ import torch
 
 from compress import progress
 from compress.checkpoint import DESCRIPTION, load
+from compress.cost import parameters
 from compress.errors import CompressError, suggestion
-from compress.evaluation.cost import parameters
 from compress.experiment import prepare, states
 from compress.files import write_json
 from compress.lab import Lab

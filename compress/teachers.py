@@ -14,6 +14,7 @@ from compress.ledger import Row
 from compress.progress import console
 from compress.recipe import Recipe, experiment_name, fingerprint, load_named
 from compress.stage_folder import MANIFEST
+from compress.tasks import TASKS
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -114,6 +115,6 @@ def teacher_rows(experiment: Experiment, stage: Stage) -> list[Row]:
         if row is None or any(known.artefact == artefact for known in before):
             continue
         name = f"teacher/{Path(teacher).stem}" if before else "teacher"
-        delta = row.hmean - experiment.rows[0].hmean if experiment.rows else 0.0
-        rows.append(row.model_copy(update={"stage": name, "kind": "teacher", "hmean_delta": delta, "artefact": artefact}))
+        delta = TASKS[row.task].gain(experiment.rows[0].scores, row.scores) if experiment.rows else 0.0
+        rows.append(row.model_copy(update={"stage": name, "kind": "teacher", "delta": delta, "artefact": artefact}))
     return rows

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from compress.checkpoint import DESCRIPTION, Model, fresh, load
+from compress.cost import parameters
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError, suggestion
-from compress.evaluation.cost import parameters
 from compress.experiment import make_lab, prepare
 from compress.lab import Lab
 from compress.measure import processor
@@ -58,7 +58,7 @@ def throughput(
     return {
         "stage": name,
         **rates,
-        "crop": stage.crop,
+        "crop": stage.size(lab.task),
         "batch": stage.batch,
         "workers": stage.workers,
         "params": parameters(model.network),
@@ -73,7 +73,7 @@ def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
     """`pipeline`, `step` and `together`, in pictures a second, and `share`. Trains `model` on by what that takes."""
     objective, hooks = stage.lesson(model)
     learn = learner(model, objective, stage, lab, **hooks)
-    samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, stage.crop, lab.recipe.seed)
+    samples = lab.training_set(stage.size(lab.task))
     new = endless(samples, stage.batch, stage.workers)
     kept = repeat(next(new))
     learn(islice(new, 1))  # memory is mapped, kernels are chosen

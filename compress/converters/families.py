@@ -43,7 +43,7 @@ FAMILIES = (
     Family(
         "PP-OCR v2.0 angle classifier",
         {"name": "angle"},
-        {"short_side": 48},
+        {"size": [48, 192]},
         (*classifier_backbone(), Pair("classifier", "head.fc")),
         ("probability",),
         lines=True,

@@ -20,8 +20,9 @@ import numpy as np
 
 from compress.data.split import Annotation
 from compress.errors import CompressError
+from compress.models.contract import Label, Line, Words
 
-LAYOUT = 1
+LAYOUT = 2
 
 
 def cache_folder() -> Path:
@@ -70,7 +71,7 @@ def read_entry(key: str) -> Entry | None:
             return None
         annotations = [annotation_from(item) for item in index["annotations"]]
         return Entry(annotations, pixels, tuple(index["problems"])) if len(annotations) == len(pixels.shapes) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None
 
 
@@ -120,18 +121,20 @@ def publish(partial: Path, final: Path, key: str) -> None:
 
 
 def annotation_to(annotation: Annotation) -> dict[str, Any]:
-    return {
-        "name": annotation.name,
-        "polygons": [polygon.tolist() for polygon in annotation.polygons],
-        "ignore": annotation.ignore.tolist(),
-        "texts": annotation.texts,
-    }
+    """An annotation as values that JSON holds."""
+    truth = annotation.truth
+    if isinstance(truth, Words):
+        held = {"polygons": [polygon.tolist() for polygon in truth.polygons], "ignore": truth.ignore.tolist(), "texts": truth.texts}
+    else:
+        held = vars(truth)
+    return {"name": annotation.name, type(truth).__name__: held}
 
 
 def annotation_from(item: dict[str, Any]) -> Annotation:
-    return Annotation(
-        name=item["name"],
-        polygons=[np.array(polygon, np.float32).reshape(-1, 2) for polygon in item["polygons"]],
-        ignore=np.array(item["ignore"], bool),
-        texts=list(item["texts"]),
-    )
+    """What :func:`annotation_to` was given."""
+    kind = next(kind for kind in (Words, Line, Label) if kind.__name__ in item)
+    held = item[kind.__name__]
+    if kind is not Words:
+        return Annotation(item["name"], kind(**held))
+    polygons = [np.array(polygon, np.float32).reshape(-1, 2) for polygon in held["polygons"]]
+    return Annotation(item["name"], Words(polygons, np.array(held["ignore"], bool), list(held["texts"])))

@@ -14,20 +14,21 @@ from compress.data.training import TrainingSet
 from compress.errors import CompressError
 from compress.models.contract import Sample
 from compress.outside import allowing, build
+from compress.tasks import TASKS
+from compress.tasks.task import Task
 
 TILE = 560  # pixels, the longer side of a picture on a contact sheet
 COLUMNS = 4
-WORD, DO_NOT_CARE, CAPTION = (0, 230, 0), (255, 40, 40), (255, 255, 255)
+CAPTION = (255, 255, 255)
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """Counts of one split. `words` are those that count, `do_not_care` those that do not; `problems` name file and line."""
+    """One split. counts: what its task counts in the ground truth. problems: name file and line."""
 
     name: str
-    pictures: int
-    words: int
-    do_not_care: int
+    images: int
+    counts: dict[str, int]
     problems: tuple[str, ...]
 
 
@@ -38,7 +39,7 @@ class Report:
     splits: tuple[SplitReport, ...]
 
     def __str__(self) -> str:
-        counts = (f"{s.name}: {s.pictures} pictures, {s.words} words, {s.do_not_care} do-not-care" for s in self.splits)
+        counts = (", ".join([f"{s.name}: {s.images} images", *(f"{n} {what}" for what, n in s.counts.items())]) for s in self.splits)
         problems = (f"  {problem}" for problem in self.problems)
         return "\n".join([*counts, f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)}", *problems])
 
@@ -51,32 +52,32 @@ class Report:
 def check(config: DataConfig, seed: int, out_png: Path | None = None) -> Report:
     """Read every split and count. Damage is reported, not refused, whatever `config` says of it.
 
-    out_png: where to draw a few pictures of each split with their words: green, and red for do-not-care.
+    out_png: where to draw a few images of each split with their ground truth.
     """
     if "damaged" in type(config).model_fields:
         config = config.model_copy(update={"damaged": "skip"})
+    task = TASKS[config.task]
     reports, tiles = [], []
     for name in config.splits():
         split = config.open(name, seed)
-        care = [~words.ignore for words in split.annotations]
-        counted = int(sum(flags.sum() for flags in care))
-        reports.append(SplitReport(name, len(split), counted, sum(map(len, care)) - counted, split.problems))
+        counts = task.counts(annotation.truth for annotation in split.annotations)
+        reports.append(SplitReport(name, len(split), counts, split.problems))
         if out_png:
             shown = np.unique(np.linspace(0, len(split) - 1, COLUMNS).round().astype(int))
-            tiles.append([drawn(split[index], f"{name} {split.annotations[index].name}") for index in shown])
+            tiles.append([drawn(task, split[index], f"{name} {split.annotations[index].name}") for index in shown])
     if out_png:
         save(tiles, out_png)
     return Report(tuple(reports))
 
 
-def preview(training_set: TrainingSet, out_png: Path, count: int = 6) -> None:
-    """Draw the first `count` views of epoch 0, one a row: the picture with its words, then each target map laid over it."""
+def preview(training_set: TrainingSet, task: Task, out_png: Path, count: int = 6) -> None:
+    """Draw the first `count` views of epoch 0, one a row: the image with its ground truth, then each target map laid over it."""
     rows = []
     for index in range(min(count, len(training_set))):
         sample = training_set.view(0, index)
         maps = {name: target.squeeze() for name, target in training_set.targets(sample).items()}
         shown = {name: target for name, target in maps.items() if target.shape == sample.image.shape[:2]}
-        rows.append([drawn(sample, sample.name)] + [overlaid(sample, target, name) for name, target in shown.items()])
+        rows.append([drawn(task, sample, sample.name)] + [overlaid(sample, target, name) for name, target in shown.items()])
     save(rows, out_png)
 
 
@@ -91,16 +92,15 @@ def preview_recipe(recipe: Path, overrides: Sequence[str], out_png: Path, count:
     if stage is None:
         raise CompressError(f"{recipe} has no stage that trains, so there are no training samples to draw.")
     data, augment = loaded.training(stage)
-    split = data.open("train", loaded.seed)
-    preview(TrainingSet(split, build(loaded.model).targets, augment, stage.crop, loaded.seed), out_png, count)
+    algorithm = build(loaded.model)
+    task = TASKS[algorithm.task]
+    training_set = TrainingSet(data.open("train", loaded.seed), algorithm, augment, stage.size(task), loaded.seed)
+    preview(training_set, task, out_png, count)
 
 
-def drawn(sample: Sample, caption: str) -> np.ndarray:
-    """The picture, its longer side `TILE` pixels, with outlines of the words."""
-    tile, scale = shrunk(sample.image)
-    for polygon, skip in zip(sample.polygons, sample.ignore, strict=True):
-        corners = (((polygon + 0.5) * scale - 0.5) * 16).round().astype(np.int32)
-        cv2.polylines(tile, [corners], True, DO_NOT_CARE if skip else WORD, 1, cv2.LINE_AA, shift=4)
+def drawn(task: Task, sample: Sample, caption: str) -> np.ndarray:
+    """The image with its ground truth, its longer side `TILE` pixels."""
+    tile, _ = shrunk(task.outlined(sample.image, sample.truth))
     return captioned(tile, caption)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from compress.data.folder import PARTS, Files, PictureFolder, summary
+from compress.data.detection.folder import PARTS, Files, PictureFolder, summary
 from compress.data.formats import FORMATS, from_options
 from compress.data.split import Annotation
 from compress.errors import CompressError, suggestion
@@ -85,17 +85,17 @@ def converted(file: Files, reading: PictureFolder, writing: PictureFolder, probl
     wrong = next((fault for fault in (*faults, difference(words, back)) if fault), None)
     if wrong:
         raise CompressError(f"{file.truth} cannot be converted to {writing.format}: {wrong}.")
-    changed += [
-        f"'{text}' in {file.name}" for text, other in zip(words.texts, back.texts, strict=True) if other != text and not marks(text)
-    ]
+    texts = zip(words.truth.texts, back.truth.texts, strict=True)
+    changed += [f"'{text}' in {file.name}" for text, other in texts if other != text and not marks(text)]
     return replace(file, content=content)
 
 
 def difference(words: Annotation, back: Annotation | None) -> str | None:
     """What did not come back, in words."""
-    if back is None or len(back.polygons) != len(words.polygons):
+    if back is None or len(back.truth.polygons) != len(words.truth.polygons):
         return "its words cannot be read back"
-    for polygon, text, skip, other, skipped in zip(words.polygons, words.texts, words.ignore, back.polygons, back.ignore, strict=True):
+    here, there = words.truth, back.truth
+    for polygon, text, skip, other, skipped in zip(here.polygons, here.texts, here.ignore, there.polygons, there.ignore, strict=True):
         if polygon.shape != other.shape or np.abs(polygon - other).max() > SAME:
             return f"the outline of '{text}' does not come back"
         if skip != skipped:

@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from compress.data.cocotext import CocoText
-from compress.data.ctw1500 import Ctw1500
-from compress.data.icdar2015 import Icdar2015
-from compress.data.msra_td500 import MsraTd500
-from compress.data.paddleocr import PaddleOcr
+from compress.data.detection.cocotext import CocoText
+from compress.data.detection.ctw1500 import Ctw1500
+from compress.data.detection.icdar2015 import Icdar2015
+from compress.data.detection.msra_td500 import MsraTd500
+from compress.data.detection.paddleocr import PaddleOcr
+from compress.data.detection.synthetic import Synthetic
+from compress.data.detection.totaltext import TotalText
 from compress.data.split import Split
-from compress.data.synthetic import Synthetic
-from compress.data.totaltext import TotalText
 from compress.errors import CompressError, suggestion
 from compress.progress import bar
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.data.folder import Files, decode, fingerprints, summary
-from compress.data.paddleocr import listed
+from compress.data.detection.folder import Files, fingerprints, summary
+from compress.data.detection.paddleocr import listed
+from compress.data.images import read_image
 from compress.data.split import Annotation, Split
 from compress.errors import CompressError
+from compress.models.contract import Label
 
 NAMES = ("{}.txt", "{}_label.txt", "cls_gt_{}.txt")
 
@@ -40,12 +42,9 @@ def open_labelled(place: Path, split: str, labels: Sequence[str], root: Path | N
     ordered = list(files.values())
 
     def picture(index: int) -> np.ndarray:
-        image = decode(ordered[index].image)
-        if image is None:
-            raise CompressError(f"{path}:{ordered[index].line}: the picture {ordered[index].image} does not decode; restore it.")
-        return image
+        return read_image(ordered[index].image)
 
-    annotations = [Annotation(file.name, [], np.zeros(0, bool), [file.content.decode()]) for file in ordered]
+    annotations = [Annotation(file.name, Label(file.content.decode())) for file in ordered]
     return Split(path.stem, annotations, picture, fingerprints("labels 1", ordered)[0])
 
 

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from compress.data.augment import Augment, augment
 from compress.data.split import Split
 from compress.errors import CompressError
-from compress.models.contract import Sample
+from compress.models.contract import Algorithm, Sample
+from compress.tasks import TASKS
 
 
 class TrainingSet:
-    """`training_set[epoch, index]`: `image`, (crop, crop, 3) uint8, and the arrays of `targets` for a random view of a picture.
+    """`training_set[epoch, index]`: `image`, (height, width, 3) uint8, and the arrays of `targets` for a random view of an image.
 
-    The view is decided by (seed, epoch, index) alone.
+    The view is decided by (seed, epoch, index) alone. size: height and width of the views, in pixels.
     """
 
-    def __init__(self, split: Split, targets: Callable[[Sample], dict[str, np.ndarray]], augment: Augment, crop: int, seed: int) -> None:
+    def __init__(self, split: Split, algorithm: Algorithm, augment: BaseModel, size: tuple[int, int], seed: int) -> None:
         if len(split) == 0:
-            raise CompressError(f"The {split.name} split holds no pictures; there is nothing to train on.")
+            raise CompressError(f"The {split.name} split holds no images; there is nothing to train on.")
         self.split = split
-        self.targets = targets
+        self.targets = algorithm.targets
+        self.random_view = TASKS[algorithm.task].view
         self.augment = augment
-        self.crop = crop
+        self.size = size
         self.seed = seed
         self.loaders: dict[tuple[int, int, int, int], DataLoader] = {}
 
@@ -38,7 +40,7 @@ class TrainingSet:
 
     def view(self, epoch: int, index: int) -> Sample:
         """The augmented sample before its targets are made."""
-        return augment(self.split[index], self.augment, self.crop, np.random.default_rng((self.seed, epoch, index)))
+        return self.random_view(self.split[index], self.augment, self.size, np.random.default_rng((self.seed, epoch, index)))
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         sample = self.view(*item)
@@ -49,7 +51,7 @@ class TrainingSet:
 
 
 class Order:
-    """Batches of (epoch, index) for one of `world` processes. `epoch` is set before each pass."""
+    """Batches of (epoch, index) for one of `world` processes. `epoch` is set before each one."""
 
     def __init__(self, length: int, seed: int, batch_size: int, rank: int, world: int) -> None:
         self.length = length
@@ -74,11 +76,11 @@ class Order:
 def batches(
     training_set: TrainingSet, epoch: int, batch_size: int, workers: int, rank: int = 0, world: int = 1
 ) -> Iterator[dict[str, Tensor]]:
-    """One epoch: dicts of stacked tensors, `image` (B, crop, crop, 3) uint8, in an order decided by (seed, epoch).
+    """One epoch: dicts of stacked tensors, `image` (B, height, width, 3) uint8, in an order decided by (seed, epoch).
 
-    batch_size: pictures in a batch of one process; `world` processes share each step, `rank` says which one this is.
+    batch_size: images in a batch of one process; `world` processes share each step, `rank` says which one this is.
     The remainder that fills no step of `world` batches is left out, another one each epoch. A set smaller than one step is one
-    smaller batch, the first pictures repeated where the processes could not have equally many.
+    smaller batch, the first images repeated where the processes could not have equally many.
     workers: processes that prepare samples; they are kept from epoch to epoch. 0 prepares them here.
     """
     key = (batch_size, workers, rank, world)
@@ -103,3 +105,11 @@ def stack(samples: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
 
 def single_threaded(_worker: int) -> None:
     cv2.setNumThreads(0)
+
+
+def normalise(images: Tensor, mean_std: tuple[Sequence[float], Sequence[float]]) -> Tensor:
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels-last memory: scaled to 0..1, minus mean, over std, per channel."""
+    width = images.shape[2]
+    # A row at a time: along an axis of 3 torch computes one number after the other, which takes three times as long.
+    mean, std = ((torch.tensor(values, dtype=torch.float32, device=images.device) * 255).repeat(width) for values in mean_std)
+    return images.flatten(2).float().sub_(mean).div_(std).unflatten(2, (width, 3)).permute(0, 3, 1, 2)

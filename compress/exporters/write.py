@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from compress.checkpoint import Model, example_input, load
-from compress.data.prepare import inference_input
+from compress.cost import inference_parameters
 from compress.errors import CompressError, suggestion
-from compress.evaluation.cost import inference_parameters
 from compress.exporters.inspect import inspect, words
 from compress.exporters.ncnn import export_ncnn
 from compress.exporters.onnx import export_onnx
@@ -46,7 +46,7 @@ def write_files(
     network = copy.deepcopy(model.network).cpu().eval()
     if not model.quantization:
         fold_batch_norms(network, example_input(model))
-    batches = [inference_input(image, model.evaluate.short_side, model.algorithm) for image in images]
+    batches = [torch.from_numpy(model.shown(image)) for image in images]
     for name in formats:
         write, file = WRITERS[name]
         path = folder / name / file
@@ -62,13 +62,13 @@ def write_files(
 
 def export_checkpoint(checkpoint: Path, formats: Sequence[str], out: Path, images: Sequence[Path]) -> Iterator[str]:
     """Write a checkpoint's files into `out`, checked on `images`, or on drawn ones where none are given; yields one line a file."""
-    from compress.data.synthetic import draw
-    from compress.predict import read_picture
+    from compress.data.detection.synthetic import draw
+    from compress.data.images import read_image
 
     for name in formats:
         if name not in WRITERS:
             raise CompressError(f"--format {name} is not known{suggestion(name, WRITERS)}")
-    pictures = [read_picture(path) for path in images] or [draw(0, "val", index, 320)[1] for index in range(4)]
+    pictures = [read_image(path) for path in images] or [draw(0, "val", index, 320)[1] for index in range(4)]
     for name, path, facts in write_files(load(checkpoint), formats, out, pictures):
         found = inspect(out / path)
         yield f"{name}: {out / path}, {facts['difference']}" + (f", {words(found)}" if found else "")

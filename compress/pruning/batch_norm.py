@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from compress.data.prepare import normalise
-from compress.data.training import TrainingSet, batches
+from compress.data.training import TrainingSet, batches, normalise
 from compress.lab import Lab
 from compress.pruning.together import together
 
@@ -62,12 +61,12 @@ def move_statistics(network: nn.Module, before: nn.Module, batches: Iterable[Ten
 
 
 def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """`count` batches of (normalised images, float targets) on the lab's device, over as many seeded epochs as that takes."""
+    """`count` batches of (normalised images, targets) on the lab's device, over as many seeded epochs as that takes."""
     given = epoch = 0
     while given < count:
         for tensors in batches(samples, epoch, batch, 0):
             moved = {name: tensor.to(lab.device) for name, tensor in tensors.items()}
-            yield normalise(moved.pop("image"), lab.model_mean_std), {name: tensor.float() for name, tensor in moved.items()}
+            yield normalise(moved.pop("image"), lab.mean_std), moved
             given += 1
             if given == count:
                 return

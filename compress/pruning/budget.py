@@ -45,8 +45,8 @@ class Target(BaseModel):
 
     params: parameters, training branches included (`0.35M`, `-40%`). size: bytes of the float32 weights file (`1.15MB`). macs:
     multiply-accumulates at inference on the recipe's latency input (`-60%`). latency: median milliseconds (`12ms`) in `runtime`, measured
-    on a file written for the purpose with the recipe's latency input and threads. max_hmean_drop: on validation, 0..1, against the
-    parent, after training by the stage's `recover`; as much is pruned as that allows.
+    on a file written for the purpose with the recipe's latency input and threads. max_drop: of the main metric on
+    validation, in its own unit (0..1), against the parent, after training by the stage's `recover`; as much is pruned as that allows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
@@ -56,7 +56,7 @@ class Target(BaseModel):
     macs: str | None = None
     latency: str | None = None
     runtime: Literal["torch", "onnxruntime", "openvino"] = "openvino"
-    max_hmean_drop: float | None = Field(None, ge=0, le=1)
+    max_drop: float | None = Field(None, ge=0, le=1)
 
     @field_validator(*SUFFIXES)
     @classmethod
@@ -69,21 +69,21 @@ class Target(BaseModel):
     @model_validator(mode="after")
     def check_one(self) -> Target:
         """Exactly one target."""
-        given = [name for name in (*SUFFIXES, "max_hmean_drop") if getattr(self, name) is not None]
+        given = [name for name in (*SUFFIXES, "max_drop") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"say exactly one of params, size, macs, latency and max_hmean_drop (there are {len(given)})")
+            raise ValueError(f"say exactly one of params, size, macs, latency and max_drop (there are {len(given)})")
         return self
 
     @property
     def kind(self) -> str:
         """The one that is given."""
-        return next(name for name in (*SUFFIXES, "max_hmean_drop") if getattr(self, name) is not None)
+        return next(name for name in (*SUFFIXES, "max_drop") if getattr(self, name) is not None)
 
 
 def cost_of(target: Target, model: Model, latency: Latency) -> float:
     """What `model` has of the target's kind: parameters, bytes, multiply-accumulates or milliseconds, each measured."""
     from compress.checkpoint import WEIGHTS, save
-    from compress.evaluation.cost import macs, parameters
+    from compress.cost import macs, parameters
 
     if target.kind == "params":
         return parameters(model.network)

@@ -1,16 +1,15 @@
 """Where a model can be cut: every channel group alone, at several ratios, statistics re-estimated, measured.
 
 Re-estimating on a few pictures has a cost of its own, so what cutting costs is told against the whole model, re-estimated alike.
-A fast pass takes the algorithm's loss on a few validation pictures; a full one adds precision, recall and Hmean on the validation split.
+A fast sweep takes the algorithm's loss on a few validation images; a full one adds the scores on the validation split.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,17 +22,13 @@ import torch
 from torch import Tensor
 
 from compress.checkpoint import Model, example_input, load, weights_digest
-from compress.data.prepare import network_input, resize_for
-from compress.data.training import TrainingSet
+from compress.cost import macs, parameters
+from compress.data.prepare import network_input
 from compress.errors import CompressError
-from compress.evaluation.cost import macs, parameters
-from compress.evaluation.detector import Detector, detect
-from compress.evaluation.icdar import Picture, Score
-from compress.evaluation.protocols import evaluate
-from compress.evaluation.rank import rank_correlation
 from compress.lab import Lab
 from compress.models.contract import Sample
 from compress.outside import ALLOWED
+from compress.predictor import Outputs, Predictor, Reader, score
 from compress.pruning.allocation import least_important, rounded
 from compress.pruning.batch_norm import first_batches, reestimate_all
 from compress.pruning.choices import Criterion, Scope
@@ -41,7 +36,9 @@ from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
 from compress.pruning.together import together
 from compress.quantization.folding import fold_batch_norms
+from compress.rank import rank_correlation
 from compress.recipe import Recipe
+from compress.tasks.task import Scores, Task
 from compress.training.modes import show_all_maps
 
 POINTS = "points.jsonl"
@@ -55,8 +52,8 @@ REESTIMATED: Place = (None, 0.0)
 class Settings:
     """What to measure.
 
-    ratios: shares of a group's channels to remove, increasing, in 0..1. images: validation pictures for Hmean, the first of the split.
-    full: measure Hmean, not the loss alone. loss_images: validation pictures for the loss. batches, batch: training samples, at the
+    ratios: shares of a group's channels to remove, increasing, in 0..1. images: validation images for the scores, the first of the split.
+    full: measure the scores, not the loss alone. loss_images: validation images for the loss. batches, batch: training samples, at the
     size of evaluation, for the statistics of the norms and for criteria that look at the loss.
     """
 
@@ -85,8 +82,7 @@ class Bench:
 
     @cached_property
     def training_batches(self) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        crop = -(-self.lab.recipe.evaluate.short_side // 32) * 32
-        samples = TrainingSet(self.lab.split("train"), self.model.algorithm.targets, self.lab.recipe.augment, crop, self.lab.recipe.seed)
+        samples = self.lab.training_set(working_size(self.lab))
         return list(first_batches(samples, self.settings.batch, self.settings.batches, self.lab))
 
     @cached_property
@@ -97,38 +93,34 @@ class Bench:
     def loss_batches(self) -> list[tuple[Tensor, dict[str, Tensor]]]:
         split = self.lab.split("val")
         samples = [split[index] for index in range(min(self.settings.loss_images, len(split)))]
-        return list(evaluation_batches(self.model, samples, self.lab.recipe.evaluate.short_side, self.lab.device))
+        return list(evaluation_batches(self.model, samples, self.lab))
 
     @cached_property
-    def pictures(self) -> list[Sample]:
+    def images(self) -> list[Sample]:
         split = self.lab.split("val")
         count = min(self.settings.images or len(split), len(split))
         return [split[index] for index in range(count)]
 
 
-def evaluation_batches(
-    model: Model, samples: Sequence[Sample], short_side: int, device: torch.device, most: int = 8
-) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """(images, targets) of whole pictures as at inference, up to `most` of equal size that follow each other in a batch."""
+def working_size(lab: Lab) -> tuple[int, int]:
+    """Height and width of training images on the scale of evaluation."""
+    return lab.task.size(lab.recipe.evaluate, lab.algorithm.input)
+
+
+def evaluation_batches(model: Model, samples: Sequence[Sample], lab: Lab, most: int = 8) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """(images, targets) of whole images as at inference, up to `most` of equal size that follow each other in a batch."""
     algorithm = model.algorithm
     group: list[Sample] = []
     for sample in [*samples, None]:
-        resized = None if sample is None else resized_sample(sample, short_side, algorithm.multiple)
+        resized = None if sample is None else lab.task.resized(sample, lab.recipe.evaluate, algorithm.input)
         if group and (resized is None or len(group) == most or resized.image.shape != group[0].image.shape):
-            images = torch.from_numpy(network_input([one.image for one in group], (algorithm.mean, algorithm.std)))
+            images = torch.from_numpy(network_input([one.image for one in group], algorithm.input))
             made = [algorithm.targets(one) for one in group]
-            targets = {name: torch.from_numpy(np.stack([maps[name] for maps in made])).float().to(device) for name in made[0]}
-            yield images.to(device, memory_format=torch.channels_last), targets
+            targets = {name: torch.from_numpy(np.stack([maps[name] for maps in made])).to(lab.device) for name in made[0]}
+            yield images.to(lab.device, memory_format=torch.channels_last), targets
             group = []
         if resized is not None:
             group.append(resized)
-
-
-def resized_sample(sample: Sample, short_side: int, multiple: int) -> Sample:
-    """A sample at the size that the network is shown at inference, its polygons with it."""
-    image = resize_for(sample.image, short_side, multiple)
-    scale = np.array(image.shape[1::-1]) / sample.image.shape[1::-1]
-    return dataclasses.replace(sample, image=image, polygons=[polygon * scale for polygon in sample.polygons])
 
 
 def measure_points(bench: Bench, places: Sequence[Place]) -> list[dict[str, Any]]:
@@ -140,14 +132,10 @@ def measure_points(bench: Bench, places: Sequence[Place]) -> list[dict[str, Any]
         reestimate_all(again, (images for images, _ in bench.training_batches))
     for model, facts in cuts:
         fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
-        side = -(-bench.lab.recipe.evaluate.short_side // 32) * 32
-        facts["macs"] = macs(model.network, (1, 3, side, side))
+        facts["macs"] = macs(model.network, (1, 3, *working_size(bench.lab)))
     losses = map_losses(models, bench.loss_batches)
-    scores = hmeans(models, bench.lab, bench.pictures) if bench.settings.full else [None] * len(models)
-    return [
-        {**facts, "loss": loss, **{name: getattr(score, name, None) for name in ("precision", "recall", "hmean")}}
-        for (_, facts), loss, score in zip(cuts, losses, scores, strict=True)
-    ]
+    scores = scores_of(models, bench.lab, bench.images) if bench.settings.full else [None] * len(models)
+    return [{**facts, "loss": loss, "scores": found} for (_, facts), loss, found in zip(cuts, losses, scores, strict=True)]
 
 
 def cut(bench: Bench, group: str | None, ratio: float | None) -> tuple[Model, dict[str, Any]]:
@@ -165,7 +153,7 @@ def cut(bench: Bench, group: str | None, ratio: float | None) -> tuple[Model, di
 
 
 def map_losses(models: Sequence[Model], batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> list[float]:
-    """For each model the mean over the pictures of the algorithm's loss, norms in evaluation mode."""
+    """For each model the mean over the images of the algorithm's loss, norms in evaluation mode."""
     for model in models:
         show_all_maps(model.network)
     run = together([model.network for model in models])
@@ -175,22 +163,28 @@ def map_losses(models: Sequence[Model], batches: Sequence[tuple[Tensor, dict[str
     return np.average(losses, axis=0, weights=[len(images) for images, _ in batches]).tolist()
 
 
-def hmeans(models: Sequence[Model], lab: Lab, pictures: Sequence[Sample]) -> list[Score]:
+def scores_of(models: Sequence[Model], lab: Lab, images: Sequence[Sample]) -> list[Scores]:
     """What `Lab.score` gives for each model, whose network must be in evaluation mode."""
     run = together([model.network for model in models])
 
-    def maps(images: np.ndarray) -> dict[tuple[int, str], np.ndarray]:
-        batch = torch.from_numpy(images).to(lab.device, memory_format=torch.channels_last)
-        return {(which, name): tensor.float().cpu().numpy() for which, outputs in enumerate(run(batch)) for name, tensor in outputs.items()}
+    def outputs(batch: np.ndarray) -> Outputs:
+        """Those of all networks, called `<number>/<name>`."""
+        found = run(torch.from_numpy(batch).to(lab.device, memory_format=torch.channels_last))
+        return {f"{which}/{name}": tensor.float().cpu().numpy() for which, one in enumerate(found) for name, tensor in one.items()}
 
-    settings = lab.recipe.evaluate
-    detector = Detector(maps, models[0].algorithm, settings, {}, "torch", "fp32")
-    found: list[list[Picture]] = [[] for _ in models]
-    for sample, every in detect(detector, pictures):
-        for which, judged in enumerate(found):
-            own = {name: array for (number, name), array in every.items() if number == which}
-            judged.append(detector.judged(sample, own, settings))
-    return [evaluate(judged, settings.protocol) for judged in found]
+    predictor = Predictor(outputs, models[0].algorithm, lab.recipe.evaluate, {}, "torch", "fp32")
+    return score(predictor, images, [reader_of(predictor, f"{which}/") for which in range(len(models))])
+
+
+def reader_of(predictor: Predictor, prefix: str) -> Reader:
+    """The predictor's reader, for the outputs whose names begin with `prefix`."""
+    read = predictor.reader()
+    return lambda outputs, size: read({n.removeprefix(prefix): array for n, array in outputs.items() if n.startswith(prefix)}, size)
+
+
+def losses_of_score(base: Mapping[str, Any], points: Sequence[Mapping[str, Any]], task: Task) -> list[float]:
+    """What each point loses of the main metric against `base`."""
+    return [-task.gain(base["scores"], point["scores"]) for point in points]
 
 
 def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, done: Callable[[int, int], None]) -> dict[str, Any]:
@@ -289,13 +283,15 @@ def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     unpruned, base, *rest = points
     settings, evaluation = bench.settings, bench.lab.recipe.evaluate
+    drops = losses_of_score(base, rest, bench.lab.task) if settings.full else []
     return {
         "kind": "prune",
+        "task": bench.lab.task.name,
+        "main": bench.lab.task.main,
         "split": "val",
-        "images": len(bench.pictures) if settings.full else 0,
+        "images": len(bench.images) if settings.full else 0,
         "loss_images": min(settings.loss_images, len(bench.lab.split("val"))),
-        "short_side": evaluation.short_side,
-        "thresholds": evaluation.reported(bench.model.algorithm),
+        "settings": evaluation.reported(bench.model.algorithm),
         "criterion": settings.criterion,
         "seed": bench.lab.recipe.seed,
         "unpruned": unpruned,
@@ -303,5 +299,5 @@ def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "groups": [{"name": group.name, "members": list(group.members), "channels": group.channels} for group in bench.groups],
         "ratios": list(settings.ratios),
         "points": rest,
-        "rank_correlation": rank_correlation([p["loss"] for p in rest], [-p["hmean"] for p in rest]) if settings.full else None,
+        "rank_correlation": rank_correlation([p["loss"] for p in rest], drops) if settings.full else None,
     }

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from compress.checkpoint import Model, save
-from compress.data.training import TrainingSet
 from compress.files import read_json, write_json
 from compress.lab import Lab
 from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
@@ -31,9 +30,8 @@ SENSITIVITY_RATIOS = (0.2, 0.4, 0.6, 0.8)
 def shrink(model: Model, stage: Prune, lab: Lab) -> Model:
     """Prune `model` as the stage says, in place unless recovery gives another; leaves checkpoints in `lab.folder` and `lab.folder/raw`."""
     model.network.to(lab.device)
-    samples = TrainingSet(lab.split("train"), model.algorithm.targets, lab.recipe.augment, stage.crop, lab.recipe.seed)
-    draw = partial(first_batches, samples, stage.batch, stage.batches, lab)
-    if stage.target is not None and stage.target.kind == "max_hmean_drop":
+    draw = partial(first_batches, lab.training_set(stage.crop or lab.task.crop), stage.batch, stage.batches, lab)
+    if stage.target is not None and stage.target.kind == "max_drop":
         return shrink_within_drop(model, stage, lab, draw)
     start = None if stage.target is None else cost_of(stage.target, model, lab.recipe.latency)
     for step in range(1, stage.steps + 1):
@@ -142,8 +140,8 @@ def cut_like(twin: Model, stage: Prune, groups: Sequence[Group], scores: Mapping
 
 
 def shrink_within_drop(model: Model, stage: Prune, lab: Lab, draw: Callable[[], Any]) -> Model:
-    """The strongest pruning whose validation Hmean, after recovery, is at most the target below the parent's."""
-    parent = lab.evaluate(model, "val").hmean
+    """The strongest pruning that loses, after recovery, at most the target of the main metric on validation."""
+    parent = lab.evaluate(model, "val")
     groups = find_groups(model, stage.scope, stage.protect)
     scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
     widths_at = allocate(model, groups, scores, stage, lab)
@@ -155,12 +153,13 @@ def shrink_within_drop(model: Model, stage: Prune, lab: Lab, draw: Callable[[], 
         name = f"search/{strength:.4f}"
         save(smaller, lab.folder / name / "raw")
         move_statistics(smaller.network, before.network, images_of(draw))
-        hmean = lab.evaluate(recover(smaller, stage, lab, name), "val").hmean
-        tried.append({"strength": strength, "val_hmean": hmean, "drop": parent - hmean})
-        return parent - hmean <= stage.target.max_hmean_drop
+        found = lab.evaluate(recover(smaller, stage, lab, name), "val")
+        drop = -lab.task.gain(parent, found)
+        tried.append({"strength": strength, "val_score": found[lab.task.main], "drop": drop})
+        return drop <= stage.target.max_drop
 
     strength = strongest_good(good, tries=DROP_TRIES)
-    write_json(lab.folder / "search.json", {"parent_val_hmean": parent, "tried": tried, "strength": strength})
+    write_json(lab.folder / "search.json", {"parent_val_score": parent[lab.task.main], "tried": tried, "strength": strength})
     if strength is None:
         refuse_unreachable(stage.target, min(entry["drop"] for entry in tried))
     return keep_found(lab, f"search/{strength:.4f}")

@@ -1,4 +1,4 @@
-"""As few layers in float as an allowed loss of Hmean needs: the most sensitive first, how many by bisection."""
+"""As few layers in float as an allowed loss of the main metric needs: the most sensitive first, how many by bisection."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ FILE = "accuracy_control.json"
 
 
 def control_accuracy(
-    model: Model, lab: Lab, quantized: Callable[[Sequence[str]], nn.Module], order: Callable[[], Sequence[str]], max_hmean_drop: float
+    model: Model, lab: Lab, quantized: Callable[[Sequence[str]], nn.Module], order: Callable[[], Sequence[str]], max_drop: float
 ) -> dict[str, Any]:
-    """Find the fewest layers to keep float so that Hmean on validation is at most `max_hmean_drop` (0..1) below the float `model`'s.
+    """Find the fewest layers to keep float so that the main metric on validation loses at most `max_drop` against the float `model`.
 
-    Bisection takes it that more float layers do not lower Hmean; where they do, the answer still keeps the drop, but may not be the
+    Bisection takes it that more float layers do not lose more; where they do, the answer still keeps the drop, but may not be the
     fewest. At least one layer is in integers.
 
     quantized: names of layers that stay float -> the calibrated network. order: all layers, the most sensitive first; asked for only
     where not all of them can be in integers.
-    Returns, and leaves in `accuracy_control.json` after every trial: `max_hmean_drop`, `float_hmean`, `tried` (each the number of
-    layers `kept_float` and the `hmean`), and of the answer `kept_float` (names) and `hmean`. A run that was cut off tries nothing twice.
+    Returns, and leaves in `accuracy_control.json` after every trial: `max_drop`, `float_score`, `tried` (each the number of
+    layers `kept_float` and the `score`), and of the answer `kept_float` (names) and `score`. A run that was cut off tries nothing twice.
     Raises CompressError, with the best that was reached, where no number of layers will do.
     """
-    path = lab.folder / FILE
-    report = read_json(path) or {"max_hmean_drop": max_hmean_drop, "split": "val", "tried": [], "kept_float": None, "hmean": None}
-    if "float_hmean" not in report:
+    path, metric = lab.folder / FILE, lab.task.metric
+    report = read_json(path) or {"max_drop": max_drop, "split": "val", "tried": [], "kept_float": None, "score": None}
+    if "float_score" not in report:
         model.network.to(lab.device)
-        report["float_hmean"] = lab.evaluate(model, "val").hmean
+        report["float_score"] = lab.evaluate(model, "val")[lab.task.main]
         model.network.cpu()
         write_json(path, report)
 
-    def hmean(kept: Sequence[str]) -> float:
-        tried = {trial["kept_float"]: trial["hmean"] for trial in report["tried"]}
+    def score(kept: Sequence[str]) -> float:
+        tried = {trial["kept_float"]: trial["score"] for trial in report["tried"]}
         if len(kept) not in tried:
             network = quantized(kept)
             candidate = model.with_network(network.to(lab.device), config_json(network))
-            report["tried"].append({"kept_float": len(kept), "hmean": lab.evaluate(candidate, "val").hmean})
+            report["tried"].append({"kept_float": len(kept), "score": lab.evaluate(candidate, "val")[lab.task.main]})
             write_json(path, report)
-            return report["tried"][-1]["hmean"]
+            return report["tried"][-1]["score"]
         return tried[len(kept)]
 
     def good(kept: Sequence[str]) -> bool:
-        return report["float_hmean"] - hmean(kept) <= max_hmean_drop + 1e-9  # a drop of as many words is a drop of as much
+        return metric.gain(report["float_score"], score(kept)) >= -max_drop - 1e-9  # a drop of as many words is a drop of as much
 
     names: Sequence[str] = ()
     fewest = 0
@@ -58,13 +58,13 @@ def control_accuracy(
         names = order()
         fewest = bisect(lambda count: good(names[:count]), len(names) - 1)
         if fewest is None:
-            best = max(report["tried"], key=lambda trial: trial["hmean"])
+            best = max(report["tried"], key=lambda trial: metric.gain(report["float_score"], trial["score"]))
             raise CompressError(
-                f"max_hmean_drop {max_hmean_drop} cannot be kept: of Hmean {report['float_hmean']:.4f} on validation in float, the best of "
-                f"the quantized models keeps {best['hmean']:.4f}, with {best['kept_float']} of {len(names)} layers float; allow a larger "
+                f"max_drop {max_drop} cannot be kept: of {metric.name} {report['float_score']:.4f} on validation in float, the best of "
+                f"the quantized models keeps {best['score']:.4f}, with {best['kept_float']} of {len(names)} layers float; allow a larger "
                 "drop, or calibrate with other `ranges`."
             )
-    report |= {"kept_float": list(names[:fewest]), "hmean": hmean(names[:fewest])}
+    report |= {"kept_float": list(names[:fewest]), "score": score(names[:fewest])}
     write_json(path, report)
     return report
 

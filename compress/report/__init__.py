@@ -1,1 +1,1 @@
-"""Tables and pictures."""
+"""Tables, plots and the page."""

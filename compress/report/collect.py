@@ -11,6 +11,7 @@ from compress import ledger
 from compress.errors import CompressError
 from compress.files import read_json, read_lines
 from compress.ledger import Row
+from compress.tasks import TASKS
 
 SENSITIVITY = ("sensitivity.json", "sensitivity_quantize.json")
 
@@ -19,13 +20,14 @@ SENSITIVITY = ("sensitivity.json", "sensitivity_quantize.json")
 class StageFacts:
     """What one stage left beside its weights.
 
-    parent: the stage that it started from. manifest: its manifest.json, empty where there is none.
+    task: name of its task. parent: the stage that it started from. manifest: its manifest.json, empty where there is none.
     curves: what was trained, `int8` or `int8/control`, -> its metrics, one mapping an epoch.
     channels: layer -> output channels before and after pruning; empty for any other stage.
     """
 
     name: str
     kind: str
+    task: str
     parent: str | None
     key: str
     seconds: float
@@ -97,6 +99,7 @@ def stage_facts(experiment: Path, name: str, row: Row) -> StageFacts:
     return StageFacts(
         name=name,
         kind=row.kind,
+        task=row.task,
         parent=row.parent,
         key=row.key,
         seconds=row.seconds,
@@ -121,10 +124,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def sensitivity(folder: Path) -> dict[str, dict[str, Any]]:
-    """Sensitivities in the experiment's folder and in its stages' folders."""
+    """The sensitivities in the experiment's folder and in its stages' folders."""
     paths = [path for name in SENSITIVITY for path in (folder / name, *sorted(folder.glob(f"*/{name}"))) if path.exists()]
     found = {str(path.relative_to(folder)): read_json(path) for path in paths}
     for path, data in found.items():
-        if not isinstance(data, dict) or not {"kind", "points", "baseline"} <= data.keys():
-            raise CompressError(f"{folder / path} is damaged: it is no sensitivity; measure it again, or remove it.")
+        whole = isinstance(data, dict) and {"kind", "task", "points", "baseline"} <= data.keys() and data["task"] in TASKS
+        if not whole:
+            raise CompressError(f"{folder / path} is no sensitivity, or one of another version; measure it again, or remove it.")
     return found

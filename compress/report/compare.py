@@ -1,11 +1,10 @@
-"""The same validation pictures by every artefact of an experiment: those on which the first row and the last differ the most."""
+"""The same validation images by every artefact of an experiment: those on which the first row and the last differ the most."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +21,22 @@ from compress.report.collect import Experiment
 from compress.report.findings import distinct
 
 if TYPE_CHECKING:
-    from compress.data.split import Annotation, Split
-    from compress.evaluation.detector import Detector
-    from compress.evaluation.icdar import Score
-    from compress.evaluation.settings import Evaluate, Protocol
+    from compress.data.split import Split
     from compress.models.contract import Sample
+    from compress.predictor import Predictor
+    from compress.tasks.task import Evaluate, Scores, Shape, Task
 
 WEIGHTS = "model.safetensors"  # as compress.checkpoint has it, which would import torch
-LAYOUT = 2  # of what `compare` returns, and so of what is kept
-LONGEST = 640  # pixels, the longer side of an embedded picture
+LAYOUT = 3  # of what `compare` returns, and so of what is kept
+LONGEST = 640  # pixels, the longer side of an embedded image
 
 
 def compare(experiment: Experiment, images: int) -> dict[str, Any]:
-    """Detections of every artefact on the `images` worst-changed validation pictures, kept so that a second call runs no network.
+    """The answers of every artefact on the `images` validation images that changed the most, kept so that a second call runs no network.
 
-    Returns `notes`, one sentence for each artefact left out and for what else is missing, and `pictures`: each with its `name`, `width`
-    and `height` in its own pixels, `jpeg` (base64), `truth` (polygons), `ignore`, and `found`: stage -> `polygons` and `score`
-    (the fields of `compress.evaluation.icdar.Score` for this picture, by the recipe's protocol). Polygons are lists of [x, y].
+    Returns `notes`, one sentence for each artefact left out and for what else is missing, `task`, and `images`: each with its `name`,
+    `width` and `height` in its own pixels, `jpeg` (base64), `truth` (shapes), and `found`: stage -> `shapes`, `told` (the answer in
+    words) and `scores` on this image alone. A shape has an `outline` (a list of [x, y], or None), a `caption`, and whether it `counts`.
     """
     rows = distinct(experiment.rows)
     digests = {row.stage: digest(experiment.folder / row.artefact) for row in rows}
@@ -48,7 +46,7 @@ def compare(experiment: Experiment, images: int) -> dict[str, Any]:
         try:
             known = compared(experiment, rows, images)
         except CompressError as error:
-            return {"notes": [f"There are no detections here: {error}"], "pictures": []}
+            return {"notes": [f"There are no answers here: {error}"], "images": []}
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, known)
     return known
@@ -65,79 +63,83 @@ def digest(artefact: Path) -> str | None:
 def compared(experiment: Experiment, rows: Sequence[Row], images: int) -> dict[str, Any]:
     """:func:`compare` without looking for what it found before.
 
-    Only the first and the last artefact see the whole split; the others see the chosen pictures.
+    Only the first and the last artefact see the whole split; the others see the chosen images.
     """
     from compress.data.formats import open_split
 
     if not experiment.recipe:
-        raise CompressError(f"{experiment.folder} has no recipe.yml, which says what data to detect words on.")
+        raise CompressError(f"{experiment.folder} has no recipe.yml, which says what data to take.")
     recipe = load(experiment.folder / "recipe.yml")
-    detectors, notes = open_all(experiment, rows)
-    if len(detectors) < 2:
+    predictors, notes = open_all(experiment, rows)
+    if len(predictors) < 2:
         raise CompressError("it takes two artefacts to compare. " + " ".join(notes))
+    first, *_, last = predictors
+    task, evaluate = predictors[first].task, recipe.evaluate
     split = open_split(recipe.data, "val", recipe.seed)
-    first, *_, last = detectors
-    protocol = recipe.evaluate.protocol
-    before, after = (
-        hmeans(scores(detections(detectors[stage], recipe.evaluate, split), split.annotations, protocol)) for stage in (first, last)
-    )
+    before, after = (main_scores(predictors[stage], evaluate, split) for stage in (first, last))
     samples = [split[index] for index in most_changed(before, after, images)]
-    found = {stage: detections(detector, recipe.evaluate, samples) for stage, detector in detectors.items()}
-    judged = {stage: scores(polygons, samples, protocol) for stage, polygons in found.items()}
-    pictures = [
-        picture(sample, {stage: (found[stage][place], judged[stage][place]) for stage in detectors}) for place, sample in enumerate(samples)
-    ]
+    shown = [plain_image(sample, task) for sample in samples]
+    for stage, predictor in predictors.items():
+        for image, (sample, answer) in zip(shown, answers(predictor, evaluate, samples), strict=True):
+            image["found"][stage] = plain_answer(sample, answer, task, evaluate)
+    by = ", ".join(f"{name} {value}" for name, value in evaluate.model_dump(mode="json").items())
     notes.insert(
-        0, f"Pictures of the validation split on which {first} and {last} differ the most, of {len(split)}, by protocol {protocol}."
+        0,
+        f"Images of the validation split, of {len(split)}, on which {first} and {last} differ the most in {task.metric.label}; "
+        f"shown and judged by {by}. The figures are of each image alone.",
     )
-    return {"notes": notes, "pictures": pictures}
+    return {"notes": notes, "task": task.name, "images": shown}
 
 
-def open_all(experiment: Experiment, rows: Sequence[Row]) -> tuple[dict[str, Detector], list[str]]:
-    """Stage -> detector, of those that open, and in sentences why the others are left out."""
-    from compress.evaluation.detector import open_detector
+def open_all(experiment: Experiment, rows: Sequence[Row]) -> tuple[dict[str, Predictor], list[str]]:
+    """Stage -> predictor, of those that open, and in sentences why the others are left out."""
+    from compress.predictor import open_predictor
 
     missing = [row.stage for row in rows if digest(experiment.folder / row.artefact) is None]
     notes = [f"Left out, as their weights are not there: {', '.join(missing)}."] if missing else []
-    detectors = {}
+    predictors: dict[str, Predictor] = {}
     for row in rows:
-        if row.stage not in missing:
-            try:
-                detectors[row.stage] = open_detector(experiment.folder / row.artefact)
-            except CompressError as error:
-                notes.append(f"{row.stage} is left out: {error}")
-    return detectors, notes
+        if row.stage in missing:
+            continue
+        if row.task != rows[0].task:
+            notes.append(f"{row.stage} is left out: its task is {row.task}.")
+            continue
+        try:
+            predictors[row.stage] = open_predictor(experiment.folder / row.artefact)
+        except CompressError as error:
+            notes.append(f"{row.stage} is left out: {error}")
+    return predictors, notes
 
 
-def detections(detector: Detector, settings: Evaluate, samples: Split | Sequence[Sample]) -> list[list[np.ndarray]]:
-    """Polygons on each picture, by the recipe's input size and thresholds."""
-    from compress.evaluation.detector import detect
+def answers(predictor: Predictor, evaluate: Evaluate, samples: Split | Sequence[Sample]) -> Iterator[tuple[Sample, Any]]:
+    """Every sample with the answer about it, by the recipe's input size and settings; a few images are in memory at a time."""
+    from compress.predictor import seen
 
-    seen = detect(detector.shown_as(settings), samples)
-    return [detector.decode(maps, sample.image.shape[:2], settings).polygons for sample, maps in seen]
-
-
-def scores(found: Sequence[Sequence[np.ndarray]], truth: Sequence[Annotation | Sample], protocol: Protocol) -> list[Score]:
-    """Every picture's own score."""
-    from compress.evaluation.protocols import evaluate
-
-    return [evaluate([(seen, at.polygons, at.ignore, at.texts)], protocol) for seen, at in zip(found, truth, strict=True)]
+    shown = predictor.shown_as(evaluate)
+    read = shown.reader()
+    return ((sample, read(outputs, sample.image.shape[:2])) for sample, outputs in seen(shown, samples))
 
 
-def hmeans(scores: Sequence[Score]) -> np.ndarray:
-    """Hmean of each picture, 0..1; 1 where there is no word and none was found."""
-    return np.array([score.hmean if score.detected or score.words else 1.0 for score in scores])
+def judged(sample: Sample, answer: Any, task: Task, evaluate: Evaluate) -> Scores:
+    """The scores of one image alone."""
+    return task.judge([(answer, sample.truth)], evaluate)
+
+
+def main_scores(predictor: Predictor, evaluate: Evaluate, samples: Split | Sequence[Sample]) -> np.ndarray:
+    """The main metric of each image alone."""
+    task = predictor.task
+    return np.array([judged(sample, answer, task, evaluate)[task.main] for sample, answer in answers(predictor, evaluate, samples)])
 
 
 def most_changed(before: np.ndarray, after: np.ndarray, images: int) -> list[int]:
-    """Indices of the pictures whose Hmean changed the most, either way; of equal ones a loss before a gain, then the earlier."""
+    """Indices of the images whose metric changed the most, either way; of equal ones a fall before a rise, then the earlier."""
     change = after - before
     order = sorted(range(len(change)), key=lambda index: (-round(abs(change[index]), 9), change[index], index))
     return order[:images]
 
 
-def picture(sample: Sample, found: dict[str, tuple[Sequence[np.ndarray], Score]]) -> dict[str, Any]:
-    """One picture with what was found on it, as plain values."""
+def plain_image(sample: Sample, task: Task) -> dict[str, Any]:
+    """One image with its ground truth, as plain values, and room for what was found."""
     height, width = sample.image.shape[:2]
     scale = min(1.0, LONGEST / max(height, width))
     small = cv2.resize(sample.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else sample.image
@@ -147,12 +149,21 @@ def picture(sample: Sample, found: dict[str, tuple[Sequence[np.ndarray], Score]]
         "width": width,
         "height": height,
         "jpeg": base64.b64encode(data.tobytes()).decode(),
-        "truth": plain(sample.polygons),
-        "ignore": [bool(flag) for flag in sample.ignore],
-        "found": {stage: {"polygons": plain(polygons), "score": asdict(score)} for stage, (polygons, score) in found.items()},
+        "truth": [plain_shape(shape) for shape in task.true_shapes(sample.truth)],
+        "found": {},
     }
 
 
-def plain(polygons: Sequence[np.ndarray]) -> list[list[list[float]]]:
-    """Polygons to a tenth of a pixel."""
-    return [np.round(np.asarray(polygon, np.float64), 1).tolist() for polygon in polygons]
+def plain_answer(sample: Sample, answer: Any, task: Task, evaluate: Evaluate) -> dict[str, Any]:
+    """One answer as plain values."""
+    return {
+        "shapes": [plain_shape(shape) for shape in task.shapes(answer)],
+        "told": task.told(answer),
+        "scores": {metric.name: judged(sample, answer, task, evaluate)[metric.name] for metric in task.metrics},
+    }
+
+
+def plain_shape(shape: Shape) -> dict[str, Any]:
+    """A shape as plain values, its outline to a tenth of a pixel."""
+    outline = None if shape.outline is None else np.round(np.asarray(shape.outline, np.float64), 1).tolist()
+    return {"outline": outline, "caption": shape.caption, "counts": bool(shape.counts)}

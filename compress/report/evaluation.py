@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from compress.report.wording import scores_text
+from compress.tasks import TASKS
+
 
 def evaluation_text(found: dict[str, Any]) -> str:
-    """What :func:`compress.evaluation.assess.assess` gives, in words."""
-    if "accuracy" in found:
-        return accuracy_text(found)
-    lines = [f"{found['artefact']} ({found['runtime']}), {found['images']} {found['split']} pictures"]
-    for label, score in (("fixed thresholds", found), ("tuned on validation", found["tuned"])):
-        if score:
-            thresholds = ", ".join(f"{name} {value}" for name, value in score["thresholds"].items())
-            lines.append(f"  {label}: P {score['precision']:.4f}  R {score['recall']:.4f}  Hmean {score['hmean']:.4f}  ({thresholds})")
+    """What :func:`compress.assess.assess` gives, in words."""
+    task = TASKS[found["task"]]
+    lines = [f"{found['artefact']} ({found['runtime']}), {found['images']} {found['split']} images"]
+    for label, part in (("fixed settings", found), ("tuned on validation", found["tuned"])):
+        if part:
+            settings = ", ".join(f"{name} {value}" for name, value in part["settings"].items())
+            lines.append(f"  {label}: {scores_text(task, part['scores'])}  ({settings})")
     return "\n".join(lines)
-
-
-def accuracy_text(found: dict[str, Any]) -> str:
-    """The same of a classifier, with a line for each class."""
-    counts = [("all", found), *found["classes"].items()]
-    shares = (f"  {label}: {count['right'] / count['images']:.4f}  ({count['right']} of {count['images']})" for label, count in counts)
-    return "\n".join([f"{found['artefact']} ({found['runtime']}), accuracy on the pictures of {found['data']}", *shares])

@@ -1,26 +1,17 @@
-"""What a ledger's rows and a sensitivity's points say: what to ship, where int8 does not pay, and how far timings can be trusted."""
+"""What a ledger's rows and a sensitivity's points say: what to ship, and how far timings can be trusted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from compress.ledger import Row
+from compress.report.wording import SPACE
+from compress.tasks import TASKS
+from compress.tasks.task import Metric, Task
 
-# Of files this near, in Hmean, to the best one, the fastest is recommended: one point.
+# Of files whose main metric is this near to the best one's, the fastest is recommended: a point of a percentage, else a share of the value.
 TOLERANCE = 0.01
-
-
-@dataclass(frozen=True)
-class Slower:
-    """An int8 artefact that is slower in `runtime` than a float one of as many multiply-accumulates. Times are medians in ms."""
-
-    int8: Row
-    floating: Row
-    runtime: str
-    int8_ms: float
-    float_ms: float
 
 
 def timings(row: Row) -> dict[str, float]:
@@ -33,37 +24,47 @@ def fastest(row: Row) -> tuple[float, str]:
     return min(((median, name) for name, median in timings(row).items()), default=(float("inf"), ""))
 
 
+def goodness(row: Row) -> float:
+    """The main metric's value, negative where less is better: the more the better."""
+    return row.metric.gain(0.0, row.score)
+
+
+def best(rows: Sequence[Row]) -> Row:
+    """The row of the best main metric."""
+    return max(rows, key=goodness)
+
+
+def hopeless(metric: Metric, value: float, best_value: float) -> bool:
+    """Whether a share is less than half as good as the best one, from the worst value on. Of what is no share nothing is hopeless."""
+
+    def from_worst(share: float) -> float:
+        return share if metric.higher_is_better else 1 - share
+
+    return metric.percent and 2 * from_worst(value) < from_worst(best_value)
+
+
 def shippable(rows: Sequence[Row]) -> list[Row]:
-    """The exported files; where there are none, the checkpoints, but no teacher's. Those below half of the best Hmean are of no use."""
+    """The exported files; where there are none, the checkpoints, but no teacher's. Those that are hopeless are of no use."""
     choice = [row for row in rows if row.kind == "export"] or [row for row in rows if row.kind != "teacher"] or list(rows)
-    best = max(row.hmean for row in choice)
-    return [row for row in choice if 2 * row.hmean >= best]
+    return [row for row in choice if not hopeless(row.metric, row.score, best(choice).score)]
+
+
+def tolerance(row: Row) -> float:
+    """How far from this, the best row, another may be and still be recommended, in the unit of the main metric."""
+    return TOLERANCE if row.metric.percent else TOLERANCE * abs(row.score)
+
+
+def tolerance_text(metric: Metric) -> str:
+    """The same in words."""
+    return f"{100 * TOLERANCE:g}{SPACE}{'point' if metric.percent else '%'}"
 
 
 def recommended(rows: Sequence[Row]) -> Row:
-    """Of the shippable rows within `TOLERANCE` of the best Hmean the fastest, and of equally fast ones the smallest."""
+    """Of the shippable rows near to the best one, by its main metric, the fastest, and of equally fast ones the smallest."""
     choice = shippable(rows)
-    best = max(row.hmean for row in choice)
-    return min((row for row in choice if row.hmean >= best - TOLERANCE), key=lambda row: (fastest(row)[0], row.bytes))
-
-
-def slower_int8(rows: Sequence[Row]) -> list[Slower]:
-    """Every int8 file that its float counterpart outruns; an exported counterpart goes before a checkpoint."""
-    found = []
-    for row in rows:
-        for name, median in timings(row).items():
-            runtime, precision = name.split(maxsplit=1)
-            others = [(other, ms) for other in rows if other.macs == row.macs for ms in float_timings(other, runtime)]
-            exported = [(other, ms) for other, ms in others if other.kind == "export"]
-            if "int8" in precision and others:
-                other, ms = min(exported or others, key=lambda pair: pair[1])
-                found += [Slower(row, other, runtime, median, ms)] if ms < median else []
-    return found
-
-
-def float_timings(row: Row, runtime: str) -> list[float]:
-    """Medians of a row in one runtime, in ms, but for those of integers."""
-    return [median for name, median in timings(row).items() if name.split()[0] == runtime and "int8" not in name]
+    top = best(choice)
+    near = [row for row in choice if goodness(row) >= goodness(top) - tolerance(top)]
+    return min(near, key=lambda row: (fastest(row)[0], row.bytes))
 
 
 def scatter(rows: Sequence[Row]) -> tuple[str, float, float] | None:
@@ -80,7 +81,7 @@ def scatter(rows: Sequence[Row]) -> tuple[str, float, float] | None:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the Pareto front of (cost, gain) points, by rising cost: no other point costs no more and gains no less."""
+    """Indices of the Pareto front of (cost, goodness) points, by rising cost: no other point costs no more and is no worse."""
     order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1]))
     kept: list[int] = []
     for index in order:
@@ -91,8 +92,8 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def same_figures(row: Row, other: Row) -> bool:
     """Whether two rows are one artefact under two names, such as a last epoch that was the best."""
-    return (row.key, row.bytes, row.macs, row.precision, row.recall, row.latency_ms) == (
-        other.key, other.bytes, other.macs, other.precision, other.recall, other.latency_ms,
+    return (row.key, row.bytes, row.macs, row.scores, row.latency_ms) == (
+        other.key, other.bytes, other.macs, other.scores, other.latency_ms,
     )  # fmt: skip
 
 
@@ -110,14 +111,25 @@ def timing_in(row: Row, runtime: str) -> float | None:
     return min((median for name, median in timings(row).items() if name.split()[0] == runtime), default=None)
 
 
-def runtimes_of(rows: Sequence[Row]) -> list[str]:
-    """Every runtime that some row was timed in, in the order met."""
-    return list(dict.fromkeys(name.split()[0] for row in rows for name in row.latency_ms))
+def best_epoch(entries: Sequence[Mapping[str, Any]], task: Task) -> Mapping[str, Any] | None:
+    """The entry of a `metrics.jsonl` with the best main metric on validation, the first of equals; None where none was evaluated."""
+    evaluated = evaluated_epochs(entries, task)
+    return max(evaluated, key=lambda entry: task.metric.gain(0.0, entry[f"val_{task.main}"])) if evaluated else None
+
+
+def evaluated_epochs(entries: Sequence[Mapping[str, Any]], task: Task) -> list[Mapping[str, Any]]:
+    """The entries of a `metrics.jsonl` that were evaluated on validation."""
+    return [entry for entry in entries if entry.get(f"val_{task.main}") is not None]
 
 
 def damage(data: Mapping[str, Any]) -> tuple[list[float], str]:
-    """What each point of a sensitivity costs against the baseline, and its name with its unit: Hmean where all have it, else loss."""
-    base, points = data["baseline"], data["points"]
-    if points and all(point.get("hmean") is not None for point in points):
-        return [100 * (base["hmean"] - point["hmean"]) for point in points], "Hmean lost (points)"
+    """What each point of a sensitivity costs against the baseline, and its name with its unit: the main metric, or else the loss.
+
+    The loss stands in where a point has no scores.
+    """
+    base, points, task = data["baseline"], data["points"], TASKS[data["task"]]
+    if points and all(point["scores"] for point in points):
+        scale, unit = (100, " (points)") if task.metric.percent else (1, "")
+        lost = [scale * task.gain(point["scores"], base["scores"]) for point in points]
+        return lost, f"{task.metric.label} {'lost' if task.metric.higher_is_better else 'added'}{unit}"
     return [point["loss"] - base["loss"] for point in points], "loss gained"

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from compress.ledger import Row
 from compress.report import plots
 from compress.report.collect import Experiment
-from compress.report.findings import damage, distinct, front, timings
+from compress.report.findings import best_epoch, damage, distinct, evaluated_epochs, timings
+from compress.report.wording import figure, named
+from compress.tasks import TASKS
+from compress.tasks.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,23 +35,29 @@ def file_name(*parts: str) -> str:
 
 
 def front_plots(experiments: Sequence[Experiment]) -> list[Plot]:
-    """Hmean against size, and against latency."""
+    """The main metric of each task against size, and against latency."""
     rows = [(experiment, row) for experiment in experiments for row in distinct(experiment.rows)]
+    tasks = dict.fromkeys(row.task for _, row in rows)
     several = len(experiments) > 1
+    return [plot for task in tasks for plot in task_fronts(TASKS[task], [pair for pair in rows if pair[1].task == task], several)]
+
+
+def task_fronts(task: Task, rows: Sequence[tuple[Experiment, Row]], several: bool) -> list[Plot]:
+    """Both plots of one task. several: whether colours tell experiments apart."""
 
     def point(experiment: Experiment, row: Row, cost: float, series: str) -> plots.Point:
-        return plots.Point(row.stage, cost, row.hmean, series, experiment.name if several else series)
+        return plots.Point(row.stage, cost, row.score, series, experiment.name if several else series)
 
     sizes = [point(experiment, row, row.bytes / 1e6, row.runtime) for experiment, row in rows if row.bytes > 0]
     times = [point(experiment, row, median, name) for experiment, row in rows for name, median in timings(row).items() if median > 0]
     settings = sorted({latency_settings(row) for _, row in rows if row.latency_ms})
-    wanted = [
-        ("hmean_size", sizes, "size of the weights on disk (MB)", ""),
-        ("hmean_latency", times, "latency, median (ms)", "Latency of " + "; ".join(settings) + ". Fake-quantized networks are left out."),
-    ]
+    told = "Latency of " + "; ".join(settings) + ". Fake-quantized networks are left out."
+    wanted = [("size", sizes, "size of the weights on disk (MB)", ""), ("latency", times, "latency, median (ms)", told)]
     everywhere = [*sizes, *times]
     return [
-        front_plot(name, points, cost, everywhere, caption) for name, points, cost, caption in wanted if any(p.hmean > 0 for p in points)
+        front_plot(f"{task.name}_{task.main}_{name}", task, points, cost, everywhere, caption)
+        for name, points, cost, caption in wanted
+        if any(found.score for found in points)
     ]
 
 
@@ -58,18 +67,20 @@ def latency_settings(row: Row) -> str:
     return f"{'x'.join(map(str, values['input']))} input, {values['threads']} thread{'s' * (values['threads'] != 1)}"
 
 
-def front_plot(name: str, points: list[plots.Point], cost: str, everywhere: list[plots.Point], caption: str) -> Plot:
-    """One plot of Hmean against a cost."""
-    shown = plots.above_half(points)
-    best = [shown[index] for index in front([(point.cost, point.hmean) for point in shown])]
-    listed = "; ".join(f"{named(point)} {point.cost:.3g}, Hmean {100 * point.hmean:.2f} %" for point in best)
-    low = [point.label for point in points if point not in shown]
-    left_out = f" Below half of the best Hmean, not drawn: {', '.join(dict.fromkeys(low))}." if low else ""
-    alt = f"Hmean against {cost}. On the Pareto front, from the least cost on: {listed}."
-    return Plot(name, plots.pareto(points, cost, everywhere), alt, f"Dashed and bold: the Pareto front. {caption}{left_out}".strip())
+def front_plot(name: str, task: Task, points: list[plots.Point], cost: str, everywhere: list[plots.Point], caption: str) -> Plot:
+    """One plot of the main metric against a cost."""
+    metric = task.metric
+    shown = plots.worth_drawing(points, metric)
+    best = [shown[index] for index in plots.front_of(shown, metric)]
+    listed = "; ".join(f"{point_name(point)} {point.cost:.3g}, {named(metric, point.score)}" for point in best)
+    low = dict.fromkeys(point.label for point in points if point not in shown)
+    left_out = f" Less than half as good as the best, not drawn: {', '.join(low)}." if low else ""
+    alt = f"{metric.label} against {cost}. On the Pareto front, from the least cost on: {listed}."
+    drawing = plots.pareto(points, cost, metric, everywhere)
+    return Plot(name, drawing, alt, f"Dashed and bold: the Pareto front. {caption}{left_out}".strip())
 
 
-def named(point: plots.Point) -> str:
+def point_name(point: plots.Point) -> str:
     """A point's name with all that tells it from others of that name."""
     return f"{point.group}: {point.label} ({point.series})" if point.group != point.series else f"{point.label} ({point.series})"
 
@@ -77,23 +88,27 @@ def named(point: plots.Point) -> str:
 def training_plots(experiment: Experiment) -> list[Plot]:
     """Loss and validation figures of everything that was trained."""
     return [
-        Plot(file_name(experiment.name, "training", name), plots.training_curves(name, entries), training_text(name, entries))
+        Plot(
+            file_name(experiment.name, "training", name),
+            plots.training_curves(name, entries, TASKS[stage.task]),
+            training_text(name, entries, TASKS[stage.task]),
+        )
         for stage in experiment.stages
         for name, entries in stage.curves.items()
         if entries
     ]
 
 
-def training_text(name: str, entries: Sequence[dict[str, Any]]) -> str:
+def training_text(name: str, entries: Sequence[dict[str, Any]], task: Task) -> str:
     """A training in words."""
     text = f"Training of {name}: {len(entries)} epochs, loss from {entries[0]['loss']:.3g} to {entries[-1]['loss']:.3g}."
-    evaluated = [entry for entry in entries if entry.get("val_hmean") is not None]
-    if not evaluated:
+    best = best_epoch(entries, task)
+    if best is None:
         return text
-    best, last = max(evaluated, key=lambda entry: entry["val_hmean"]), evaluated[-1]
+    last, key = evaluated_epochs(entries, task)[-1], f"val_{task.main}"
     return (
-        f"{text} Validation Hmean: best {100 * best['val_hmean']:.2f} % in epoch {best['epoch']}, "
-        f"last {100 * last['val_hmean']:.2f} % in epoch {last['epoch']}."
+        f"{text} {task.metric.label} on validation: best {figure(task.metric, best[key])} in epoch {best['epoch']}, "
+        f"last {figure(task.metric, last[key])} in epoch {last['epoch']}."
     )
 
 
@@ -128,24 +143,27 @@ def sensitivity_plots(experiment: Experiment) -> list[Plot]:
 
 
 def sensitivity_caption(data: dict[str, Any], path: str) -> str:
-    """What a sensitivity was measured on; after the fast pass alone that is the pictures of the loss."""
+    """What a sensitivity was measured on; after the fast pass alone that is the images of the loss."""
     images = data.get("images") or data.get("loss_images", "?")
+    label = TASKS[data["task"]].metric.label
     facts = [
-        f"{path}: {data.get('artefact', 'the network')} on {images} {data.get('split', '')} pictures",
-        f"short side {data['short_side']} pixels" if "short_side" in data else "",
+        f"{path}: {data.get('artefact', 'the network')} on {images} {data.get('split', '')} images",
+        *(f"{name} {value}" for name, value in data.get("settings", {}).items()),
         f"criterion {data['criterion']}" if data.get("criterion") else "",
         reestimating(data),
-        f"rank correlation of loss and Hmean {data['rank_correlation']:.2f}" if data.get("rank_correlation") is not None else "",
+        f"rank correlation of loss and {label} {data['rank_correlation']:.2f}" if data.get("rank_correlation") is not None else "",
     ]
     return ", ".join(fact for fact in facts if fact) + "."
 
 
 def reestimating(data: dict[str, Any]) -> str:
     """What new statistics alone cost: points are told against the whole network with such."""
-    hmeans = [(data.get(which) or {}).get("hmean") for which in ("unpruned", "baseline")]
-    if None in hmeans:
+    task = TASKS[data["task"]]
+    scores = [found for which in ("unpruned", "baseline") if (found := (data.get(which) or {}).get("scores"))]
+    if len(scores) < 2:
         return ""
-    return "against the whole network with re-estimated statistics (Hmean {1:.2f} %, {0:.2f} % before)".format(*(100 * h for h in hmeans))
+    before, after = (figure(task.metric, found[task.main]) for found in scores)
+    return f"against the whole network with re-estimated statistics ({task.metric.label} {after}, {before} before)"
 
 
 def worst(data: dict[str, Any], key: str) -> str:

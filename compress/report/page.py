@@ -9,25 +9,25 @@ from typing import Any
 
 from compress.errors import CompressError
 from compress.files import write_text
-from compress.ledger import Row, caption
-from compress.report import gallery, plots
+from compress.ledger import Cell, Row, caption, readable
+from compress.report import gallery, plots, shots
 from compress.report.collect import Experiment, collect
 from compress.report.compare import compare
-from compress.report.findings import distinct, recommended, runtimes_of, same_figures, timing_in
+from compress.report.findings import distinct, recommended, same_figures
 from compress.report.gallery import Plot
-from compress.report.sections import detections, headline, inline, provenance, summary
-from compress.report.wording import SPACE, change, signed
+from compress.report.sections import headline, inline, provenance, summary
+from compress.report.wording import change, points
 
-# The page may use its own styles and embedded pictures, and nothing else: no script, no request.
+# The page may use its own styles and embedded images, and nothing else: no script, no request.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-FRONTS, TRAINING, SENSITIVITY, CHANNELS = "Hmean against size and latency", "Training", "Sensitivity", "Channels"
+FRONTS, TRAINING, SENSITIVITY, CHANNELS = "Score against size and latency", "Training", "Sensitivity", "Channels"
 Figures = Mapping[str, Sequence[Plot]]
 
 
 def write_report(folders: Sequence[Path], out: Path, *, images: int = 4, plot_folder: Path | None = None) -> list[Path]:
     """Write the report on the experiments in `folders` to `out`, and its plots as PNG and SVG into `plot_folder`; returns the files.
 
-    images: validation pictures to show every artefact's detections on; with 0 no network is run.
+    images: validation images to show every artefact's answers on; with 0 no network is run.
     Raises CompressError for a folder that is no experiment and a file that cannot be written.
     """
     experiments = collect(folders)
@@ -71,8 +71,8 @@ def page(
             if figures[experiment.name][name]
         ]
         body.append(section(name, "".join(parts)))
-    shown = [heading(experiment, several) + detections(experiment, compared[experiment.name]) for experiment in experiments if compared]
-    body.append(section("Detections", "".join(shown)))
+    shown = [heading(experiment, several) + shots.answers(experiment, compared[experiment.name]) for experiment in experiments if compared]
+    body.append(section("Answers", "".join(shown)))
     body.append(section("Provenance", "".join(heading(experiment, several) + provenance(experiment) for experiment in experiments)))
     return document(title, [part for part in body if part])
 
@@ -135,28 +135,19 @@ def themed(svg: str) -> str:
 
 def table(experiment: Experiment) -> str:
     """The ledger, every figure with its change against the first row; an artefact that has two names has one line."""
-    rows, first, pick = experiment.rows, experiment.rows[0], recommended(experiment.rows)
-    runtimes = runtimes_of(rows)
-    heads = [
-        "stage",
-        "parameters (M)",
-        "MACs (G)",
-        "size (MB)",
-        "precision (%)",
-        "recall (%)",
-        "Hmean (%)",
-        *(f"{name} (ms)" for name in runtimes),
-    ]
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    body = "".join(table_row(row, first, pick, runtimes, also_called(row, rows)) for row in distinct(rows))
+    rows, first, pick = distinct(experiment.rows), experiment.rows[0], recommended(experiment.rows)
+    columns = {heading: column for heading, column in readable(rows).items() if heading not in ("stage", "delta")}
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("stage", *columns))
+    cells = [[cell(column[place], column[0], place == 0) for column in columns.values()] for place in range(len(rows))]
+    body = "".join(table_row(row, row is pick, also_called(row, experiment.rows), found) for row, found in zip(rows, cells, strict=True))
     note = (
-        f"In small print the change against {first.stage}: of precision, recall and Hmean in points (pt) and in per cent. "
+        f"In small print the change against {first.stage}: of a score in points (pt) or its own unit, and in per cent. "
         f"Highlighted: {pick.stage}, recommended."
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Table of {escape(experiment.name, quote=True)}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        f'<p class="soft">{lines([note, *caption(rows).splitlines()])}</p>'
+        f'<p class="soft">{lines([note, *caption(experiment.rows).splitlines()])}</p>'
     )
 
 
@@ -166,47 +157,31 @@ def also_called(row: Row, rows: Sequence[Row]) -> str:
     return f"the same: {', '.join(others)}" if others else ""
 
 
-def table_row(row: Row, first: Row, pick: Row, runtimes: Sequence[str], also: str) -> str:
+def table_row(row: Row, picked: bool, also: str, cells: Sequence[str]) -> str:
     """One artefact."""
-    cells = [
-        cell(f"{row.params / 1e6:.3f}", compared_with(row, first, row.params, first.params)),
-        cell(f"{row.macs / 1e9:.3f}", compared_with(row, first, row.macs, first.macs)),
-        cell(f"{row.bytes / 1e6:.3f}", compared_with(row, first, row.bytes, first.bytes)),
-        *(score_cell(row, first, name) for name in ("precision", "recall", "hmean")),
-        *(latency_cell(row, first, runtime) for runtime in runtimes),
-    ]
     name = f"{escape(row.stage)}{small(also)}"
-    return f'<tr{" class=pick" if row is pick else ""}><th scope="row">{name}</th>{"".join(cells)}</tr>'
+    return f'<tr{" class=pick" if picked else ""}><th scope="row">{name}</th>{"".join(cells)}</tr>'
 
 
-def compared_with(row: Row, first: Row, value: float, before: float | None) -> str:
-    """The change against the first row, which has none itself."""
-    return change(value, before) if row is not first and before else ""
+def cell(found: Sequence[Cell], before: Sequence[Cell], is_first: bool) -> str:
+    """What a row has in one column, each figure with what is said of it and its change against the least of the first row's."""
+    if not found:
+        return '<td><span class="soft" title="not measured">&ndash;</span></td>'
+    was = None if is_first else min((cell.value for cell in before), default=None)
+    figures = (f"{escape(cell.text)}{small(cell.note)}{''.join(map(small, moved(cell, was)))}" for cell in found)
+    return f"<td>{'<br>'.join(figures)}</td>"
 
 
-def cell(text: str, *below: str) -> str:
-    return f"<td>{escape(text)}{''.join(map(small, below))}</td>"
+def moved(cell: Cell, was: float | None) -> list[str]:
+    """The change of a figure: of a metric in points or its unit, of all in per cent; nothing where there is nothing to compare with."""
+    if was is None:
+        return []
+    own = [points(cell.metric, cell.value - was, "pt")] if cell.metric else []
+    return [*own, change(cell.value, was)]
 
 
 def small(text: str) -> str:
     return f"<small>{escape(text)}</small>" if text else ""
-
-
-def score_cell(row: Row, first: Row, name: str) -> str:
-    """A share in per cent; the change in points and in per cent of what it was."""
-    value, before = getattr(row, name), getattr(first, name)
-    moved = signed(100 * (value - before), f"{SPACE}pt", 2) if row is not first else ""
-    return cell(f"{100 * value:.2f}", moved, compared_with(row, first, value, before))
-
-
-def latency_cell(row: Row, first: Row, runtime: str) -> str:
-    """Medians in one runtime, each with its precision and its change against the first row there."""
-    before = timing_in(first, runtime)
-    found = [(name.split(maxsplit=1)[1], values["median"]) for name, values in row.latency_ms.items() if name.split()[0] == runtime]
-    if not found:
-        return '<td><span class="soft" title="not timed">&ndash;</span></td>'
-    texts = (f"{median:.1f}{small(precision)}{small(compared_with(row, first, median, before))}" for precision, median in found)
-    return f"<td>{'<br>'.join(texts)}</td>"
 
 
 def lines(texts: Sequence[str]) -> str:

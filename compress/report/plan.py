@@ -14,8 +14,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     """Print what :func:`compress.plan.plan` gives."""
     console = output()
     table = Table(title=f"{plan['recipe']}, in {plan['folder']}", title_justify="left", box=box.SIMPLE_HEAD)
-    for head, justify in (("stage", "left"), ("kind", "left"), ("from", "left"), ("state", "left"), *((h, "right") for h in NUMBERS)):
-        table.add_column(head, justify=justify)
+    for head in ("stage", "kind", "from", "state", *NUMBERS):
+        table.add_column(head, justify="right" if head in NUMBERS else "left")
     for stage in plan["stages"]:
         table.add_row(stage["name"], stage["kind"], stage["parent"] or "", stage["state"], *numbers(stage))
     console.print(table)
@@ -40,8 +40,8 @@ def numbers(stage: dict[str, Any]) -> list[str]:
 def groups_table(stage: dict[str, Any]) -> Table:
     """Every group of one prune stage."""
     table = Table(title=f"{stage['name']}: channels that go together", title_justify="left", box=box.SIMPLE_HEAD)
-    for head, justify in (("group", "left"), ("before", "right"), ("after", "right"), ("with it", "left")):
-        table.add_column(head, justify=justify, overflow="fold")
+    for head in ("group", "before", "after", "with it"):
+        table.add_column(head, justify="right" if head in ("before", "after") else "left", overflow="fold")
     for group in stage["groups"]:
         after = "?" if group["after"] is None else str(group["after"])
         note = "kept" if group["protected"] else ", ".join(group["members"][1:])

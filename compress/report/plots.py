@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -25,7 +27,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from compress.errors import CompressError
-from compress.report.findings import damage, front
+from compress.report.findings import best_epoch, damage, evaluated_epochs, front, hopeless
+from compress.report.wording import figure as figure_text
+from compress.tasks.task import Metric, Task
 
 BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY = "#2b83c6", "#d55e00", "#009e73", "#b565a7", "#b8860b", "#808080"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY)
@@ -34,7 +38,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 WIDTH = 4.7  # inches: on a phone the text is still legible
 INK, RULE = "#1d2127", "#c9ced7"
 # Dates and random names out of the files: equal data give equal bytes.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
@@ -59,11 +63,11 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Point:
-    """One artefact on a plot of Hmean against cost. hmean: 0..1. series: what its marker stands for. group: what its colour stands for."""
+    """One artefact on a plot of a metric against a cost. series: what its marker stands for. group: what its colour stands for."""
 
     label: str
     cost: float
-    hmean: float
+    score: float
     series: str
     group: str
 
@@ -71,7 +75,6 @@ class Point:
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure of so many inches, and its (rows, columns) axes."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05))
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
@@ -88,7 +91,12 @@ def plain(text: object) -> str:
 
 
 def percent(value: float, _position: int = 0) -> str:
-    return f"{100 * value:g}"
+    return f"{100 * value:.4g}"
+
+
+def values_of(axis: Axis, metric: Metric) -> None:
+    """An axis of a metric's values, in its unit."""
+    axis.set_major_formatter(FuncFormatter(percent if metric.percent else number))
 
 
 def number(value: float, _position: int = 0) -> str:
@@ -96,26 +104,26 @@ def number(value: float, _position: int = 0) -> str:
 
 
 @rc_context(STYLE)
-def pareto(points: Sequence[Point], cost: str, everywhere: Sequence[Point] = ()) -> Figure:
-    """Hmean (%) against a cost on a logarithmic axis, with the Pareto front over all points.
+def pareto(points: Sequence[Point], cost: str, metric: Metric, everywhere: Sequence[Point] = ()) -> Figure:
+    """A metric against a cost on a logarithmic axis, with the Pareto front over all points.
 
     cost: what the cost is, and its unit. everywhere: the points of all plots whose markers and colours should agree.
-    Points below half of the best Hmean are left out, which the axis would otherwise be spent on.
+    Points that are hopeless are left out, which the axis would otherwise be spent on.
     """
-    shown = above_half(points)
+    shown = worth_drawing(points, metric)
     figure, axes = new_figure(WIDTH, 4.0)
     ax = axes[0, 0]
-    best = front([(point.cost, point.hmean) for point in shown])
-    ax.plot([shown[i].cost for i in best], [shown[i].hmean for i in best], color=GREY, lw=1, ls="--", drawstyle="steps-post")
+    best = front_of(shown, metric)
+    ax.plot([shown[i].cost for i in best], [shown[i].score for i in best], color=GREY, lw=1, ls="--", drawstyle="steps-post")
     series, groups = (list(dict.fromkeys(getattr(point, name) for point in everywhere or points)) for name in ("series", "group"))
     for key in dict.fromkeys((point.series, point.group) for point in shown):
         chosen = [point for point in shown if (point.series, point.group) == key]
         look = {"marker": MARKERS[series.index(key[0]) % len(MARKERS)], "color": COLOURS[groups.index(key[1]) % len(COLOURS)]}
-        ax.plot([point.cost for point in chosen], [point.hmean for point in chosen], ls="none", ms=7, mec="white", mew=0.6, **look)
+        ax.plot([point.cost for point in chosen], [point.score for point in chosen], ls="none", ms=7, mec="white", mew=0.6, **look)
     keys(figure, series, groups)
-    ax.set(xlabel=f"{cost}, logarithmic", ylabel="Hmean (%)")
+    ax.set(xlabel=f"{cost}, logarithmic", ylabel=plain(metric.heading))
     logarithmic(ax, [point.cost for point in shown])
-    ax.yaxis.set_major_formatter(FuncFormatter(percent))
+    values_of(ax.yaxis, metric)
     ax.margins(x=0.12, y=0.12)
     laid_out(figure)
     label_points(figure, ax, [*(shown[i] for i in best), *(point for i, point in enumerate(shown) if i not in best)], len(best))
@@ -126,7 +134,7 @@ def keys(figure: Figure, series: Sequence[str], groups: Sequence[str]) -> None:
     """What markers, and, where they say something else, colours stand for."""
     same = list(series) == list(groups)
     colours = [COLOURS[index % len(COLOURS)] if same else GREY for index in range(len(series))]
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], ls="none", ms=7, marker=MARKERS[index % len(MARKERS)], color=colour, label=plain(name))
         for index, (name, colour) in enumerate(zip(series, colours, strict=True))
     ]
@@ -135,10 +143,15 @@ def keys(figure: Figure, series: Sequence[str], groups: Sequence[str]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
-def above_half(points: Sequence[Point]) -> list[Point]:
-    """The points with at least half of the best Hmean."""
-    best = max((point.hmean for point in points), default=0.0)
-    return [point for point in points if 2 * point.hmean >= best]
+def worth_drawing(points: Sequence[Point], metric: Metric) -> list[Point]:
+    """The points that are not hopeless beside the best."""
+    best = max((point.score for point in points), key=lambda score: metric.gain(0.0, score), default=0.0)
+    return [point for point in points if not hopeless(metric, point.score, best)]
+
+
+def front_of(points: Sequence[Point], metric: Metric) -> list[int]:
+    """Indices of the Pareto front, by rising cost."""
+    return front([(point.cost, metric.gain(0.0, point.score)) for point in points])
 
 
 def logarithmic(ax: Axes, values: Sequence[float]) -> None:
@@ -152,8 +165,8 @@ def logarithmic(ax: Axes, values: Sequence[float]) -> None:
 
 def label_points(figure: Figure, ax: Axes, points: Sequence[Point], bold: int) -> None:
     """Name points where the name covers no other name or point; the first `bold` of them, those of the front, before the others."""
-    renderer = figure.canvas.get_renderer()
-    positions = [ax.transData.transform((point.cost, point.hmean)) for point in points]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    positions = [ax.transData.transform((point.cost, point.score)) for point in points]
     taken = [box_around(position, 4) for position in positions]
     frame = ax.get_window_extent(renderer)
     places = [
@@ -164,17 +177,17 @@ def label_points(figure: Figure, ax: Axes, points: Sequence[Point], bold: int) -
     for index, point in enumerate(points):
         for dx, dy in places:
             side = "left" if dx > 0 else "right" if dx < 0 else "center"
-            text = ax.annotate(plain(point.label), (point.cost, point.hmean), (dx, dy), textcoords="offset points", ha=side, fontsize=8)
+            text = ax.annotate(plain(point.label), (point.cost, point.score), (dx, dy), textcoords="offset points", ha=side, fontsize=8)
             text.set_fontweight("bold" if index < bold else "normal")
             box = text.get_window_extent(renderer)
             inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 + 4 and box.y0 >= frame.y0 and box.y1 <= frame.y1 + 8
-            if inside and not any(overlap(box.extents, other) for other in taken):
-                taken.append(tuple(box.extents))
+            if inside and not any(overlap((box.x0, box.y0, box.x1, box.y1), other) for other in taken):
+                taken.append((box.x0, box.y0, box.x1, box.y1))
                 break
             text.remove()
 
 
-def box_around(position: Sequence[float], radius: float) -> tuple[float, float, float, float]:
+def box_around(position: np.ndarray, radius: float) -> tuple[float, float, float, float]:
     x, y = position
     return x - radius, y - radius, x + radius, y + radius
 
@@ -188,11 +201,10 @@ LOSS_TOTAL, NOT_PARTS = "loss", {"epoch", "lr", "loss"}
 
 
 @rc_context(STYLE)
-def training_curves(name: str, entries: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and its parts above, validation precision, recall and Hmean below, an epoch a step; the best and the last epoch are marked.
+def training_curves(name: str, entries: Sequence[Mapping[str, float]], task: Task) -> Figure:
+    """Loss and its parts above, the task's metrics on validation below, an epoch a step; the best and the last epoch are marked.
 
-    entries: one mapping an epoch with `epoch`, `lr`, `loss`, the loss's parts, and `val_precision`, `val_recall`, `val_hmean` where it
-    was evaluated.
+    entries: one mapping an epoch with `epoch`, `lr`, `loss`, the loss's parts, and `val_<metric>` where it was evaluated.
     """
     figure, axes = new_figure(WIDTH, 4.8, rows=2, sharex=True, height_ratios=(1, 1.15))
     figure.suptitle(plain(name), fontsize=10)
@@ -203,20 +215,27 @@ def training_curves(name: str, entries: Sequence[Mapping[str, float]]) -> Figure
     loss.set(ylabel="loss")
     loss.set_ylim(bottom=0)
     loss.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    for index, key in enumerate(("val_hmean", "val_precision", "val_recall")):
-        curve(score, entries, key, index, {"val_hmean": "Hmean", "val_precision": "precision", "val_recall": "recall"}[key])
-    evaluated = [entry for entry in entries if entry.get("val_hmean") is not None]
-    if evaluated:
-        best, last = max(evaluated, key=lambda entry: entry["val_hmean"]), evaluated[-1]
-        mark(score, best, "*", VERMILION, 13, f"best: epoch {best['epoch']}, {100 * best['val_hmean']:.2f} %")
-        mark(score, last, "s", INK, 9, f"last: epoch {last['epoch']}, {100 * last['val_hmean']:.2f} %")
-    score.set(ylabel="on validation (%)", xlabel="epoch (passes over the training pictures)")
-    score.yaxis.set_major_formatter(FuncFormatter(percent))
+    validation(score, entries, task)
+    score.set(xlabel="epoch")
     score.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    score.margins(y=0.12)
     handles, labels = score.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return laid_out(figure)
+
+
+def validation(ax: Axes, entries: Sequence[Mapping[str, float]], task: Task) -> None:
+    """The metrics that have the unit of the main one, and the best and the last epoch by that."""
+    main, key = task.metric, f"val_{task.main}"
+    shown = [main, *(metric for metric in task.metrics if metric != main and metric.percent == main.percent)]
+    for index, metric in enumerate(shown):
+        curve(ax, entries, f"val_{metric.name}", index, metric.label)
+    best, last = best_epoch(entries, task), [None, *evaluated_epochs(entries, task)][-1]
+    if best and last:
+        mark(ax, best, key, "*", VERMILION, 13, f"best: epoch {best['epoch']}, {figure_text(main, best[key])}")
+        mark(ax, last, key, "s", INK, 9, f"last: epoch {last['epoch']}, {figure_text(main, last[key])}")
+    ax.set(ylabel=f"{plain(main.heading)} on validation")
+    values_of(ax.yaxis, main)
+    ax.margins(y=0.12)
 
 
 def curve(ax: Axes, entries: Sequence[Mapping[str, float]], key: str, index: int, label: str) -> None:
@@ -229,9 +248,9 @@ def curve(ax: Axes, entries: Sequence[Mapping[str, float]], key: str, index: int
     ax.plot(*zip(*known, strict=True), color=colour, ls=dash, marker=dots, ms=4, lw=1.6, label=plain(label))
 
 
-def mark(ax: Axes, entry: Mapping[str, float], marker: str, colour: str, size: float, label: str) -> None:
+def mark(ax: Axes, entry: Mapping[str, float], key: str, marker: str, colour: str, size: float, label: str) -> None:
     """One epoch, ringed."""
-    ax.plot(entry["epoch"], entry["val_hmean"], marker, mfc="none", mec=colour, mew=1.5, ms=size, label=label, ls="none")
+    ax.plot(entry["epoch"], entry[key], marker, mfc="none", mec=colour, mew=1.5, ms=size, label=plain(label), ls="none")
 
 
 @rc_context(STYLE)
@@ -274,7 +293,8 @@ def short(layer: str) -> str:
 def sensitivity_heatmap(data: Mapping[str, Any]) -> Figure:
     """What pruning one group of layers alone costs: groups down, ratios across, the figure in each cell.
 
-    data: a `sensitivity.json` of kind `prune`: `baseline`, `groups`, `ratios` and `points`. Raises CompressError for one without points.
+    data: a `sensitivity.json` of kind `prune`: `task`, `baseline`, `groups`, `ratios` and `points`.
+    Raises CompressError for one without points.
     """
     groups, ratios = axes_of(data)
     costs, what = damage(data)
@@ -302,7 +322,7 @@ def sensitivity_heatmap(data: Mapping[str, Any]) -> Figure:
     layer_axis(ax, groups)
     ax.set_xticks(np.arange(len(ratios)), [percent(ratio) for ratio in ratios])
     ax.set(xlabel="channels of the group removed (%)")
-    figure.suptitle(f"{what}, one group pruned at a time", fontsize=10)
+    figure.suptitle(plain(f"{what}, one group pruned at a time"), fontsize=10)
     ax.spines[:].set_visible(False)
     return laid_out(figure)
 
@@ -360,7 +380,8 @@ def sensitivity_curves(data: Mapping[str, Any]) -> Figure:
     if clipped:
         axes[0, 0].set_ylim(min(0.0, *costs) - 0.05 * top, top)
     figure.supxlabel("channels of the group removed (%)", fontsize=9, color=INK)
-    figure.supylabel(f"{what}; triangles: above {top:.2g}, the figure beside" if clipped else what, fontsize=9, color=INK)
+    note = f"{what}; triangles: above {top:.2g}, the figure beside" if clipped else what
+    figure.supylabel(plain(note), fontsize=9, color=INK)
     return laid_out(figure)
 
 
@@ -368,7 +389,8 @@ def sensitivity_curves(data: Mapping[str, Any]) -> Figure:
 def quantization_bars(data: Mapping[str, Any]) -> Figure:
     """What quantizing one layer alone costs, the worst on top.
 
-    data: a `sensitivity_quantize.json`: `baseline` and `points` with `layer`, `loss` and `hmean`. Raises CompressError for no points.
+    data: a `sensitivity_quantize.json`: `task`, `baseline` and `points` with `layer`, `loss` and `scores`.
+    Raises CompressError for no points.
     """
     if not data["points"]:
         raise CompressError("This sensitivity has no points yet, so there is nothing to draw.")
@@ -384,8 +406,8 @@ def quantization_bars(data: Mapping[str, Any]) -> Figure:
     layer_axis(ax, [data["points"][index]["layer"] for index in order])
     ax.axvline(0, color=INK, lw=0.8)
     ax.margins(x=0.15)
-    ax.set(xlabel=what)
-    figure.suptitle(f"{what}, one layer quantized at a time", fontsize=10)
+    ax.set(xlabel=plain(what))
+    figure.suptitle(plain(f"{what}, one layer quantized at a time"), fontsize=10)
     return laid_out(figure)
 
 

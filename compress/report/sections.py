@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from compress.ledger import Row, caption
+from compress.ledger import Row, caption, slower
 from compress.report.collect import Experiment, StageFacts
-from compress.report.findings import TOLERANCE, fastest, recommended, scatter, shippable, slower_int8, timing_in
-from compress.report.gallery import file_name
-from compress.report.wording import SPACE, billions, change, megabytes, milliseconds, percent, points
+from compress.report.findings import best, fastest, recommended, scatter, shippable, timing_in, tolerance_text
+from compress.report.wording import SPACE, billions, change, figure, megabytes, milliseconds, named, points
 
 
 def headline(experiment: Experiment) -> str:
@@ -28,9 +27,14 @@ def summary(experiments: Sequence[Experiment]) -> str:
     for experiment in experiments:
         pick = recommended(experiment.rows)
         median, where = fastest(pick)
-        cells = (pick.stage, megabytes(pick.bytes), percent(pick.hmean), f"{milliseconds(median)} ({where})" if where else "not timed")
+        cells = (
+            pick.stage,
+            megabytes(pick.bytes),
+            named(pick.metric, pick.score),
+            f"{milliseconds(median)} ({where})" if where else "not timed",
+        )
         lines.append(f'<tr><th scope="row">{escape(experiment.name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("experiment", "recommended", "size", "Hmean", "latency"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("experiment", "recommended", "size", "score", "latency"))
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Recommended artefacts"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
@@ -40,14 +44,15 @@ def summary(experiments: Sequence[Experiment]) -> str:
 def tiles(first: Row, pick: Row) -> str:
     """The recommended artefact's figures, each with what it was."""
     before, now = pair_of_latencies(first, pick)
+    metric = first.metric
     facts = [
         ("Size", megabytes(pick.bytes), megabytes(first.bytes), change(pick.bytes, first.bytes)),
         ("Multiply-accumulates", billions(pick.macs), billions(first.macs), change(pick.macs, first.macs)),
-        ("Hmean", percent(pick.hmean), percent(first.hmean), points(pick.hmean, first.hmean)),
+        (metric.label, figure(metric, pick.score), figure(metric, first.score), points(metric, pick.score - first.score)),
     ]
     if now is not None:
-        was = [milliseconds(before), change(now, before)] if before is not None else ["not timed there", ""]
-        facts.append((f"Latency, {fastest(pick)[1]}", milliseconds(now), *was))
+        was, by = (milliseconds(before), change(now, before)) if before is not None else ("not timed there", "")
+        facts.append((f"Latency, {fastest(pick)[1]}", milliseconds(now), was, by))
     cells = (
         f'<div><dt>{escape(name)}</dt><dd class="figure">{new}</dd><dd class="before">{escape(moved(pick is first, old, by))}</dd></div>'
         for name, new, old, by in facts
@@ -69,22 +74,23 @@ def pair_of_latencies(first: Row, pick: Row) -> tuple[float | None, float | None
 def went_in(first: Row) -> str:
     return (
         f"<b>{escape(first.stage)}</b> went in: {megabytes(first.bytes)}, {first.params / 1e6:.2f}{SPACE}M parameters, "
-        f"{billions(first.macs)} multiply-accumulates, Hmean {percent(first.hmean)} on {first.images} {escape(first.split)} pictures."
+        f"{billions(first.macs)} multiply-accumulates, {escape(named(first.metric, first.score))} on {first.images} "
+        f"{escape(first.split)} images."
     )
 
 
 def came_out(rows: Sequence[Row]) -> str:
     """The extremes of what can be shipped."""
     choice = shippable(rows)
-    smallest, best, quickest = (
+    smallest, top, quickest = (
         min(choice, key=lambda row: row.bytes),
-        max(choice, key=lambda row: row.hmean),
+        best(choice),
         min(choice, key=lambda row: fastest(row)[0]),
     )
     what = "exported files" if choice[0].kind == "export" else "checkpoints (nothing was exported)"
     told = [
         f"the smallest is {artefact(smallest)} with {megabytes(smallest.bytes)}",
-        f"the best {artefact(best)} with an Hmean of {percent(best.hmean)}",
+        f"the best {artefact(top)} with {escape(named(top.metric, top.score))}",
     ]
     if fastest(quickest)[1]:
         told.append(f"the fastest {artefact(quickest)} with {milliseconds(fastest(quickest)[0])} in {escape(fastest(quickest)[1])}")
@@ -98,26 +104,33 @@ def artefact(row: Row) -> str:
 def to_ship(first: Row, pick: Row) -> str:
     """The recommendation and its reason."""
     if pick is first:
-        return f"Recommended: {artefact(pick)} itself; nothing smaller or faster comes within {100 * TOLERANCE:g} point of its Hmean."
+        what = escape(pick.metric.label)
+        return f"Recommended: {artefact(pick)} itself; nothing smaller or faster comes within {tolerance_text(pick.metric)} of its {what}."
     before, now = pair_of_latencies(first, pick)
     times = f", {before / now:.1f} times the speed of {escape(first.stage)} in {escape(fastest(pick)[1])}" if before and now else ""
     smaller = f"{first.bytes / pick.bytes:.1f} times smaller" if pick.bytes and pick.bytes < first.bytes else "no smaller"
-    kept = f"keeps {100 * pick.hmean / first.hmean:.1f}{SPACE}% of the Hmean" if first.hmean else f"has an Hmean of {percent(pick.hmean)}"
-    rule = (
-        f"the fastest of those within {100 * TOLERANCE:g} point of the best Hmean"
-        if now is not None
-        else "the smallest near the best Hmean"
+    near = f"within {tolerance_text(pick.metric)} of the best {escape(pick.metric.label)}"
+    rule = f"the fastest of those {near}" if now is not None else f"the smallest of those {near}"
+    return (
+        f"Recommended: {artefact(pick)} (<code>{escape(pick.artefact)}</code>), {rule}: {smaller}{times}; it {escape(kept(first, pick))}."
     )
-    return f"Recommended: {artefact(pick)} (<code>{escape(pick.artefact)}</code>), {rule}: {smaller}{times}; it {kept}."
+
+
+def kept(first: Row, pick: Row) -> str:
+    """What is left of the main metric: of a percentage that should be high, how much of what there was."""
+    if pick.metric.percent and pick.metric.higher_is_better and first.score > 0:
+        return f"keeps {100 * pick.score / first.score:.1f}{SPACE}% of the {pick.metric.label}"
+    return f"has {named(pick.metric, pick.score)}"
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:
     """Where int8 is slower, and how far timings differ by chance."""
     found = [
-        f"In {escape(case.runtime)} the int8 {artefact(case.int8)} is <b>slower</b> than the float {artefact(case.floating)}: "
-        f"{milliseconds(case.int8_ms)} against {milliseconds(case.float_ms)}. There, take the float one for speed "
-        f"(Hmean {percent(case.floating.hmean)} against {percent(case.int8.hmean)}), the int8 one for size alone."
-        for case in slower_int8(rows)
+        f"In {escape(case.runtime)} the int8 {artefact(case.int8)} is <b>slower</b> than the {escape(case.precision)} "
+        f"{artefact(case.floating)}: {milliseconds(case.int8_ms)} against {milliseconds(case.float_ms)}. There, take the float one for "
+        f"speed ({escape(named(case.floating.metric, case.floating.score))} against "
+        f"{figure(case.int8.metric, case.int8.score)}), the int8 one for size alone."
+        for case in slower(rows)
     ]
     spread = scatter(rows)
     if spread and spread[2] > 1.2 * spread[1]:
@@ -129,58 +142,6 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def detections(experiment: Experiment, compared: dict[str, Any]) -> str:
-    """Every artefact's words on the worst-changed pictures."""
-    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in compared["notes"])
-    if not compared["pictures"]:
-        return notes
-    shown = "".join(shots(file_name(experiment.name, str(place)), picture) for place, picture in enumerate(compared["pictures"]))
-    return notes + KEY + shown
-
-
-def sample_line(kind: str) -> str:
-    return f'<svg viewBox="0 0 32 14" aria-hidden="true"><line class="{kind}" x1="3" x2="29" y1="7" y2="7"/></svg>'
-
-
-KEY = f"""<ul class="key"><li>{sample_line("truth")} word, as annotated</li><li>{sample_line("ignored")} do-not-care word</li>
-<li>{sample_line("found")} found</li></ul>"""
-
-
-def shots(identity: str, picture: dict[str, Any]) -> str:
-    """One picture by every artefact; its pixels are in the page once."""
-    width, height = int(picture["width"]), int(picture["height"])
-    store = (
-        f'<svg class="store" aria-hidden="true"><image id="{identity}" width="{width}" height="{height}" '
-        f'href="data:image/jpeg;base64,{escape(picture["jpeg"])}"/></svg>'
-    )
-    truth = "".join(
-        polygon(corners, "ignored" if ignore else "truth") for corners, ignore in zip(picture["truth"], picture["ignore"], strict=True)
-    )
-    figures = [
-        shot(identity, (width, height), truth + "".join(polygon(corners, "found") for corners in found["polygons"]), stage, found["score"])
-        for stage, found in picture["found"].items()
-    ]
-    return f'<h4>{escape(picture["name"])}</h4>{store}<div class="shots">{"".join(figures)}</div>'
-
-
-def polygon(corners: Sequence[Sequence[float]], kind: str) -> str:
-    """An outline with a dark one below it, so that it shows on any picture."""
-    path = " ".join(f"{float(x):g},{float(y):g}" for x, y in corners)
-    return f'<polygon class="halo" points="{path}"/><polygon class="{kind}" points="{path}"/>'
-
-
-def shot(identity: str, size: tuple[int, int], outlines: str, stage: str, score: Mapping[str, float]) -> str:
-    """One artefact's view of a picture."""
-    false = score["detected"] * (1 - score["precision"])
-    hmean = f"{100 * score['hmean']:.0f}{SPACE}%" if score["detected"] or score["words"] else "nothing to find"
-    text = f"{score['matched']:.3g} of {score['words']} found, {false:.3g} false; Hmean {hmean}"
-    alt = escape(f"{stage}: {text}", quote=True)
-    return (
-        f'<figure><svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{alt}"><use href="#{identity}"/>{outlines}</svg>'
-        f"<figcaption><b>{escape(stage)}</b><br>{escape(text)}</figcaption></figure>"
-    )
-
-
 def provenance(experiment: Experiment) -> str:
     """Where the figures come from: enough to make them again."""
     facts = {
@@ -188,7 +149,7 @@ def provenance(experiment: Experiment) -> str:
         "Measured": caption(experiment.rows),
         "Seed": joined(row.seed for row in experiment.rows),
         "Runtimes": joined(name for row in experiment.rows for name in (row.runtime, *row.latency_ms)),
-        "CPU": joined(row.model_extra.get("cpu") for row in experiment.rows),
+        "CPU": joined(row.facts.get("cpu") for row in experiment.rows),
         "Trained on": joined(
             f"{facts.get('device', '?')}, {facts.get('threads', '?')} threads" for facts in manifests(experiment) if facts
         ),

@@ -6,36 +6,37 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
-from compress.ledger import Row, caption, cells
+from compress.ledger import Row, caption, table
 from compress.report.terminal import output
 
 
 def print_table(rows: Sequence[Row]) -> None:
     """Print the rows to standard output, what they were measured on below."""
-    head, body = cells(rows)
-    table = Table(box=box.SIMPLE_HEAD)
+    head, body = table(rows)
+    printed = Table(box=box.SIMPLE_HEAD)
     for name in head:
-        table.add_column(name, justify="left" if name in ("stage", "experiment") else "right", no_wrap=True)
+        printed.add_column(escape(name), justify="left" if name in ("stage", "experiment") else "right", no_wrap=True)
     for line in body:
-        table.add_row(*line)
+        printed.add_row(*map(escape, line))
     console = output()
-    console.print(table)
+    console.print(printed)
     console.print(caption(rows), markup=False)
 
 
 def print_benchmark(found: dict[str, Any]) -> None:
     """Print what :func:`compress.benchmark.benchmark` returned to standard output."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("artefact", overflow="fold")
-    table.add_column("runtime")
+    printed = Table(box=box.SIMPLE_HEAD)
+    printed.add_column("artefact", overflow="fold")
+    printed.add_column("runtime")
     for name in ("threads", "median ms", "p90 ms", "ratio", "integer convs", "weights kB"):
-        table.add_column(name, justify="right")
+        printed.add_column(name, justify="right")
     for row in found["results"]:
         integers = row["integers"]
-        table.add_row(
-            row["artefact"],
+        printed.add_row(
+            escape(row["artefact"]),
             f"{row['runtime']} {row['precision']}",
             str(row["threads"]),
             f"{row['median']:.2f}",
@@ -45,7 +46,7 @@ def print_benchmark(found: dict[str, Any]) -> None:
             ", ".join(f"{size / 1e3:.1f} {kind}" for kind, size in integers["weight_bytes"].items()) if integers else "",
         )
     console = output()
-    console.print(table)
+    console.print(printed)
     shape = "x".join(map(str, found["input"]))
     lines = [f"input {shape}, {found['rounds']} rounds in turn; ratio: to the first, median over the rounds", f"on {found['cpu']}"]
     console.print("\n".join([*lines, "", *found["remarks"]]), markup=False, soft_wrap=True)

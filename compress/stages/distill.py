@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from compress.errors import CompressError, suggestion
-from compress.files import read_lines
 from compress.processes import main_process, wait_for_everyone
 from compress.stages.stage import Stage
 from compress.training.settings import Schedule
@@ -194,16 +193,16 @@ class Distill(Schedule, Stage):
 
 def map_weights(said: Mapping[str, float] | None, algorithm: Algorithm) -> dict[str, float]:
     """The maps that a recipe names with their weights, else those that the algorithm names, 1 each."""
-    return dict(said) if said is not None else dict.fromkeys(algorithm.distilled, 1.0)
+    return dict(said) if said is not None else dict.fromkeys(algorithm.copies, 1.0)
 
 
 def check_names(place: str, weights: Mapping[str, float], algorithm: Algorithm) -> None:
     """Refuse maps that the algorithm does not name, and an algorithm that names none."""
-    if not algorithm.distilled:
+    if not algorithm.copies:
         raise CompressError(f"{place}: the algorithm names no maps that a student could copy; use `weight: 0` and `feature`.")
     for name in weights:
-        if name not in algorithm.distilled:
-            raise CompressError(f"{place}: there is no map '{name}' to copy{suggestion(name, algorithm.distilled)}")
+        if name not in algorithm.copies:
+            raise CompressError(f"{place}: there is no map '{name}' to copy{suggestion(name, algorithm.copies)}")
 
 
 def named_features(algorithm: Algorithm, key: str) -> tuple[str, ...]:
@@ -222,16 +221,15 @@ def kept(lab: Lab) -> Model:
 
 
 def keep_the_better(lab: Lab) -> Model:
-    """Copy the student with the higher Hmean on validation, the first of equals, into the stage's folder; the other gets rows of its own.
+    """Copy the student that is better on validation, the first of equals, into the stage's folder; the other gets rows of its own.
 
     Copied, not moved: a run that is cut off here finds both where their training left them.
     """
-    from compress.lab import METRICS
+    from compress.lab import best_and_last
 
-    def best(name: str) -> float:
-        return max(entry.get("val_hmean", -1.0) for entry in read_lines(lab.folder / name / METRICS))
-
-    better, other = sorted((STUDENT, PEER), key=best, reverse=True)
+    main = f"val_{lab.task.main}"
+    scores = {name: best_and_last(lab.folder / name, lab.task)[0][main] for name in (STUDENT, PEER)}
+    better, other = (PEER, STUDENT) if lab.task.metric.gain(scores[STUDENT], scores[PEER]) > 0 else (STUDENT, PEER)
     if main_process():
         shutil.copytree(lab.folder / better, lab.folder, dirs_exist_ok=True)
     wait_for_everyone()

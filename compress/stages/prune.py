@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from compress.pruning.budget import Target
 from compress.pruning.choices import Allocation, Criterion, Scope
 from compress.stages.stage import Stage
-from compress.training.settings import Schedule
+from compress.training.settings import Crop, Schedule
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -21,14 +21,14 @@ class Prune(Stage):
 
     ratio: share of the channels removed. It is a ratio of channels: 0.6 of the whole model is about 0.83 of its parameters and MACs.
     target: a budget instead of a ratio: `{params: 0.35M}`, `{size: 1.15MB}`, `{macs: -60%}`, `{latency: 12ms, runtime: openvino}`, or
-    `{max_hmean_drop: 0.01}`; see :class:`compress.pruning.budget.Target`.
+    `{max_drop: 0.01}`; see :class:`compress.pruning.budget.Target`.
     allocation: which groups give: each the same share (`uniform`), the least important channels of all (`global`), or each as much as
     costs the same loss (`sensitivity`, measured on validation when the stage runs).
     scope: `backbone`, or the whole `model`. protect: patterns (`*` matches anything) of layers whose outputs are left alone.
     criterion: what makes a channel important; see :func:`compress.pruning.criteria.score_channels`.
     round_to: widths are rounded to a multiple of it. max_ratio: largest share that one group may lose under `global` and `sensitivity`.
     steps: prune in so many steps, each taking the same share of what is left, with training by `recover` between them.
-    recover: schedule of that training, and of the short recovery before `max_hmean_drop` is judged.
+    recover: schedule of that training, and of the short recovery before `max_drop` is judged.
     batches, batch, crop: training samples for the statistics, and for criteria that look at the loss.
     """
 
@@ -46,18 +46,18 @@ class Prune(Stage):
     recover: Schedule | None = None
     batches: int = Field(8, ge=1)
     batch: int = Field(16, ge=1)
-    crop: int = Field(640, ge=32, multiple_of=32)
+    crop: Crop | None = None
 
     @model_validator(mode="after")
     def check_together(self) -> Prune:
         """Either a ratio or a target, and a schedule where something is trained."""
         if (self.ratio is None) == (self.target is None):
             raise ValueError("say either ratio or target")
-        drop = self.target is not None and self.target.kind == "max_hmean_drop"
+        drop = self.target is not None and self.target.kind == "max_drop"
         if drop and self.steps > 1:
-            raise ValueError("max_hmean_drop prunes in one step; leave steps out")
+            raise ValueError("max_drop prunes in one step; leave steps out")
         if (drop or self.steps > 1) != (self.recover is not None):
-            raise ValueError("recover is the schedule between steps and before max_hmean_drop is judged: say it there, and only there")
+            raise ValueError("recover is the schedule between steps and before max_drop is judged: say it there, and only there")
         return self
 
     def check(self, model: Model) -> None:

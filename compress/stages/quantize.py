@@ -27,7 +27,7 @@ class Quantize(Quantizers, Schedule, Stage):
 
     mode: `ptq` calibrates on training pictures as they are at inference; `qat` starts from that and trains by the schedule.
     calibration: how many pictures. keep_float: patterns of layers that stay float, besides those that give the maps.
-    max_hmean_drop: largest loss of Hmean, in 0..1, of the calibrated model against the parent on validation, before any training;
+    max_drop: largest loss of the main metric of the calibrated model against the parent on validation, before any training;
     as few layers as that needs are kept float, the most sensitive first.
     freeze_ranges: for `qat`, the share of the steps after which the quantizers' ranges stop learning; 1 is never. `freeze_norms` does
     the same for batch norms that could not be folded.
@@ -44,7 +44,7 @@ class Quantize(Quantizers, Schedule, Stage):
     calibration: int = Field(64, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     keep_float: tuple[str, ...] = ()
-    max_hmean_drop: float | None = Field(None, ge=0, le=1)
+    max_drop: float | None = Field(None, ge=0, le=1)
     freeze_ranges: float = Field(1.0, ge=0, le=1)
     control: bool = False
 
@@ -69,10 +69,10 @@ class Quantize(Quantizers, Schedule, Stage):
 
         def quantized(kept: Sequence[str]) -> nn.Module:
             pictures = calibration_batches(model, lab, self.calibration)
-            return quantize(folded.network, pictures, example, (*model.algorithm.map_layers, *self.keep_float, *kept), self)
+            return quantize(folded.network, pictures, example, (*model.algorithm.kept_layers, *self.keep_float, *kept), self)
 
         facts = {}
-        if self.max_hmean_drop is not None:
+        if self.max_drop is not None:
             facts = {"accuracy_control": agreed(lambda: self.chosen_layers(folded, lab, quantized))}
         network = quantized(facts["accuracy_control"]["kept_float"] if facts else ())
         result = model.with_network(network, config_json(network))
@@ -85,7 +85,7 @@ class Quantize(Quantizers, Schedule, Stage):
         return self.train(folded, result, lab, facts)
 
     def chosen_layers(self, folded: Model, lab: Lab, quantized: Callable[[Sequence[str]], nn.Module]) -> dict[str, Any]:
-        """Which layers stay float for `max_hmean_drop`, and how that was found."""
+        """Which layers stay float for `max_drop`, and how that was found."""
         from compress.quantization.accuracy_control import control_accuracy, sensitive_first
         from compress.quantization.sensitivity import quantization_sensitivity
 
@@ -102,7 +102,7 @@ class Quantize(Quantizers, Schedule, Stage):
             )
             return sensitive_first(found)
 
-        return control_accuracy(folded, lab, quantized, order, self.max_hmean_drop)
+        return control_accuracy(folded, lab, quantized, order, self.max_drop)
 
     def train(self, folded: Model, calibrated: Model, lab: Lab, facts: dict[str, Any]) -> Model:
         """Train the calibrated model, after the float control where one is wanted."""

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 class Expect(BaseModel):
     """Limits on a stage's row; where one is broken the run stops there, with the row written and a non-zero exit.
 
-    max_hmean_drop: largest loss of Hmean, in 0..1, against the first row of the experiment.
-    min_hmean: smallest Hmean, in 0..1.
+    max_drop: largest loss of the main metric against the first row of the experiment, in the metric's unit (0..1).
+    min_score: smallest value of the main metric.
     max_latency_ms: largest median latency, in milliseconds, of any runtime measured.
     max_bytes: largest size of the artefact's weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_hmean_drop: float | None = Field(None, ge=0, le=1)
-    min_hmean: float | None = Field(None, ge=0, le=1)
+    max_drop: float | None = Field(None, ge=0, le=1)
+    min_score: float | None = Field(None, ge=0, le=1)
     max_latency_ms: float | None = Field(None, gt=0)
     max_bytes: int | None = Field(None, gt=0)
 

@@ -33,7 +33,6 @@ class Train(Schedule, Stage):
     kind: ClassVar[str] = "train"
     every_process: ClassVar[bool] = True
     needs_parent: ClassVar[bool] = False
-    later_keys: ClassVar[tuple[str, ...]] = (*Schedule.later_keys, "temperature")
 
     weights: str | None = Field(None, min_length=1)
     data: DataConfig | None = None

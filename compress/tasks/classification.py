@@ -14,7 +14,7 @@ from compress.data.lines.augment import AugmentLine, augment_line
 from compress.data.prepare import fit_into
 from compress.evaluation.accuracy import shares_right
 from compress.models.contract import Classification, Input, Label, Sample
-from compress.tasks.task import Evaluate, Metric, Scores, Task
+from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 
 COLOUR = (0, 220, 0)  # RGB
 
@@ -27,6 +27,11 @@ class EvaluateClassification(Evaluate):
     """
 
     size: tuple[int, int] = Field((48, 192))
+
+
+def size(evaluate: EvaluateClassification, _wanted: Input) -> tuple[int, int]:
+    """That of every image."""
+    return evaluate.size
 
 
 def shown(image: np.ndarray, evaluate: EvaluateClassification, wanted: Input) -> np.ndarray:
@@ -78,6 +83,16 @@ def written_below(image: np.ndarray, text: str) -> np.ndarray:
     return canvas
 
 
+def shapes(_found: Classification) -> list[Shape]:
+    """Nothing: `told` says it all."""
+    return []
+
+
+def true_shapes(truth: Label) -> list[Shape]:
+    """The true class."""
+    return [Shape(caption=truth.name)]
+
+
 CLASSIFICATION = Task(
     name="classification",
     metrics=(Metric("accuracy", "accuracy %"),),
@@ -85,6 +100,7 @@ CLASSIFICATION = Task(
     evaluate=EvaluateClassification,
     augment=AugmentLine,
     crop=(48, 192),
+    size=size,
     view=augment_line,
     shown=shown,
     resized=resized,
@@ -94,4 +110,6 @@ CLASSIFICATION = Task(
     told=told,
     drawn=drawn,
     outlined=outlined,
+    shapes=shapes,
+    true_shapes=true_shapes,
 )

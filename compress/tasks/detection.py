@@ -15,7 +15,7 @@ from compress.data.prepare import resize_short_side
 from compress.evaluation.icdar import Score
 from compress.evaluation.protocols import PROTOCOLS
 from compress.models.contract import Detections, Input, Sample, Words
-from compress.tasks.task import Evaluate, Metric, Scores, Task
+from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 
 Protocol = Literal["icdar2015", "polygon_iou", "deteval", "cleval"]
 FOUND, WORD, DO_NOT_CARE = (0, 220, 0), (0, 230, 0), (255, 40, 40)  # RGB
@@ -30,6 +30,13 @@ class EvaluateDetection(Evaluate):
 
     short_side: int = Field(736, ge=32, le=8192)
     protocol: Protocol = "icdar2015"
+
+
+def size(evaluate: EvaluateDetection, wanted: Input) -> tuple[int, int]:
+    """A square as wide as images are high at evaluation."""
+    step = max(wanted.multiple)
+    side = -(-evaluate.short_side // step) * step
+    return side, side
 
 
 def view(sample: Sample, config: Augment, size: tuple[int, int], rng: np.random.Generator) -> Sample:
@@ -93,10 +100,23 @@ def drawn(image: np.ndarray, found: Detections) -> np.ndarray:
 def outlined(image: np.ndarray, truth: Words) -> np.ndarray:
     """A copy of the image with the words of the ground truth: green, and red for do-not-care."""
     canvas = image.copy()
+    thickness = max(1, round(max(image.shape[:2]) / 640))
     for polygon, skip in zip(truth.polygons, truth.ignore, strict=True):
         corners = (polygon * 16).round().astype(np.int32)
-        cv2.polylines(canvas, [corners], True, DO_NOT_CARE if skip else WORD, 1, cv2.LINE_AA, shift=4)
+        cv2.polylines(canvas, [corners], True, DO_NOT_CARE if skip else WORD, thickness, cv2.LINE_AA, shift=4)
     return canvas
+
+
+def shapes(found: Detections) -> list[Shape]:
+    """Every detection with its score."""
+    return [Shape(polygon, f"{score:.2f}") for polygon, score in zip(found.polygons, found.scores, strict=True)]
+
+
+def true_shapes(truth: Words) -> list[Shape]:
+    """Every word with its transcription, where there is one."""
+    texts = truth.texts or [""] * len(truth.polygons)
+    words = zip(truth.polygons, texts, truth.ignore, strict=True)
+    return [Shape(polygon, text, counts=not ignore) for polygon, text, ignore in words]
 
 
 DETECTION = Task(
@@ -106,6 +126,7 @@ DETECTION = Task(
     evaluate=EvaluateDetection,
     augment=Augment,
     crop=(640, 640),
+    size=size,
     view=view,
     shown=shown,
     resized=resized,
@@ -115,4 +136,6 @@ DETECTION = Task(
     told=told,
     drawn=drawn,
     outlined=outlined,
+    shapes=shapes,
+    true_shapes=true_shapes,
 )

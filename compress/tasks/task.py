@@ -61,13 +61,35 @@ class Metric:
     percent: bool = True
     higher_is_better: bool = True
 
+    @property
+    def label(self) -> str:
+        """The heading without its unit: `Hmean`."""
+        return self.heading.removesuffix(" %")
+
     def shown(self, value: float) -> str:
         """The value as a table has it, two digits after the point."""
         return f"{100 * value:.2f}" if self.percent else f"{value:.2f}"
 
+    def moved(self, difference: float) -> str:
+        """A difference of two values as a table has it, with its sign."""
+        return f"{100 * difference:+.2f}" if self.percent else f"{difference:+.2f}"
+
     def gain(self, before: float, after: float) -> float:
         """How much better `after` is than `before`; negative for worse."""
         return after - before if self.higher_is_better else before - after
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Something that an answer or a ground truth says about an image, for a page to show.
+
+    outline: (n, 2) x, y pixel coordinates in the image; None for what is said about the image as a whole. caption: in words, may be empty.
+    counts: False for ground truth that is not scored.
+    """
+
+    outline: np.ndarray | None = None
+    caption: str = ""
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,13 +100,16 @@ class Task:
     metrics: the columns of a table, in order. main: the name of the one that best epochs, budgets and comparisons go by.
     evaluate, augment: the classes of the recipe's sections.
     crop: height and width, in pixels, of training images where a stage says nothing else.
+    size: `(evaluate, input) -> (height, width)`: of training images on the scale at which images are evaluated.
     view: `(sample, augment, (height, width), rng) -> sample`: a random training view of exactly that size.
     shown: `(image, evaluate, input) -> image`: (H, W, 3) uint8 RGB, resized as the network is shown it at inference.
     resized: `(sample, evaluate, input) -> sample`: the same of an image with its ground truth.
-    judge: `([(answer, truth)], evaluate) -> scores`: at least all metrics; more, such as a share for each class, may follow.
+    judge: `([(answer, truth)], evaluate) -> scores`: at least all metrics; more may follow, such as `accuracy <label>` for each class:
+        what begins with the name of a metric and a space is that metric of a part.
     counts: `truths -> {what: how many}`, for `compress data check`.
     record: one answer as values that JSON holds. told: one answer in a few words.
     drawn: `(image, answer) -> image`, with the answer drawn on it. outlined: `(image, truth) -> image`, with the ground truth.
+    shapes: `answer -> [shape]`, what a page shows on the image beside `told`. true_shapes: `truth -> [shape]`.
     """
 
     name: str
@@ -93,6 +118,7 @@ class Task:
     evaluate: type[Evaluate]
     augment: type[BaseModel]
     crop: tuple[int, int]
+    size: Callable[[Any, Input], tuple[int, int]]
     view: Callable[[Sample, Any, tuple[int, int], np.random.Generator], Sample]
     shown: Callable[[np.ndarray, Any, Input], np.ndarray]
     resized: Callable[[Sample, Any, Input], Sample]
@@ -102,6 +128,8 @@ class Task:
     told: Callable[[Any], str]
     drawn: Callable[[np.ndarray, Any], np.ndarray]
     outlined: Callable[[np.ndarray, Any], np.ndarray]
+    shapes: Callable[[Any], list[Shape]]
+    true_shapes: Callable[[Any], list[Shape]]
 
     @property
     def metric(self) -> Metric:

@@ -1,19 +1,25 @@
-"""Losses between a student's maps and features and a teacher's, or another student's."""
+"""Losses between a student's outputs and features and a teacher's, or another student's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, max_pool2d, pad
 
-Maps = Mapping[str, Tensor]
+from compress.models.contract import Divergence
+
+Outputs = Mapping[str, Tensor]
 
 
-def response_loss(student: Maps, teacher: Maps, weights: Mapping[str, float]) -> Tensor:
-    """Sum over the maps that `weights` names of weight times the dice loss between two soft maps valued in 0..1, any equal shape."""
-    return sum(weight * soft_dice(student[name].float(), teacher[name].float()) for name, weight in weights.items())
+def response_loss(student: Outputs, teacher: Outputs, weights: Mapping[str, float], copies: Mapping[str, Divergence]) -> Tensor:
+    """Sum over the outputs that `weights` names of weight times the divergence of the student's from the teacher's, any equal shape.
+
+    copies: output -> how it is compared, as `Algorithm.copies`.
+    """
+    parts = [weight * DIVERGENCES[copies[name]](student[name].float(), teacher[name].float()) for name, weight in weights.items()]
+    return torch.stack(parts).sum()
 
 
 def soft_dice(prediction: Tensor, target: Tensor) -> Tensor:
@@ -22,8 +28,19 @@ def soft_dice(prediction: Tensor, target: Tensor) -> Tensor:
     return 1 - overlap / (prediction.square().sum() + target.square().sum() + 1e-6)
 
 
-def mean_maps(teachers: Sequence[Maps], names: Sequence[str]) -> dict[str, Tensor]:
-    """The mean over several teachers of each map in `names`, float32."""
+def class_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the softmax of the student's logits from that of the teacher's (Hinton et al. 2015), mean over all
+    but the last axis, which is that of the classes.
+    """
+    log_student, log_teacher = (logits.flatten(0, -2).log_softmax(1) for logits in (student, teacher))
+    return kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+
+DIVERGENCES: dict[Divergence, Callable[[Tensor, Tensor], Tensor]] = {"dice": soft_dice, "kl": class_divergence}
+
+
+def mean_outputs(teachers: Sequence[Outputs], names: Sequence[str]) -> dict[str, Tensor]:
+    """The mean over several teachers of each output in `names`, float32."""
     return {name: torch.stack([maps[name].float() for maps in teachers]).mean(0) for name in names}
 
 

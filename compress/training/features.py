@@ -67,8 +67,8 @@ def check_maps(student: Model, teacher: Model, names: Sequence[str]) -> None:
     images = example_input(student)
     (given, _), (copied, _) = tried_out(student, (), images), tried_out(teacher, (), images)
     for name in names:
-        if name not in teacher.algorithm.distilled:
-            raise CompressError(f"the teacher gives no map '{name}'{suggestion(name, teacher.algorithm.distilled)}")
+        if name not in teacher.algorithm.copies:
+            raise CompressError(f"the teacher gives no map '{name}'{suggestion(name, teacher.algorithm.copies)}")
         if given[name].shape != copied[name].shape:
             sizes = f"{tuple(copied[name].shape[1:])}, the student's {tuple(given[name].shape[1:])}"
             raise CompressError(f"the teacher's map '{name}' is of size {sizes}: they cannot be compared; choose another teacher.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compress.checkpoint import Model
 from compress.models.contract import Algorithm
-from compress.training.distillation import dilated, feature_loss, mean_maps, response_loss
+from compress.training.distillation import dilated, feature_loss, mean_outputs, response_loss
 from compress.training.features import Levels, outputs_of
 from compress.training.loop import Batch, JointObjective
 from compress.training.modes import show_all_maps
@@ -67,7 +67,7 @@ def teach(stage: Distill, algorithm: Algorithm, teachers: Sequence[Model], layer
     """The teachers' mean maps, dilated where the stage says so, and the first one's features."""
     first = run(teachers[0], teachers[0].network, layers, normalised_for(teachers[0].algorithm, images, algorithm))
     others = [teacher.network(normalised_for(teacher.algorithm, images, algorithm)) for teacher in teachers[1:]]
-    maps = mean_maps([first.maps, *others], stage.response_weights(algorithm))
+    maps = mean_outputs([first.maps, *others], stage.response_weights(algorithm))
     if stage.response.dilate > 1:
         maps = {name: dilated(tensor, stage.response.dilate) for name, tensor in maps.items()}
     return Given(maps, first.features)
@@ -75,9 +75,10 @@ def teach(stage: Distill, algorithm: Algorithm, teachers: Sequence[Model], layer
 
 def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Tensor:
     """(B, 3, H, W) pictures, normalised for the student, as the teacher was trained to see them."""
-    if (teacher.mean, teacher.std) == (student.mean, student.std):
+    here, there = student.input, teacher.input
+    if (here.mean, here.std) == (there.mean, there.std):
         return images
-    ours, theirs = (torch.tensor([one.mean, one.std], device=images.device)[..., None, None] for one in (student, teacher))
+    ours, theirs = (torch.tensor([one.mean, one.std], device=images.device)[..., None, None] for one in (here, there))
     return (images * ours[1] + ours[0] - theirs[0]) / theirs[1]
 
 
@@ -88,13 +89,13 @@ def student_loss(
     loss, parts = algorithm.loss(own.maps, targets)
     weights = stage.response_weights(algorithm)
     if weights:
-        parts["response"] = response_loss(own.maps, taught.maps, weights)
+        parts["response"] = response_loss(own.maps, taught.maps, weights, algorithm.copies)
         loss = (1 - stage.weight) * loss + stage.weight * parts["response"]
     if stage.feature:
         parts["feature"] = feature_loss(own.features, taught.features, stage.feature.tau)
         loss = loss + stage.feature.weight * parts["feature"]
     if stage.mutual:
         copied = {name: tensor.detach() for name, tensor in other.maps.items()}
-        parts["mutual"] = response_loss(own.maps, copied, stage.mutual_weights(algorithm))
+        parts["mutual"] = response_loss(own.maps, copied, stage.mutual_weights(algorithm), algorithm.copies)
         loss = loss + stage.mutual.weight * parts["mutual"]
     return loss, parts

@@ -15,8 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from compress.checkpoint import DESCRIPTION, Model, load, save
-from compress.data.prepare import normalise
-from compress.data.training import TrainingSet, batches
+from compress.data.training import batches, normalise
 from compress.errors import CompressError
 from compress.files import read_lines, write_text
 from compress.lab import METRICS, Lab
@@ -43,12 +42,15 @@ def nothing(_network: nn.Module, _share: float) -> None:
 
 @dataclass
 class Student:
-    """One of the models that a stage trains, and the folder of its best epoch; its last one goes into `last` below that."""
+    """One of the models that a stage trains, and the folder of its best epoch; its last one goes into `last` below that.
+
+    best: the main metric of the best epoch so far.
+    """
 
     model: Model
     folder: Path
     average: dict[str, Tensor] | None
-    best_hmean: float = -1.0
+    best: float | None = None
 
 
 @dataclass
@@ -77,7 +79,7 @@ def fit(
 ) -> Model:
     """Train `model` and leave the best epoch on validation in `folder`, the last in `folder/last`, and `metrics.jsonl`.
 
-    objective: `(network, images, targets) -> (loss, parts)` for one batch; images are normalised (B, 3, crop, crop).
+    objective: `(network, images, targets) -> (loss, parts)` for one batch; images are normalised (B, 3, height, width).
     hooks: those of :func:`fit_together`, of which this is the case of one network.
     Returns the best model. With an average, it is the average that is evaluated and kept.
     """
@@ -126,8 +128,7 @@ def fit_together(
     for place in (folder, *models):
         place.mkdir(parents=True, exist_ok=True)
     run, accelerator = set_up(models, beside, schedule, lab)
-    algorithm = next(iter(models.values())).algorithm
-    training_set = TrainingSet(lab.split("train"), algorithm.targets, lab.recipe.augment, schedule.crop, lab.recipe.seed)
+    training_set = lab.training_set(schedule.size(lab.task))
     per_epoch = steps_per_epoch(len(training_set), schedule.batch, accelerator.num_processes)
     resume(run, accelerator, folder)
     total = per_epoch * schedule.epochs * schedule.batch * accelerator.num_processes
@@ -156,7 +157,7 @@ def set_up(models: Mapping[Path, Model], beside: Sequence[nn.Module], schedule: 
 
 
 def steps_per_epoch(samples: int, batch: int, processes: int) -> int:
-    """Full batches in one pass, at least one."""
+    """Full batches in one epoch, at least one."""
     return max(1, samples // (batch * processes))
 
 
@@ -186,7 +187,7 @@ def train_epoch(
     lab: Lab,
     after_backward: StepHook,
 ) -> dict[str, float]:
-    """One pass over the batches of `loader`; returns the mean, by `per_epoch`, of the loss and of each of its parts."""
+    """One epoch over the batches of `loader`; returns the mean, by `per_epoch`, of the loss and of each of its parts."""
     torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
     for module in run.modules:
         module.train()
@@ -196,13 +197,12 @@ def train_epoch(
     for batch in loader:
         set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, **falling))
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
-        images = normalise(batch.pop("image"), lab.model_mean_std)
-        targets = {name: tensor.float() for name, tensor in batch.items()}
+        images = normalise(batch.pop("image"), lab.mean_std)
         if run.step >= schedule.freeze_norms * steps:
             for student in run.students:
                 hold_norms(student.model.network)
         with accelerator.autocast():
-            loss, parts = objective(run.modules, images, targets)
+            loss, parts = objective(run.modules, images, batch)
         accelerator.backward(loss)
         for student in run.students:
             after_backward(student.model.network, run.step / steps)
@@ -251,8 +251,8 @@ def finish_epoch(
         logged = dict(entry)
         if due:
             scores = [evaluate_student(student, lab, entry, last=last) for student in run.students]
-            hmeans = " and ".join(f"{score['val_hmean']:.4f}" for score in scores)
-            bar.say(f"epoch {run.epoch}/{schedule.epochs}, loss {losses['loss']:.3f}, validation Hmean {hmeans}")
+            shown = " and ".join(lab.task.metric.shown(score[f"val_{lab.task.main}"]) for score in scores)
+            bar.say(f"epoch {run.epoch}/{schedule.epochs}, loss {losses['loss']:.3f}, validation {lab.task.metric.heading} {shown}")
             several = len(run.students) > 1
             for student, score in zip(run.students, scores, strict=True):
                 logged |= {f"{student.folder.name}/{name}" if several else name: value for name, value in score.items()}
@@ -267,13 +267,13 @@ def finish_epoch(
 
 
 def evaluate_student(student: Student, lab: Lab, entry: dict[str, Any], *, last: bool) -> dict[str, float]:
-    """Precision, recall and Hmean on validation, which go into the metrics with `entry`; the best epoch and the `last` one are saved."""
+    """The scores on validation, which go into the metrics with `entry`; the best epoch and the `last` one are saved."""
     current = snapshot(student.model, student.average)
-    score = lab.evaluate(current, "val")
-    if score.hmean > student.best_hmean:
-        student.best_hmean = score.hmean
+    found = lab.evaluate(current, "val")
+    if student.best is None or lab.task.metric.gain(student.best, found[lab.task.main]) > 0:
+        student.best = found[lab.task.main]
         save(current, student.folder)
-    scores = {"val_precision": score.precision, "val_recall": score.recall, "val_hmean": score.hmean}
+    scores = {f"val_{name}": value for name, value in found.items()}
     write_metrics(student.folder / METRICS, {**entry, **scores})
     if last:  # after all else: where it lies, a run that was cut off takes the training for finished
         save(current, student.folder / "last")
@@ -301,7 +301,7 @@ def save_state(run: Run, accelerator: Accelerator, folder: Path) -> None:
         "modules": [accelerator.unwrap_model(module).state_dict() for module in run.modules],
         "optimizer": run.optimizer.state_dict(),
         "averages": [student.average for student in run.students],
-        "best_hmeans": [student.best_hmean for student in run.students],
+        "best": [student.best for student in run.students],
         "progress": {"epoch": run.epoch, "step": run.step},
     }
     temporary = folder / (STATE + ".tmp")
@@ -322,6 +322,6 @@ def resume(run: Run, accelerator: Accelerator, folder: Path) -> None:
     for module, weights in zip(run.modules, state["modules"], strict=True):
         accelerator.unwrap_model(module).load_state_dict(weights)
     run.optimizer.load_state_dict(state["optimizer"])
-    for student, average, hmean in zip(run.students, state["averages"], state["best_hmeans"], strict=True):
-        student.average, student.best_hmean = average, hmean
+    for student, average, best in zip(run.students, state["averages"], state["best"], strict=True):
+        student.average, student.best = average, best
     run.epoch, run.step = state["progress"]["epoch"], state["progress"]["step"]

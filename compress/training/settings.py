@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from compress.tasks.task import Task
 from compress.training.schedules import Decay
+
+
+def pair(written: object) -> object:
+    """One number stands for a square."""
+    if isinstance(written, int) and not isinstance(written, bool):
+        return written, written
+    if not isinstance(written, list | tuple) or len(written) != 2:
+        raise ValueError("give one number of pixels, or [height, width]")
+    return written
+
+
+Side = Annotated[int, Field(ge=16, le=4096)]
+# Height and width of training images, in pixels.
+Crop = Annotated[tuple[Side, Side], BeforeValidator(pair)]
 
 
 class Schedule(BaseModel):
     """How long, on what and how fast to train.
 
-    epochs: passes over the training split. batch: pictures per step and device. crop: side of the square training pictures, in pixels.
+    epochs: passes over the training split. batch: pictures per step and device. crop: side of the square training images, or their
+    [height, width], in pixels; unless said, what is usual for the task: 640 for detectors, [48, 192] for classifiers of lines.
     optimizer: `sgd` (Nesterov momentum), `rmsprop` (without momentum) or `adamw`; `adam` is adamw, whose weight decay is decoupled.
     lr: peak learning rate. decay: how lr falls over the stage: `poly` (power 0.9), `cosine` (to zero), `step` or `constant`.
     milestones, gamma: of `step`; lr is multiplied by `gamma` at the end of each of these epochs. warmup: epochs of linear rise.
@@ -27,11 +43,10 @@ class Schedule(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    later_keys: ClassVar[tuple[str, ...]] = ("milestones", "gamma", "freeze_norms")
 
     epochs: int = Field(ge=1, le=100_000)
     batch: int = Field(16, ge=1, le=4096)
-    crop: int = Field(640, ge=32, le=4096, multiple_of=32)
+    crop: Crop | None = None
     optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
     lr: float = Field(2e-3, gt=0, le=10)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -57,8 +72,6 @@ class Schedule(BaseModel):
             raise ValueError(f"milestones and gamma have no effect with decay: {self.decay}; set decay: step")
         return self
 
-    @model_serializer(mode="wrap")
-    def without_later_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What was trained before these keys existed keeps its place in the cache.
-        unused = {name for name in self.later_keys if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in plain(self).items() if name not in unused}
+    def size(self, task: Task) -> tuple[int, int]:
+        """Height and width of the training images, in pixels."""
+        return self.crop or task.crop

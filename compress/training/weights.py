@@ -37,7 +37,7 @@ def start_from(model: Model, source: str) -> Model:
 def soften(model: Model, temperature: float) -> None:
     """Divide the logits of the maps by `temperature`, in place: the weights of the layers that give them. 1 changes nothing."""
     for name, layer in model.network.named_modules():
-        if any(fnmatch(name, pattern) for pattern in model.algorithm.map_layers):
+        if any(fnmatch(name, pattern) for pattern in model.algorithm.kept_layers):
             for parameter in layer.parameters():
                 parameter.div_(temperature)
 

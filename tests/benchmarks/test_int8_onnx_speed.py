@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import torch
-from compress.models.layers import conv_bn
 from torch import nn
 
 from compress.exporters.onnx import export_onnx, onnx_model
+from compress.models.layers import conv_bn
 from compress.quantization.nncf_torch import quantize
 from compress.runtimes import Runtime
 from compress.runtimes.onnxruntime import session_options

@@ -8,12 +8,12 @@ import time
 import cv2
 import numpy as np
 import pytest
-from compress.models.contract import Sample
-from compress.models.db import db_targets
 
-from compress.data.augment import Augment
+from compress.data.detection.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet
+from compress.models.contract import Sample, Words
+from compress.models.db import db_targets
 
 CROP = 640
 
@@ -34,7 +34,7 @@ def scene() -> Sample:
     for number in range(12):
         left, top = 40 + 300 * (number % 4), 60 + 220 * (number // 4)
         polygons.append(np.array([(left, top), (left + 110, top + 8), (left + 108, top + 42), (left - 2, top + 34)], np.float32))
-    return Sample("scene", image, polygons, np.zeros(12, bool), ["word"] * 12)
+    return Sample("scene", image, Words(polygons, np.zeros(12, bool), ["word"] * 12))
 
 
 def plain_sample(sample: Sample, config: Augment, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -48,7 +48,7 @@ def plain_sample(sample: Sample, config: Augment, rng: np.random.Generator) -> d
     height, width = image.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-10, 10), 1.0)
     image = cv2.warpAffine(image, matrix, (width, height))
-    polygons = [polygon * scale @ matrix[:, :2].T + matrix[:, 2] for polygon in sample.polygons]
+    polygons = [polygon * scale @ matrix[:, :2].T + matrix[:, 2] for polygon in sample.truth.polygons]
     if rng.random() < 0.5:
         image = image[:, ::-1]
         polygons = [polygon * (-1, 1) + (width - 1, 0) for polygon in polygons]
@@ -89,7 +89,7 @@ def milliseconds(make, count: int) -> list[float]:
 def test_a_training_sample(capsys):
     sample = scene()
     config = Augment()
-    split = Split("train", [Annotation("scene", sample.polygons, sample.ignore, sample.texts)], lambda _: sample.image, "")
+    split = Split("train", [Annotation("scene", sample.truth)], lambda _: sample.image, "")
     data = TrainingSet(split, db_targets, config, CROP, 0)
     milliseconds(lambda index: data[index, 0], 4)
     views, samples, plain = [], [], []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from compress.models.layers import conv_bn
 from torch import Tensor, nn
+
+from compress.models.layers import conv_bn
 
 
 class Block(nn.Module):

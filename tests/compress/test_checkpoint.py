@@ -5,7 +5,7 @@ import torch
 
 from compress.checkpoint import Model, channels_last, example_input, fresh, load, save
 from compress.errors import CompressError
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.pruning.groups import all_maps
 from compress.training.modes import show_all_maps
 

@@ -14,16 +14,16 @@ import pytest
 import torch
 from paddle_style import PaddleFile, classifier, detector, mobile_v4_detector, server_detector, write_pdparams
 
+from compress.assess import assess
 from compress.checkpoint import load
 from compress.convert import TOLERANCE, convert, convert_file
 from compress.converters.pdparams import read_pdparams
-from compress.data.synthetic import draw
+from compress.data.detection.synthetic import draw
 from compress.errors import CompressError
-from compress.evaluation.assess import assess
-from compress.evaluation.detector import open_detector
 from compress.exporters.write import export_checkpoint
 from compress.files import read_json
 from compress.predict import predict_files
+from compress.predictor import open_predictor
 
 PPOCR = Path(os.environ.get("COMPRESS_SHARED") or Path(__file__).parents[2].parent / "shared") / "data" / "ppocr"
 # File, title, parameters in the file, which of their maps.
@@ -82,7 +82,7 @@ def test_alignment_of_pp_ocr(tmp_path, name, title, parameters, maps) -> None:
     from compress.checkpoint import save
 
     save(converted.model, tmp_path)
-    (given,) = open_detector(tmp_path).maps([cv2.resize(pictures[0], (736, 736))])
+    (given,) = open_predictor(tmp_path).maps([cv2.resize(pictures[0], (736, 736))])
     expected = fed(path, cv2.resize(pictures[0], (736, 736)))[:, :1]
     assert np.abs(given["probability"] - expected).max() <= TOLERANCE
 
@@ -201,7 +201,7 @@ def test_a_converted_classifier_is_exported_asked_and_evaluated(tmp_path, pictur
     for artefact in (tmp_path / "angle", tmp_path / "files" / "onnx" / "model.onnx"):
         assert assess(artefact, data=str(tmp_path))["classes"] == {found["label"]: {"right": 1, "images": 1}}
         with pytest.raises(CompressError, match="task 'classification' finds no words"):
-            open_detector(artefact)
+            open_predictor(artefact)
 
 
 def assert_same(first, second) -> None:
@@ -233,7 +233,7 @@ def test_the_checkpoint_is_an_ordinary_one(tmp_path, files, picture) -> None:
     assert blocks[10].project[0].in_channels == 18
     assert blocks[10].project[0].out_channels == 9
     assert model.network.threshold.conv[0].weight.shape == model.network.probability.conv[0].weight.shape
-    open_detector(tmp_path / "out").predict(picture)
+    open_predictor(tmp_path / "out").predict(picture)
     model.network.train()
     outputs = model.network(torch.randn(1, 3, 64, 64))
     sum(values.sum() for values in outputs.values()).backward()

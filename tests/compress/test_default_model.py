@@ -14,7 +14,7 @@ import pytest
 
 from compress import predict
 from compress.errors import CompressError
-from compress.evaluation.detector import open_detector
+from compress.predictor import open_predictor
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "compress" / "default_model"
@@ -42,7 +42,7 @@ def test_it_is_one_small_file_that_says_how_to_use_it():
     path = predict.default_model()
     assert path.parent == FOLDER
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 1_500_000
-    detector = open_detector(path)
+    detector = open_predictor(path)
     assert detector.algorithm.task == "detection"
     assert detector.evaluate.thresholds(detector.algorithm)
 

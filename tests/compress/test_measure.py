@@ -6,7 +6,7 @@ import torch
 
 import compress.runtimes
 from compress.checkpoint import fresh
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.measure import checkpoint_latency, integers, weight_bytes
 from compress.recipe import Latency
 from compress.runtimes import Runtime

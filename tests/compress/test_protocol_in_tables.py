@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from compress import ledger
+from compress.assess import report, score, tune_on
 from compress.checkpoint import fresh
 from compress.errors import CompressError
-from compress.evaluation.assess import report, score, tune_on
-from compress.evaluation.detector import of_model
 from compress.evaluation.icdar import Score
 from compress.lab import Lab
+from compress.predictor import of_model
 from compress.recipe import load
 
 TINY = Path(__file__).parent.parent / "end_to_end" / "tiny.yml"
@@ -45,7 +45,7 @@ def test_every_way_to_measure_asks_the_protocol_of_the_recipe(judged_by, tmp_pat
     assert len(judged_by) > 4
     assert {name for name, _ in judged_by} == {"cleval"}
     for _, judged in judged_by:
-        assert [texts for _, _, _, texts in judged] == [words.texts for words in pictures.annotations]
+        assert [texts for _, _, _, texts in judged] == [words.truth.texts for words in pictures.annotations]
     described = report(Score(1, 1, 1, 1, 1, 1), recipe.evaluate, of_model(model))
     assert described["thresholds"]["protocol"] == "cleval"
 

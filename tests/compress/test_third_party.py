@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from compress.models.registry import build as build_known
 from typer.testing import CliRunner
 
 import compress
 from compress import checkpoint, outside
+from compress.assess import assess
 from compress.cli import app
 from compress.errors import CompressError
-from compress.evaluation.assess import assess
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.experiment import dry_run
 from compress.files import read_json, read_lines
+from compress.models.registry import build as build_known
 from compress.outside import allowing
 from compress.plan import plan
 from compress.pruning import sensitivity

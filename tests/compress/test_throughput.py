@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from compress import throughput as work
 from compress.cli import app
-from compress.data.augment import Augment
+from compress.data.detection.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError
+from compress.models.contract import Words
 from compress.report.plan import throughput_text
 
 RECIPE = """
@@ -75,7 +76,7 @@ def test_one_batch_is_measured_however_slow_it_is(clock):
 
 
 def test_batches_are_those_of_one_epoch_after_the_other():
-    words = Annotation("one", [np.array([(5, 5), (20, 5), (20, 15), (5, 15)], np.float32)], np.array([False]), ["w"])
+    words = Annotation("one", Words([np.array([(5, 5), (20, 5), (20, 15), (5, 15)], np.float32)], np.array([False]), ["w"]))
     split = Split("train", [words] * 5, lambda index: np.full((40, 60, 3), 9 * index, np.uint8), "")
     samples = TrainingSet(split, lambda _: {}, Augment(), 32, 0)
     given = [batch["image"] for batch in islice(work.endless(samples, 2, 0), 5)]

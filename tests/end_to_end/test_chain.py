@@ -123,10 +123,10 @@ def test_expectations_stop_the_run_with_the_row_written(tmp_path):
         "evaluate: {short_side: 128}\n"
         "latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [torch], rounds: 3}\n"
         "stages:\n"
-        "  - train: {name: baseline, epochs: 1, batch: 8, crop: 96, expect: {min_hmean: 0.9}}\n"
+        "  - train: {name: baseline, epochs: 1, batch: 8, crop: 96, expect: {min_score: 0.9}}\n"
         "  - prune: {name: pruned, ratio: 0.5, batches: 1, batch: 2, crop: 96}\n"
     )
-    with pytest.raises(CompressError, match=r"'baseline' was expected to keep min_hmean 0\.9"):
+    with pytest.raises(CompressError, match=r"'baseline' was expected to keep min_score 0\.9"):
         compress.run(recipe, out=tmp_path / "out", quiet=True)
     assert list(rows_of(tmp_path / "out")) == ["baseline", "baseline/last"]
     assert not (tmp_path / "out" / "pruned").exists()
@@ -192,7 +192,7 @@ def test_the_names_of_the_package_do_what_they_say(tiny_run):
         (("run", TINY, "-o", "stages.baseline.epoch=1"), "did you mean 'epochs'"),
         (("run", TINY, "--from", "basline"), "did you mean 'baseline'"),
         (("run", TINY, "-o", "data.format=icdar2015", "-o", "data.root=nowhere"), "nowhere"),
-        (("run", TINY, "-o", "stages.distilled.teacher=nowhere"), "nowhere"),
+        (("run", TINY, "-o", "stages.copies.teacher=nowhere"), "nowhere"),
         (("run", TINY, "-o", "stages.pruned.protect=[nek.*]"), "'nek.*' matches no layer"),
         (("eval", "nowhere"), "nothing at nowhere"),
         (("eval", TINY), "tiny.yml"),

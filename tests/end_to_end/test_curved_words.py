@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import shapely
 import yaml
-from compress.models.contract import Algorithm, Sample
-from compress.models.registry import build
 
 import compress
-from compress.data.augment import Augment
 from compress.data.convert import convert
+from compress.data.detection.augment import Augment
+from compress.data.detection.synthetic import draw
 from compress.data.formats import from_options
-from compress.data.synthetic import draw
 from compress.data.training import TrainingSet
-from compress.evaluation.detector import open_detector
 from compress.evaluation.icdar import Picture
 from compress.evaluation.protocols import evaluate
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.files import read_lines
+from compress.models.contract import Algorithm, Sample
+from compress.models.registry import build
+from compress.predictor import open_predictor
 
 SIZE = 320
 PICTURES = {"train": 6, "test": 3}
@@ -101,7 +101,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
             cv2.imwrite(str(root / "drawn" / part / f"{index}.png"), image[..., ::-1])
             told = [
                 {"transcription": "###" if skip else text, "points": polygon.tolist()}
-                for polygon, skip, text in zip(words.polygons, words.ignore, words.texts, strict=True)
+                for polygon, skip, text in zip(words.truth.polygons, words.truth.ignore, words.truth.texts, strict=True)
             ]
             lines.append(f"{part}/{index}.png\t{json.dumps(told)}\n")
         (root / "drawn" / f"{part}.txt").write_text("".join(lines))
@@ -123,10 +123,10 @@ def test_outlines_are_those_that_were_drawn(folders, name):
         for sample, index in zip(split, range(count), strict=False):
             words, image = draw(0, part, index, SIZE, 1.0)
             np.testing.assert_array_equal(sample.image, image)
-            np.testing.assert_array_equal(sample.ignore, words.ignore)
-            for read, drawn in zip(sample.polygons, words.polygons, strict=True):
+            np.testing.assert_array_equal(sample.truth.ignore, words.truth.ignore)
+            for read, drawn in zip(sample.truth.polygons, words.truth.polygons, strict=True):
                 np.testing.assert_array_equal(read, drawn)
-            assert max(map(len, sample.polygons)) > 6
+            assert max(map(len, sample.truth.polygons)) > 6
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def predicted(name: str, algorithm: Algorithm, settings: Evaluate, samples: Sequ
     for sample in samples:
         maps = {key: array[None] for key, array in DETECTORS[name].maps(algorithm.targets(sample)).items()}
         found = algorithm.decode(maps, [sample.image.shape[:2]], settings.thresholds(algorithm))[0].polygons
-        pictures.append((found, sample.polygons, sample.ignore, sample.texts))
+        pictures.append((found, sample.truth.polygons, sample.truth.ignore, sample.truth.texts))
     return pictures
 
 
@@ -172,6 +172,6 @@ def test_a_pruned_and_exported_detector_still_gives_outlines(folders, tmp_path, 
     assert rows["pruned"]["params"] < 0.5 * rows["baseline"]["params"]
     for row in rows.values():
         assert (row["thresholds"]["protocol"], row["thresholds"]["polygons"]) == ("polygon_iou", True)
-    exported = open_detector(tmp_path / "chain" / "files" / "onnx" / "model.onnx")
+    exported = open_predictor(tmp_path / "chain" / "files" / "onnx" / "model.onnx")
     split = from_options(data, folders[data]).open("test", 0)
     assert evaluate(predicted(name, exported.algorithm, exported.evaluate, split), exported.evaluate.protocol).hmean > 0.9

@@ -9,10 +9,10 @@ import pytest
 
 import compress
 from compress.checkpoint import load as load_checkpoint
-from compress.data.synthetic import draw
-from compress.evaluation.detector import of_model, open_detector
+from compress.data.detection.synthetic import draw
 from compress.exporters.write import write_files
 from compress.files import read_json, read_lines
+from compress.predictor import of_model, open_predictor
 from compress.recipe import load
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -66,7 +66,7 @@ def test_layers_that_give_maps_keep_their_channels_and_the_rest_lose_some(chain)
 
 @pytest.mark.parametrize("file", ["onnx/model.onnx", "openvino/model.xml"])
 def test_exported_files_of_the_pruned_and_quantized_network_equal_torch(chain, file):
-    parent, exported = open_detector(chain / "int8"), open_detector(chain / "files" / file)
+    parent, exported = open_predictor(chain / "int8"), open_predictor(chain / "files" / file)
     picture = draw(0, "val", 1, 96)[1]
     (expected,), (given,) = parent.maps([picture]), exported.maps([picture])
     assert expected.keys() == given.keys()
@@ -82,7 +82,7 @@ def test_float_files_equal_torch(chain, tmp_path):
     picture = draw(0, "val", 1, 96)[1]
     (expected,) = of_model(model).maps([picture])
     for _, path, _ in write_files(model, ["onnx", "openvino"], tmp_path, ()):
-        (given,) = open_detector(tmp_path / path).maps([picture])
+        (given,) = open_predictor(tmp_path / path).maps([picture])
         for name, maps in expected.items():
             np.testing.assert_allclose(given[name], maps, rtol=1e-4, atol=1e-4, err_msg=f"{path}: {name}")
 

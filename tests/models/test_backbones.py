@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from compress.models.backbones.lcnet import lcnet
 from compress.models.backbones.lcnet_v3 import lcnet_v3
 from compress.models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision
@@ -234,5 +235,7 @@ def test_what_must_stay_float_exists() -> None:
         (True, ["probability.up2", "probability.last", "threshold.up2"]),
     ):
         algorithm = db(local=local)
-        names = [name for name, _ in algorithm.network().named_modules() if any(fnmatch(name, pattern) for pattern in algorithm.map_layers)]
+        names = [
+            name for name, _ in algorithm.network().named_modules() if any(fnmatch(name, pattern) for pattern in algorithm.kept_layers)
+        ]
         assert names == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from compress.models.necks.cab_fpn import ALONG_COLUMNS, ALONG_ROWS, ContextAttention, attended, cab_fpn
 
 

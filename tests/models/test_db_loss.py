@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from compress.models.db import LossWeights, balanced_cross_entropy, db, db_loss, masked_dice, masked_l1, sum_of_largest
 
 

@@ -7,7 +7,8 @@ import pickle
 import cv2
 import numpy as np
 import pytest
-from compress.models.contract import Sample
+
+from compress.models.contract import Sample, Words
 from compress.models.db import Thresholds, db, db_decode, db_targets
 from compress.models.geometry import area, offset, perimeter, rectangles, short_side
 
@@ -15,7 +16,7 @@ from compress.models.geometry import area, offset, perimeter, rectangles, short_
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = (160, 200)) -> Sample:
     arrays = [np.array(polygon, np.float32) for polygon in polygons]
     flags = np.array(ignore if ignore is not None else [False] * len(arrays), bool)
-    return Sample("picture", np.zeros((*size, 3), np.uint8), arrays, flags)
+    return Sample("picture", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
 
 
 def upright(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from compress.models.registry import BACKBONES, NECKS
 
 from compress.checkpoint import fresh
-from compress.evaluation.cost import parameters
-from compress.evaluation.settings import Evaluate
+from compress.cost import parameters
+from compress.tasks.detection import EvaluateDetection as Evaluate
+from compress.models.registry import BACKBONES, NECKS
 from compress.pruning.allocation import uniform
 from compress.pruning.groups import find_groups, remove_channels
 

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from compress.models.contract import Sample
+
+from compress.models.contract import Sample, Words
 from compress.models.pan import LossWeights, Thresholds, pan, pan_decode, pan_loss, pan_targets, pixel_aggregation
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
@@ -18,7 +19,7 @@ NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = (160, 200)) -> Sample:
     arrays = [np.array(polygon, np.float32) for polygon in polygons]
     flags = np.array(ignore if ignore is not None else [False] * len(arrays), bool)
-    return Sample("picture", np.zeros((*size, 3), np.uint8), arrays, flags)
+    return Sample("picture", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
 
 
 def upright(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:
@@ -218,4 +219,4 @@ def test_maps_of_each_mode() -> None:
     assert {name: tuple(maps.shape) for name, maps in everything.items()} == {name: (2, n, 64, 96) for name, n in channels.items()}
     for name in ("text", "kernel"):
         assert 0 < float(everything[name].min()) < float(everything[name].max()) < 1
-    assert set(algorithm.distilled) <= everything.keys()
+    assert set(algorithm.copies) <= everything.keys()

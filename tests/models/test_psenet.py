@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from compress.models.contract import Sample
+
+from compress.models.contract import Sample, Words
 from compress.models.psenet import Thresholds, progressive_scale_expansion, pse_decode, pse_loss, pse_targets, psenet, scales
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
@@ -18,7 +19,7 @@ NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = (160, 200)) -> Sample:
     arrays = [np.array(polygon, np.float32) for polygon in polygons]
     flags = np.array(ignore if ignore is not None else [False] * len(arrays), bool)
-    return Sample("picture", np.zeros((*size, 3), np.uint8), arrays, flags)
+    return Sample("picture", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
 
 
 def upright(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:
@@ -200,7 +201,7 @@ def test_maps_of_each_mode() -> None:
     assert {name: tuple(maps.shape) for name, maps in exported.items()} == {"kernels": (2, 5, 32, 48)}
     assert {name: tuple(maps.shape) for name, maps in everything.items()} == {"kernels": (2, 5, 64, 96)}
     assert 0 < float(everything["kernels"].min()) < float(everything["kernels"].max()) < 1
-    assert set(algorithm.distilled) <= everything.keys()
+    assert set(algorithm.copies) <= everything.keys()
 
 
 def test_targets_and_decode_travel_to_worker_processes() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compress.models.quads import areas, convex, locality_aware_nms, merged, overlapping, overlaps
 from shapely.geometry import Polygon
+
+from compress.models.quads import areas, convex, locality_aware_nms, merged, overlapping, overlaps
 
 SQUARE = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)
 

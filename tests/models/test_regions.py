@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
 from compress.models.regions import RegionThresholds, checked_maps, grow, seeds, words
 
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields
 
 import pytest
+
 from compress.models.contract import Algorithm
 from compress.models.db import LossWeights
 from compress.models.registry import BACKBONES, MODELS, NECKS, build
@@ -16,7 +17,7 @@ def test_a_name_alone_gives_the_defaults() -> None:
     for config in ("db", {"name": "db"}):
         algorithm = build(config)
         assert isinstance(algorithm, Algorithm)
-        assert algorithm.distilled == ("probability", "binary")
+        assert algorithm.copies == ("probability", "binary")
         assert set(algorithm.tunable) == {"bin_threshold", "box_threshold", "unclip_ratio"}
         assert set(algorithm.tunable) <= {field.name for field in fields(algorithm.thresholds)}
 

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from compress.models.contract import Sample
-from compress.models.sast import MAPS, LossWeights, Thresholds, nearest, sast, sast_decode, sast_loss, sast_targets
 from shapely.geometry import Polygon
+
+from compress.models.contract import Sample, Words
+from compress.models.sast import MAPS, LossWeights, Thresholds, nearest, sast, sast_decode, sast_loss, sast_targets
 
 SIZE = (160, 240)
 
@@ -16,7 +17,7 @@ SIZE = (160, 240)
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = SIZE) -> Sample:
     arrays = [np.array(polygon, np.float32) for polygon in polygons]
     flags = np.array(ignore if ignore is not None else [False] * len(arrays), bool)
-    return Sample("picture", np.zeros((*size, 3), np.uint8), arrays, flags)
+    return Sample("picture", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
 
 
 def upright(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:
@@ -63,13 +64,13 @@ def test_curves_come_back_from_their_labels_as_polygons() -> None:
 
 
 def test_drawn_pictures_come_back_from_their_labels() -> None:
-    from compress.data.synthetic import draw
+    from compress.data.detection.synthetic import draw
 
     for index, curved in ((0, 0.0), (1, 0.0), (2, 1.0), (3, 1.0)):
         annotation, image = draw(0, "val", index, 320, curved)
-        maps = perfect(sast_targets(Sample("drawn", image, annotation.polygons, annotation.ignore)))
+        maps = perfect(sast_targets(Sample("synthetic", image, annotation.truth)))
         (found,) = sast_decode(maps, [image.shape[:2]], Thresholds(polygons=True))
-        words = [word for word, ignored in zip(annotation.polygons, annotation.ignore, strict=True) if not ignored]
+        words = [word for word, ignored in zip(annotation.truth.polygons, annotation.truth.ignore, strict=True) if not ignored]
         assert len(found.polygons) == len(words)
         for word in words:
             assert max(iou(word, polygon) for polygon in found.polygons) > 0.7
@@ -78,7 +79,7 @@ def test_drawn_pictures_come_back_from_their_labels() -> None:
 def test_a_larger_picture_gets_larger_polygons() -> None:
     maps = perfect(sast_targets(sample(QUADS)))
     (small,), (large,) = (sast_decode(maps, [size], Thresholds()) for size in (SIZE, (3 * SIZE[0], 3 * SIZE[1])))
-    for one, other in zip(small.polygons, large.polygons, strict=True):
+    for one, other in zip(small.truth.polygons, large.polygons, strict=True):
         # Between centres of pixels, that of the first at 0.
         np.testing.assert_allclose(3 * (one + 0.5) - 0.5, other, atol=1e-3)
 
@@ -345,4 +346,4 @@ def test_maps_of_each_mode(backbone: str) -> None:
     for maps in (exported, everything):
         assert {name: tuple(array.shape) for name, array in maps.items()} == {name: (2, n, 16, 24) for name, n in MAPS.items()}
     assert 0 < float(exported["score"].min()) < float(exported["score"].max()) < 1
-    assert set(algorithm.distilled) <= everything.keys()
+    assert set(algorithm.copies) <= everything.keys()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from compress.models.contract import Sample
+from compress.models.contract import Sample, Words
 
 SLACK = 1.0  # pixels a word may stick out of the crop and still count as whole
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
@@ -48,9 +48,9 @@ def augment(sample: Sample, config: Augment, crop: int, rng: np.random.Generator
     height, width = sample.image.shape[:2]
     scale = choose_scale(config, min(height, width), crop, rng)
     matrix = turn(width, height, scale, math.radians(rng.uniform(-config.rotate, config.rotate)), rng.random() < config.flip)
-    polygons = transformed(sample.polygons, matrix)
+    polygons = transformed(sample.truth.polygons, matrix)
     # Whole pixels, so that a crop alone does not blur.
-    corner = choose_corner(polygons, sample.ignore, (width * scale, height * scale), crop, config.tries, rng).round()
+    corner = choose_corner(polygons, sample.truth.ignore, (width * scale, height * scale), crop, config.tries, rng).round()
     matrix[:, 2] -= corner
     image = warp(sample.image, matrix, scale, jitter(config, rng), crop)
     offset = corner.astype(np.float32)
@@ -135,7 +135,7 @@ def keep_visible(sample: Sample, image: np.ndarray, polygons: list[np.ndarray], 
     """The sample with `image` and those of its words, now at `polygons`, that are on it."""
     last = crop - 1
     kept, ignore, texts = [], [], []
-    for polygon, skip, text in zip(polygons, sample.ignore, sample.texts or [""] * len(polygons), strict=True):
+    for polygon, skip, text in zip(polygons, sample.truth.ignore, sample.truth.texts or [""] * len(polygons), strict=True):
         (left, top), (right, bottom) = polygon.min(axis=0), polygon.max(axis=0)
         if right <= 0 or bottom <= 0 or left >= last or top >= last:
             continue
@@ -145,7 +145,7 @@ def keep_visible(sample: Sample, image: np.ndarray, polygons: list[np.ndarray], 
             kept.append(polygon)
             ignore.append(bool(skip) or not whole)
             texts.append(text)
-    return Sample(sample.name, image, kept, np.array(ignore, bool), texts)
+    return Sample(sample.name, image, Words(kept, np.array(ignore, bool), texts))
 
 
 def clip(polygon: np.ndarray, last: float) -> np.ndarray:

@@ -10,7 +10,18 @@ from typing import Any, ClassVar, Literal
 
 import cv2
 
-from compress.data.folder import Files, PictureFolder, Word, annotated, by_number, copied_name, copy_pictures, decode, json_points, outlined
+from compress.data.detection.folder import (
+    Files,
+    PictureFolder,
+    Word,
+    annotated,
+    by_number,
+    copied_name,
+    copy_pictures,
+    json_points,
+    outlined,
+)
+from compress.data.images import read_image
 from compress.data.split import Annotation
 from compress.errors import CompressError
 
@@ -77,7 +88,7 @@ class CocoText(PictureFolder):
                 "utf8_string": text,
                 "ignore": bool(skip),
             }
-            for number, (polygon, text, skip) in enumerate(zip(words.polygons, words.texts, words.ignore, strict=True))
+            for number, (polygon, text, skip) in enumerate(zip(words.truth.polygons, words.truth.texts, words.truth.ignore, strict=True))
         ]
         return json.dumps(listed).encode()
 
@@ -87,9 +98,7 @@ class CocoText(PictureFolder):
             copy_pictures(files, self.root / PICTURES[0] / part)
             for file in files:
                 key = len(images) + 1
-                image = decode(file.image)
-                if image is None:
-                    raise CompressError(f"{file.image}: the picture cannot be decoded, and COCO-Text notes its size; repair or remove it.")
+                image = read_image(file.image)  # the format notes its size
                 size = {"height": image.shape[0], "width": image.shape[1]}
                 images[str(key)] = {"id": key, "set": SETS[part], "file_name": f"{part}/{copied_name(file)}", **size}
                 listed = [full(entry, len(annotations) + place, key) for place, entry in enumerate(json.loads(file.content), 1)]

@@ -10,7 +10,17 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import ClassVar, Literal
 
-from compress.data.folder import FilePerPicture, Files, Word, annotated, coordinates, numbered_lines, numbers_and_text, one_line, outlined
+from compress.data.detection.folder import (
+    FilePerPicture,
+    Files,
+    Word,
+    annotated,
+    coordinates,
+    numbered_lines,
+    numbers_and_text,
+    one_line,
+    outlined,
+)
 from compress.data.split import Annotation
 
 DO_NOT_CARE = "###"
@@ -52,7 +62,7 @@ class Ctw1500(FilePerPicture):
     def rendered(self, words: Annotation) -> bytes:
         lines = [
             ",".join([*coordinates(polygon), MARK + (DO_NOT_CARE if skip else one_line(text))]) + "\n"
-            for polygon, text, skip in zip(words.polygons, words.texts, words.ignore, strict=True)
+            for polygon, text, skip in zip(words.truth.polygons, words.truth.texts, words.truth.ignore, strict=True)
         ]
         return "".join(lines).encode()
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
-import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from compress.data.augment import Augment
 from compress.data.cache import read_entry, write_entry
+from compress.data.detection.augment import Augment
+from compress.data.images import read_image
 from compress.data.split import Annotation, Split
 from compress.errors import CompressError, suggestion
+from compress.models.contract import Words
 
 PARTS = ("train", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -59,6 +60,7 @@ class PictureFolder(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reader: ClassVar[int] = 1  # raised whenever the same files come to be read differently
+    task: ClassVar[str] = "detection"
     expected: ClassVar[str]  # what the training part of such a folder holds, in words
 
     format: str
@@ -125,7 +127,7 @@ class PictureFolder(BaseModel, ABC):
             problems = []
             annotations = [words for words, _ in self.usable(files, problems, progress)]
             paths = {file.name: file.image for file in files}
-            picture, damage = Pictures([paths[words.name] for words in annotations]), tuple(problems)
+            picture, damage = Images([paths[words.name] for words in annotations]), tuple(problems)
         damage = (*unpaired, *damage)
         if damage and self.damaged == "refuse":
             raise CompressError(f"{summary(damage)} Repair them, or set data.damaged to 'skip' to leave them out.")
@@ -160,11 +162,13 @@ class PictureFolder(BaseModel, ABC):
         """Words and pixels of every picture that can be read; what cannot is added to `problems`."""
         for done, file in enumerate(files, 1):
             words = self.words(file, problems)
-            image = decode(file.image)
-            if image is None:
-                problems.append(f"{file.image}: the picture cannot be read or decoded")
-            elif words is not None:
-                yield words, image
+            try:
+                image = read_image(file.image)
+            except CompressError as error:
+                problems.append(str(error).removesuffix("."))
+            else:
+                if words is not None:
+                    yield words, image
             if progress:
                 progress(done, len(files))
 
@@ -215,16 +219,13 @@ class FilePerPicture(PictureFolder):
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """`pictures(index)` decodes the file each time."""
+class Images:
+    """`images(index)` decodes the file each time."""
 
     paths: list[Path]
 
     def __call__(self, index: int) -> np.ndarray:
-        image = decode(self.paths[index])
-        if image is None:
-            raise CompressError(f"{self.paths[index]}: the picture could be decoded before and cannot now; was it changed?")
-        return image
+        return read_image(self.paths[index])
 
 
 def fingerprints(reader: str, files: list[Files]) -> tuple[str, str]:
@@ -240,19 +241,6 @@ def fingerprints(reader: str, files: list[Files]) -> tuple[str, str]:
 
 def by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
-
-
-def decode(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB, or None if the file is not a whole picture."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    # The JPEG decoder fills what is missing with grey and calls it a success: look for the end marker after the last scan.
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        return None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def copy_pictures(files: Sequence[Files], folder: Path) -> None:
@@ -296,7 +284,7 @@ def annotated(name: str, records: Iterable[tuple[str, Any]], parse: Callable[[An
         polygons.append(polygon)
         texts.append(text)
         ignore.append(skip)
-    return Annotation(name, polygons, np.array(ignore, bool), texts)
+    return Annotation(name, Words(polygons, np.array(ignore, bool), texts))
 
 
 def outlined(fields: Sequence[Any], text: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from compress.data.folder import FilePerPicture, Files, Word, annotated, coordinates, numbered_lines, one_line, outlined
+from compress.data.detection.folder import FilePerPicture, Files, Word, annotated, coordinates, numbered_lines, one_line, outlined
 from compress.data.split import Annotation
 
 DO_NOT_CARE = "###"
@@ -33,7 +33,7 @@ class Icdar2015(FilePerPicture):
 
     def rendered(self, words: Annotation) -> bytes:
         lines = []
-        for polygon, text, skip in zip(words.polygons, words.texts, words.ignore, strict=True):
+        for polygon, text, skip in zip(words.truth.polygons, words.truth.texts, words.truth.ignore, strict=True):
             if len(polygon) != 4:
                 raise ValueError(f"the word '{text}' has {len(polygon)} corners, and icdar2015 holds words of four corners alone")
             lines.append(",".join([*coordinates(polygon), DO_NOT_CARE if skip else one_line(text)]) + "\n")

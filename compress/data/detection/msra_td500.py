@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from compress.data.folder import FilePerPicture, Files, Word, annotated, numbered_lines, outlined
+from compress.data.detection.folder import FilePerPicture, Files, Word, annotated, numbered_lines, outlined
 from compress.data.split import Annotation
 
 UNIT = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
@@ -35,7 +35,7 @@ class MsraTd500(FilePerPicture):
 
     def rendered(self, words: Annotation) -> bytes:
         lines = []
-        for index, (polygon, text, skip) in enumerate(zip(words.polygons, words.texts, words.ignore, strict=True)):
+        for index, (polygon, text, skip) in enumerate(zip(words.truth.polygons, words.truth.texts, words.truth.ignore, strict=True)):
             values = turned_rectangle(polygon, text)
             lines.append(" ".join([str(index), str(int(skip)), *(f"{value:.9g}" for value in values)]) + "\n")
         return "".join(lines).encode()

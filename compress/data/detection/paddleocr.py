@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
-from compress.data.folder import (
+from compress.data.detection.folder import (
     Files,
     PictureFolder,
     Word,
@@ -77,7 +77,7 @@ class PaddleOcr(PictureFolder):
     def rendered(self, words: Annotation) -> bytes:
         listed = [
             {"transcription": DO_NOT_CARE[0] if skip else text, "points": json_points(polygon)}
-            for polygon, text, skip in zip(words.polygons, words.texts, words.ignore, strict=True)
+            for polygon, text, skip in zip(words.truth.polygons, words.truth.texts, words.truth.ignore, strict=True)
         ]
         return json.dumps(listed, ensure_ascii=False).encode()
 

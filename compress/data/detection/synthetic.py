@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
-from compress.data.augment import Augment
 from compress.data.cache import read_entry, write_entry
+from compress.data.detection.augment import Augment
 from compress.data.split import SPLITS, Annotation, Split
 from compress.errors import CompressError, suggestion
+from compress.models.contract import Words
 
 if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
@@ -53,17 +54,14 @@ class Synthetic(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    task: ClassVar[str] = "detection"
+
     format: Literal["synthetic"]
     train: int = Field(default=800, ge=1, le=1_000_000)
     val: int = Field(default=150, ge=1, le=1_000_000)
     test: int = Field(default=150, ge=1, le=1_000_000)
     size: int = Field(default=320, ge=64, le=2048)
     curved: float = Field(default=0.0, ge=0, le=1)
-
-    @model_serializer(mode="wrap")
-    def without_default_curved(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What was measured before there were curves keeps its keys in the cache.
-        return {name: value for name, value in plain(self).items() if (name, value) != ("curved", 0.0)}
 
     def default_augment(self) -> Augment:
         # Words are drawn at the size they are tested at, and never mirrored.
@@ -121,7 +119,7 @@ def draw(seed: int, split: str, index: int, size: int, curved: float = 0.0) -> t
         texts += line.texts
         if sum(not skip for skip in ignore) >= 10:
             break
-    return Annotation(f"{split}_{index:05d}", polygons, np.array(ignore, bool), texts), degrade(image, rng)
+    return Annotation(f"{split}_{index:05d}", Words(polygons, np.array(ignore, bool), texts)), degrade(image, rng)
 
 
 def background(size: int, rng: np.random.Generator) -> np.ndarray:

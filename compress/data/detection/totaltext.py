@@ -10,7 +10,7 @@ import ast
 import re
 from typing import ClassVar, Literal
 
-from compress.data.folder import FilePerPicture, Files, Word, annotated, coordinates, numbered_lines, numbers_and_text, outlined
+from compress.data.detection.folder import FilePerPicture, Files, Word, annotated, coordinates, numbered_lines, numbers_and_text, outlined
 from compress.data.split import Annotation
 
 DO_NOT_CARE = ("#", "###")
@@ -41,7 +41,7 @@ class TotalText(FilePerPicture):
 
     def rendered(self, words: Annotation) -> bytes:
         lines = []
-        for polygon, text, skip in zip(words.polygons, words.texts, words.ignore, strict=True):
+        for polygon, text, skip in zip(words.truth.polygons, words.truth.texts, words.truth.ignore, strict=True):
             xs, ys = (" ".join(coordinates(column)) for column in polygon.T)
             shape = "#" if skip else "h" if len(polygon) == 4 else "c"
             lines.append(f"x: [[{xs}]], y: [[{ys}]], ornt: [u'{shape}'], transcriptions: [u{'#' if skip else text!r}]\n")

@@ -3,10 +3,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from compress.models.contract import Sample
 from pydantic import ValidationError
 
-from compress.data.augment import Augment, augment, clip
+from compress.data.detection.augment import Augment, augment, clip
+from compress.models.contract import Sample, Words
 
 STILL = Augment(scales=(1.0,), cover=0.1, rotate=0, flip=0, brightness=0, saturation=0)
 
@@ -16,7 +16,7 @@ def quad(x: float, y: float, w: float, h: float) -> np.ndarray:
 
 
 def words(image: np.ndarray, *polygons: np.ndarray, ignore=()) -> Sample:
-    return Sample("p", image, list(polygons), np.isin(np.arange(len(polygons)), ignore), [str(n) for n in range(len(polygons))])
+    return Sample("p", image, Words(list(polygons), np.isin(np.arange(len(polygons)), ignore), [str(n) for n in range(len(polygons))]))
 
 
 def scene(seed: int = 0, height: int = 240, width: int = 400, count: int = 9) -> Sample:
@@ -44,8 +44,8 @@ def test_a_view_is_exactly_the_crop_and_its_words_are_inside(crop, config):
         assert view.image.shape == (crop, crop, 3)
         assert view.image.dtype == np.uint8
         assert view.image.flags.c_contiguous
-        assert len(view.polygons) == len(view.ignore) == len(view.texts)
-        for polygon in view.polygons:
+        assert len(view.truth.polygons) == len(view.truth.ignore) == len(view.truth.texts)
+        for polygon in view.truth.polygons:
             assert polygon.dtype == np.float32
             assert polygon.shape[0] >= 3
             assert polygon.min() >= 0
@@ -54,13 +54,13 @@ def test_a_view_is_exactly_the_crop_and_its_words_are_inside(crop, config):
 
 def test_the_same_generator_gives_the_same_view_and_leaves_the_sample_alone():
     sample = scene()
-    before = sample.image.copy(), [polygon.copy() for polygon in sample.polygons]
+    before = sample.image.copy(), [polygon.copy() for polygon in sample.truth.polygons]
     sample.image.flags.writeable = False  # as from the memory-mapped cache
     views = [plain_view(sample, Augment(), 128, seed) for seed in (5, 5, 6)]
     np.testing.assert_array_equal(views[0].image, views[1].image)
     assert views[0].image.tobytes() != views[2].image.tobytes()
     np.testing.assert_array_equal(sample.image, before[0])
-    np.testing.assert_array_equal(sample.polygons, before[1])
+    np.testing.assert_array_equal(sample.truth.polygons, before[1])
 
 
 @pytest.mark.parametrize(("scale", "crop"), [(1.0, 150), (0.4, 150), (1.7, 200), (2.0, 240), (3.0, 331), (4.5, 480)])
@@ -69,7 +69,7 @@ def test_polygons_and_pixels_go_through_the_same_matrix(scale, crop):
     seen = 0
     for seed in range(20):
         view = plain_view(scene(seed), config, crop, seed)
-        for polygon, skip, text in zip(view.polygons, view.ignore, view.texts, strict=True):
+        for polygon, skip, text in zip(view.truth.polygons, view.truth.ignore, view.truth.texts, strict=True):
             if skip:
                 continue
             level = 60 + 20 * int(text)
@@ -93,7 +93,7 @@ def test_enlarging_in_two_steps_shows_what_one_warp_shows(scale):
     for crop in (96, 97):
         for seed in range(5):
             view = plain_view(words(image, quad(70, 50, 4, 4)), config, crop, seed)
-            left, top = np.array([70, 50]) * scale + (scale - 1) / 2 - view.polygons[0][0]
+            left, top = np.array([70, 50]) * scale + (scale - 1) / 2 - view.truth.polygons[0][0]
             x, y = ((np.arange(crop, dtype=np.float32) + start + 0.5) / scale - 0.5 for start in (left, top))
             expected = cv2.remap(image, *np.float32(np.meshgrid(x, y)), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             inner = slice(4, -4)
@@ -112,8 +112,8 @@ def test_no_word_is_cut_where_there_is_a_place_for_the_crop_that_cuts_none():
     cut = whole = 0
     for seed in range(60):
         view = plain_view(scene(seed), STILL.model_copy(update={"tries": 200}), 150, seed)
-        cut += int((view.ignore & (np.array(view.texts) != "4")).sum())
-        whole += int((~view.ignore).sum())
+        cut += int((view.truth.ignore & (np.array(view.truth.texts) != "4")).sum())
+        whole += int((~view.truth.ignore).sum())
     assert whole >= 60  # every view shows one
     assert cut <= 2
 
@@ -121,9 +121,9 @@ def test_no_word_is_cut_where_there_is_a_place_for_the_crop_that_cuts_none():
 def test_words_that_are_cut_become_do_not_care():
     image = np.zeros((100, 300, 3), np.uint8)
     view = plain_view(words(image, quad(5, 40, 290, 20)), STILL, 100, 0)
-    assert view.ignore.tolist() == [True]
-    assert view.polygons[0][:, 1].min() == 40
-    assert view.polygons[0][:, 1].max() == 60
+    assert view.truth.ignore.tolist() == [True]
+    assert view.truth.polygons[0][:, 1].min() == 40
+    assert view.truth.polygons[0][:, 1].max() == 60
 
 
 def test_do_not_care_words_do_not_steer_the_crop_and_stay_do_not_care():
@@ -131,25 +131,25 @@ def test_do_not_care_words_do_not_steer_the_crop_and_stay_do_not_care():
     sample = words(image, quad(10, 10, 20, 10), quad(150, 150, 20, 10), ignore=(0,))
     for seed in range(10):
         view = plain_view(sample, STILL, 60, seed)
-        assert view.texts == ["1"]
-        assert not view.ignore.any()
+        assert view.truth.texts == ["1"]
+        assert not view.truth.ignore.any()
     whole = plain_view(sample, STILL, 200, 0)
-    assert whole.ignore.tolist() == [True, False]
+    assert whole.truth.ignore.tolist() == [True, False]
 
 
 def test_pictures_without_words_and_pictures_smaller_than_the_crop():
     for height, width in ((10, 30), (200, 40), (1, 1), (300, 500)):
         view = plain_view(words(np.full((height, width, 3), 90, np.uint8)), Augment(), 64, 0)
         assert view.image.shape == (64, 64, 3)
-        assert view.polygons == []
-        assert view.ignore.dtype == bool
+        assert view.truth.polygons == []
+        assert view.truth.ignore.dtype == bool
     small = plain_view(words(np.full((20, 20, 3), 90, np.uint8), quad(4, 4, 10, 10)), STILL, 64, 0)
-    assert not small.ignore.any()
+    assert not small.truth.ignore.any()
     assert (small.image == 90).all(axis=2).sum() == 400  # all of it, the rest is black
 
 
 def side(view: Sample) -> float:
-    return float(np.linalg.norm(view.polygons[0][1] - view.polygons[0][0]))
+    return float(np.linalg.norm(view.truth.polygons[0][1] - view.truth.polygons[0][0]))
 
 
 def test_scales_are_drawn_from_the_list_within_the_limits():

@@ -8,9 +8,10 @@ import pytest
 
 from compress.data import synthetic
 from compress.data.cache import cache_folder, read_entry, write_entry
+from compress.data.detection.synthetic import Synthetic
 from compress.data.split import Annotation
-from compress.data.synthetic import Synthetic
 from compress.errors import CompressError
+from compress.models.contract import Words
 
 KEY = "a" * 64
 
@@ -19,7 +20,7 @@ def entries():
     rng = np.random.default_rng(0)
     for number, shape in enumerate(((5, 7, 3), (11, 2, 3), (4, 4, 3))):
         quads = [rng.normal(size=(4, 2)).astype(np.float32), rng.normal(size=(7, 2)).astype(np.float32)][:number]
-        words = Annotation(f"p{number}", quads, np.array([True, False][:number], bool), ["a", "ü,"][:number])
+        words = Annotation(f"p{number}", Words(quads, np.array([True, False][:number], bool), ["a", "ü,"][:number]))
         yield words, rng.integers(0, 256, shape, np.uint8)
 
 
@@ -31,10 +32,10 @@ def test_round_trip_of_pictures_of_all_shapes():
         np.testing.assert_array_equal(entry.pixels(index), image)
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(entry.pixels))(index), image)
         found = entry.annotations[index]
-        assert (found.name, found.texts) == (words.name, words.texts)
-        np.testing.assert_array_equal(found.ignore, words.ignore)
+        assert (found.name, found.texts) == (words.name, words.truth.texts)
+        np.testing.assert_array_equal(found.ignore, words.truth.ignore)
         assert found.ignore.dtype == bool
-        for ours, theirs in zip(found.polygons, words.polygons, strict=True):
+        for ours, theirs in zip(found.polygons, words.truth.polygons, strict=True):
             assert ours.dtype == np.float32
             np.testing.assert_array_equal(ours, theirs)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from compress.data.augment import Augment
 from compress.data.check import DO_NOT_CARE, TILE, WORD, check, preview
+from compress.data.detection.augment import Augment
 from compress.data.formats import DataConfig
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
@@ -58,7 +58,7 @@ def test_counts_are_those_of_the_splits():
     report = check(config, 3)
     assert [(split.name, split.pictures) for split in report.splits] == [("train", 6), ("val", 1), ("test", 2)]
     for split in report.splits:
-        flags = np.concatenate([words.ignore for words in config.open(split.name, 3).annotations])
+        flags = np.concatenate([words.truth.ignore for words in config.open(split.name, 3).annotations])
         assert (split.words, split.do_not_care) == ((~flags).sum(), flags.sum())
     assert report.problems == ()
 
@@ -86,7 +86,7 @@ def test_the_contact_sheet_outlines_words_where_they_are(tmp_path):
 def halves(sample):
     ones = np.zeros((1, *sample.image.shape[:2]), np.float32)
     ones[..., : ones.shape[2] // 2] = 1
-    return {"left": ones, "count": np.array([len(sample.polygons)])}
+    return {"left": ones, "count": np.array([len(sample.truth.polygons)])}
 
 
 def test_the_preview_has_a_row_a_view_and_lays_maps_over_it(tmp_path):

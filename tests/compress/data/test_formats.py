@@ -12,7 +12,7 @@ import pytest
 
 from compress.data.check import check
 from compress.data.convert import convert
-from compress.data.folder import numbers_and_text
+from compress.data.detection.folder import numbers_and_text
 from compress.data.formats import FORMATS, from_options
 from compress.errors import CompressError
 
@@ -64,18 +64,18 @@ TOTALTEXT = (
 )
 def test_totaltext_as_the_authors_write_it(tmp_path, image, truth):
     sample = one("totaltext", tmp_path, image, truth, TOTALTEXT)
-    assert sample.texts == ["PETRO, ]SAINS", "#", "L'OR", "L'OR"]
-    assert sample.ignore.tolist() == [False, True, False, False]
-    np.testing.assert_array_equal(sample.polygons[0], CURVE)
-    np.testing.assert_array_equal(sample.polygons[3], SQUARE)
+    assert sample.truth.texts == ["PETRO, ]SAINS", "#", "L'OR", "L'OR"]
+    assert sample.truth.ignore.tolist() == [False, True, False, False]
+    np.testing.assert_array_equal(sample.truth.polygons[0], CURVE)
+    np.testing.assert_array_equal(sample.truth.polygons[3], SQUARE)
 
 
 def test_totaltext_as_polygons_and_text(tmp_path):
     lines = f"{CURVED},PETRO\n1,2,11,2,11,8,1,8,a, b,1\r\n1,2,11,2,11,8,1,8,###\n1,2,11,2,11,8,1,8,1984\n1,2,11,2,11,8,nan\n"
     sample = one("totaltext", tmp_path, "test_images/img1.jpg", "test_gts/gt_img1.txt", lines)
-    assert sample.texts == ["PETRO", "a, b,1", "###", "1984", "nan"]
-    assert [len(polygon) for polygon in sample.polygons] == [10, 4, 4, 4, 3]
-    assert sample.ignore.tolist() == [False, False, True, False, False]
+    assert sample.truth.texts == ["PETRO", "a, b,1", "###", "1984", "nan"]
+    assert [len(polygon) for polygon in sample.truth.polygons] == [10, 4, 4, 4, 3]
+    assert sample.truth.ignore.tolist() == [False, False, True, False, False]
 
 
 def test_numbers_and_text_are_told_apart():
@@ -111,9 +111,9 @@ def test_ctw1500_in_all_its_forms(tmp_path):
     )
     last = one("ctw1500", tmp_path / "c", "test_images/0200.jpg", "test_gts/0200.xml", xml)
     for sample, texts, ignore in ((old, [""], [0]), (new, ["a, b", "###", ""], [0, 1, 0]), (last, ["ST&AR", "###"], [0, 1])):
-        assert sample.texts == texts
-        assert sample.ignore.tolist() == ignore
-        for polygon in sample.polygons:
+        assert sample.truth.texts == texts
+        assert sample.truth.ignore.tolist() == ignore
+        for polygon in sample.truth.polygons:
             np.testing.assert_array_equal(polygon, POINTS)
 
 
@@ -121,7 +121,7 @@ def test_ctw1500_in_all_its_forms(tmp_path):
 def test_xml_that_is_none_is_damage(tmp_path, damage):
     picture(tmp_path / "test_images/1.png")
     one_more = one("ctw1500", tmp_path, "test_images/2.png", "test_gts/2.txt", f"{FLAT},####x\n", damaged="skip")
-    assert one_more.texts == ["x"]
+    assert one_more.truth.texts == ["x"]
     put(tmp_path / "test_gts/1.xml", damage)
     assert any("not XML" in problem for problem in opened("ctw1500", tmp_path, damaged="skip").problems)
 
@@ -132,11 +132,11 @@ def test_xml_that_is_none_is_damage(tmp_path, damage):
 def test_msra_td500_turns_clockwise_about_the_centre(tmp_path):
     lines = f"0 0 100 50 40 20 0\n1 1 100 50 40 20 {math.pi / 2}\n2 0 100 50 40 20 {math.pi / 6}\n"
     sample = one("msra_td500", tmp_path, "test/IMG_0059.JPG", "test/IMG_0059.gt", lines)
-    assert sample.ignore.tolist() == [False, True, False]
-    np.testing.assert_allclose(sample.polygons[0], [(100, 50), (140, 50), (140, 70), (100, 70)])
-    np.testing.assert_allclose(sample.polygons[1], [(130, 40), (130, 80), (110, 80), (110, 40)], atol=1e-4)
+    assert sample.truth.ignore.tolist() == [False, True, False]
+    np.testing.assert_allclose(sample.truth.polygons[0], [(100, 50), (140, 50), (140, 70), (100, 70)])
+    np.testing.assert_allclose(sample.truth.polygons[1], [(130, 40), (130, 80), (110, 80), (110, 40)], atol=1e-4)
     drawn = cv2.boxPoints(((120, 60), (40, 20), 30))  # OpenCV's angles are clockwise on the screen too
-    assert {tuple(corner) for corner in drawn.round(2)} == {tuple(corner) for corner in sample.polygons[2].round(2)}
+    assert {tuple(corner) for corner in drawn.round(2)} == {tuple(corner) for corner in sample.truth.polygons[2].round(2)}
 
 
 # PaddleOCR
@@ -156,10 +156,10 @@ def test_paddleocr_labels(tmp_path):
     put(root / "test_icdar2015_label.txt", lines)
     split = opened("paddleocr", root)
     assert [annotation.name for annotation in split.annotations] == ["pictures/img_1", "set/img_2"]
-    assert split[0].texts == ["a\tb", "###", "*"]
-    assert split[0].ignore.tolist() == [False, True, True]
-    np.testing.assert_array_equal(split[0].polygons[2], CURVE)
-    assert split[1].polygons == []
+    assert split[0].truth.texts == ["a\tb", "###", "*"]
+    assert split[0].truth.ignore.tolist() == [False, True, True]
+    np.testing.assert_array_equal(split[0].truth.polygons[2], CURVE)
+    assert split[1].truth.polygons == []
     put(root / "other.txt", lines)
     assert opened("paddleocr", root, test=Path("other.txt")).fingerprint() == split.fingerprint()
     picture(root / "img_3.png")
@@ -195,14 +195,14 @@ def test_cocotext(tmp_path):
     document = coco(tmp_path)
     put(tmp_path / "cocotext.v2.json", json.dumps(document))
     sample = opened("cocotext", tmp_path)[0]
-    assert sample.texts == ["word", "", "mot"]
-    assert sample.ignore.tolist() == [False, True, False]
-    np.testing.assert_array_equal(sample.polygons[2], CURVE)
+    assert sample.truth.texts == ["word", "", "mot"]
+    assert sample.truth.ignore.tolist() == [False, True, False]
+    np.testing.assert_array_equal(sample.truth.polygons[2], CURVE)
     english = opened("cocotext", tmp_path, language="english")
-    assert english[0].ignore.tolist() == [False, True, True]
+    assert english[0].truth.ignore.tolist() == [False, True, True]
     assert english.fingerprint() != opened("cocotext", tmp_path).fingerprint()
     both = [opened("cocotext", tmp_path, split) for split in ("train", "val")]
-    assert sorted(len(split[0].polygons) for split in both) == [0, 1]  # the picture without text is one too
+    assert sorted(len(split[0].truth.polygons) for split in both) == [0, 1]  # the picture without text is one too
     document["anns"]["1"] |= {"mask": None}
     document["imgs"]["11"] = {"set": "val", "file_name": "gone.jpg"}
     put(tmp_path / "cocotext.v2.json", json.dumps(document))
@@ -311,9 +311,9 @@ def same(one: dict[str, list], other: dict[str, list], marks: tuple[str, ...] = 
         for mine, theirs in zip(samples, other[split], strict=True):
             assert Path(mine.name).name == Path(theirs.name).name
             np.testing.assert_array_equal(mine.image, theirs.image)
-            np.testing.assert_array_equal(mine.ignore, theirs.ignore)
-            assert [a for a in mine.texts if a not in marks] == [b for b in theirs.texts if b not in marks]
-            for a, b in zip(mine.polygons, theirs.polygons, strict=True):
+            np.testing.assert_array_equal(mine.truth.ignore, theirs.truth.ignore)
+            assert [a for a in mine.truth.texts if a not in marks] == [b for b in theirs.truth.texts if b not in marks]
+            for a, b in zip(mine.truth.polygons, theirs.truth.polygons, strict=True):
                 np.testing.assert_array_equal(a, b)
 
 
@@ -332,12 +332,14 @@ def test_polygons_of_any_length_come_back_exactly(tmp_path, to):
 def test_quads_come_back_exactly(tmp_path, via):
     convert(source(tmp_path / "a", quads_only=True), "paddleocr", tmp_path / "b", "icdar2015")
     start = everything("icdar2015", tmp_path / "b")
-    assert start["test"][0].texts == ["word", "###", 'it\'s "a" café, 1', "1984", ""]
+    assert start["test"][0].truth.texts == ["word", "###", 'it\'s "a" café, 1', "1984", ""]
     convert(tmp_path / "b", "icdar2015", tmp_path / "c", via)
     convert(tmp_path / "c", via, tmp_path / "d", "icdar2015")
     same(start, everything("icdar2015", tmp_path / "d"))
     for split in ("train", "val", "test"):
-        assert [sample.texts for sample in start[split]] == [sample.texts for sample in everything("icdar2015", tmp_path / "d")[split]]
+        assert [sample.truth.texts for sample in start[split]] == [
+            sample.truth.texts for sample in everything("icdar2015", tmp_path / "d")[split]
+        ]
 
 
 def test_turned_rectangles_there_and_back(tmp_path):
@@ -347,8 +349,8 @@ def test_turned_rectangles_there_and_back(tmp_path):
     convert(tmp_path / "a", "msra_td500", tmp_path / "b", "icdar2015")
     assert convert(tmp_path / "b", "icdar2015", tmp_path / "c", "msra_td500") == ["test: 1 pictures"]
     back = opened("msra_td500", tmp_path / "c")[0]
-    np.testing.assert_allclose(back.polygons, start.polygons, atol=1e-3)
-    assert back.ignore.tolist() == [False, True]
+    np.testing.assert_allclose(back.truth.polygons, start.truth.polygons, atol=1e-3)
+    assert back.truth.ignore.tolist() == [False, True]
 
 
 def test_what_a_format_cannot_hold_is_refused_in_a_sentence(tmp_path):

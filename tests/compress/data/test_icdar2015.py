@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from compress.data.icdar2015 import Icdar2015, parse_line
+from compress.data.detection.icdar2015 import Icdar2015, parse_line
 from compress.errors import CompressError
 
 PLAIN = ("train_images", "train_gts", "test_images", "test_gts")
@@ -56,9 +56,9 @@ def test_reads_pictures_and_words(tmp_path, cache, folders, suffix, prefix):
     assert sample.image.shape == (26, 40, 3)
     assert sample.image.dtype == np.uint8
     np.testing.assert_allclose(sample.image.astype(int), picture(2), atol=6)  # RGB, whatever the decoder's order
-    np.testing.assert_array_equal(sample.polygons, [[(1, 2), (11, 2), (11, 8), (1, 8)]])
-    assert sample.texts == ["word"]
-    assert not sample.ignore.any()
+    np.testing.assert_array_equal(sample.truth.polygons, [[(1, 2), (11, 2), (11, 8), (1, 8)]])
+    assert sample.truth.texts == ["word"]
+    assert not sample.truth.ignore.any()
 
 
 def test_byte_order_marks_commas_line_ends_and_do_not_care(tmp_path):
@@ -67,11 +67,11 @@ def test_byte_order_marks_commas_line_ends_and_do_not_care(tmp_path):
     (tmp_path / "test_gts" / "gt_img_1.txt").write_bytes(text.encode())
     (tmp_path / "test_gts" / "gt_img_2.txt").write_bytes(b"")
     split = config(tmp_path).open("test", 0)
-    assert split[0].texts == ["a,b, c", "###", ""]
-    assert split[0].ignore.tolist() == [False, True, False]
-    assert split[0].polygons[0].tolist() == [[1, 2], [11, 2], [11, 8], [1, 8]]
-    assert split[1].polygons == []
-    assert split[1].ignore.shape == (0,)
+    assert split[0].truth.texts == ["a,b, c", "###", ""]
+    assert split[0].truth.ignore.tolist() == [False, True, False]
+    assert split[0].truth.polygons[0].tolist() == [[1, 2], [11, 2], [11, 8], [1, 8]]
+    assert split[1].truth.polygons == []
+    assert split[1].truth.ignore.shape == (0,)
     assert split.problems == ()
 
 
@@ -169,7 +169,7 @@ def test_damage_is_refused_or_skipped_but_always_named(tmp_path, cache):
             assert place in str(refused.value)
             assert any(place in problem for problem in split.problems)
         assert names(split) == ["img_1", "img_6"]
-        assert split[0].texts == ["good"]
+        assert split[0].truth.texts == ["good"]
         assert split[1].image.shape == picture(6).shape
 
 
@@ -224,5 +224,5 @@ def test_the_real_set():
     assert names(split) == [f"img_{number}" for number in range(851, 1001)]
     assert split[0].image.shape == (720, 1280, 3)
     assert split.problems == ()
-    assert sum(len(words.polygons) for words in split.annotations) == 1876
-    assert sum(int(words.ignore.sum()) for words in split.annotations) == 1110
+    assert sum(len(words.truth.polygons) for words in split.annotations) == 1876
+    assert sum(int(words.truth.ignore.sum()) for words in split.annotations) == 1110

@@ -11,7 +11,7 @@ import shapely
 from pydantic import ValidationError
 
 from compress.data import synthetic
-from compress.data.synthetic import CHORD, Synthetic, arc, blend, compose, draw, place, place_on_curve, rim, wave
+from compress.data.detection.synthetic import CHORD, Synthetic, arc, blend, compose, draw, place, place_on_curve, rim, wave
 from compress.errors import CompressError
 
 
@@ -22,11 +22,11 @@ def small(**fields) -> Synthetic:
 def test_pixel_for_pixel_the_same_in_another_process():
     annotation, image = draw(3, "val", 5, 320)
     code = (
-        "import sys, numpy; from compress.data.synthetic import draw; a, i = draw(3, 'val', 5, 320);"
+        "import sys, numpy; from compress.data.detection.synthetic import draw; a, i = draw(3, 'val', 5, 320);"
         "sys.stdout.buffer.write(i.tobytes() + numpy.concatenate(a.polygons).tobytes())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
-    assert other == image.tobytes() + np.concatenate(annotation.polygons).tobytes()
+    assert other == image.tobytes() + np.concatenate(annotation.truth.polygons).tobytes()
 
 
 def test_seed_split_and_index_each_give_another_picture():
@@ -72,9 +72,9 @@ def test_words_are_clockwise_inside_the_picture_and_apart():
         annotation, image = draw(1, "train", index, 320)
         assert image.shape == (320, 320, 3)
         assert image.dtype == np.uint8
-        assert len(annotation.polygons) == len(annotation.texts) == len(annotation.ignore) > 0
+        assert len(annotation.truth.polygons) == len(annotation.truth.texts) == len(annotation.truth.ignore) > 0
         cover = np.zeros((320, 320), np.uint8)
-        for quad, text in zip(annotation.polygons, annotation.texts, strict=True):
+        for quad, text in zip(annotation.truth.polygons, annotation.truth.texts, strict=True):
             assert quad.shape == (4, 2)
             assert quad.dtype == np.float32
             assert quad.min() >= 0
@@ -88,8 +88,8 @@ def test_words_are_clockwise_inside_the_picture_and_apart():
 
 def test_a_sensible_number_of_words_some_of_them_do_not_care():
     annotations = [draw(0, "train", index, 320)[0] for index in range(40)]
-    care = np.array([(~annotation.ignore).sum() for annotation in annotations])
-    share = np.concatenate([annotation.ignore for annotation in annotations]).mean()
+    care = np.array([(~annotation.truth.ignore).sum() for annotation in annotations])
+    share = np.concatenate([annotation.truth.ignore for annotation in annotations]).mean()
     assert 4 < care.mean() < 9
     assert care.max() <= 12
     assert 0.03 < share < 0.15
@@ -125,9 +125,9 @@ def test_opened_splits_have_the_pictures_drawn(monkeypatch):
         for index in range(4):
             annotation, image = draw(7, "train", index, 160)
             np.testing.assert_array_equal(opened[index].image, image)
-            np.testing.assert_array_equal(opened[index].ignore, annotation.ignore)
-            assert opened[index].texts == annotation.texts
-            for ours, theirs in zip(opened[index].polygons, annotation.polygons, strict=True):
+            np.testing.assert_array_equal(opened[index].truth.ignore, annotation.truth.ignore)
+            assert opened[index].truth.texts == annotation.truth.texts
+            for ours, theirs in zip(opened[index].truth.polygons, annotation.truth.polygons, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
 
 
@@ -150,7 +150,7 @@ def test_the_smallest_pictures_can_be_drawn():
     for index in range(10):
         annotation, image = draw(0, "test", index, 64)
         assert image.shape == (64, 64, 3)
-        assert len(annotation.polygons) == len(annotation.ignore)
+        assert len(annotation.truth.polygons) == len(annotation.truth.ignore)
 
 
 # Words along curves
@@ -219,23 +219,22 @@ def test_the_share_of_curves():
     assert 0.2 < np.mean(np.array(corners[0]) > 4) < 0.6
     assert min(corners[1]) >= 6
     split = small(curved=1.0, size=320).open("val", 0)
-    assert max(len(polygon) for polygon in split[0].polygons + split[1].polygons) > 6
+    assert max(len(polygon) for polygon in split[0].truth.polygons + split[1].truth.polygons) > 6
 
 
 def test_db_finds_curved_words_as_polygons():
+    from compress.evaluation.protocols import evaluate
     from compress.models.contract import Sample
     from compress.models.db import Thresholds, db_decode, db_targets
-
-    from compress.evaluation.protocols import evaluate
 
     scores = {}
     for polygons in (False, True):
         found = []
         for index in range(8):
             words, image = draw(0, "train", index, 320, 1.0)
-            maps = {"probability": db_targets(Sample(words.name, image, words.polygons, words.ignore))["shrink"][None].astype(np.float32)}
+            maps = {"probability": db_targets(Sample(words.name, image, words.truth))["shrink"][None].astype(np.float32)}
             decoded = db_decode(maps, [image.shape[:2]], Thresholds(unclip_ratio=1.6, polygons=polygons))[0].polygons
-            found.append((decoded, words.polygons, words.ignore, words.texts))
+            found.append((decoded, words.truth.polygons, words.truth.ignore, words.truth.texts))
         scores[polygons] = evaluate(found, "polygon_iou").hmean
     assert scores[True] > 0.95
     assert scores[False] < scores[True] - 0.05

@@ -6,12 +6,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from compress.models.contract import Sample
 
-from compress.data.augment import Augment
+from compress.data.detection.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError
+from compress.models.contract import Sample, Words
 
 
 def picture(index: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def targets(sample: Sample) -> dict[str, np.ndarray]:
 
 def training_set(length: int, seed: int = 0, **augment) -> TrainingSet:
     quad = np.array([(5, 5), (20, 5), (20, 15), (5, 15)], np.float32)
-    annotations = [Annotation(str(index), [quad], np.array([False]), ["w"]) for index in range(length)]
+    annotations = [Annotation(str(index), Words([quad], np.array([False]), ["w"])) for index in range(length)]
     split = Split("train", annotations, picture, "digest")
     return TrainingSet(split, targets, Augment(**augment), 32, seed)
 

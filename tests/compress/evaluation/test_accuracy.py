@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from compress.assess import assess
 from compress.checkpoint import fresh, save
 from compress.cli import app
 from compress.data.labels import open_labelled
 from compress.errors import CompressError
 from compress.evaluation.accuracy import accuracy
-from compress.evaluation.assess import assess
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.outside import allowing
 
 MODULE = """
@@ -118,7 +118,10 @@ def test_the_list_may_lie_apart_from_the_pictures(lines, tmp_path):
     apart.parent.mkdir()
     apart.write_text("\ufeffwords/b.png\tlight\r\n\nwords/a.png\tdark\r\n")
     split = open_labelled(apart, "test", ("light", "dark"), lines)
-    assert [(sample.name, sample.texts, sample.polygons) for sample in split] == [("words/b", ["light"], []), ("words/a", ["dark"], [])]
+    assert [(sample.name, sample.truth.texts, sample.truth.polygons) for sample in split] == [
+        ("words/b", ["light"], []),
+        ("words/a", ["dark"], []),
+    ]
     np.testing.assert_array_equal(split[0].image, np.full((32, 96, 3), 230))
     with pytest.raises(CompressError, match="there is no picture"):
         open_labelled(apart, "test", ())

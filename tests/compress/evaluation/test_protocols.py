@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from compress.models.registry import build
 from plain_protocols import arc, box, plain_cleval, plain_deteval, plain_polygon_iou, random_pictures
 
 from compress.errors import CompressError
@@ -13,6 +12,7 @@ from compress.evaluation import cleval, deteval, icdar
 from compress.evaluation.icdar import Score
 from compress.evaluation.protocols import PROTOCOLS, evaluate
 from compress.evaluation.settings import DEFAULT_PROTOCOL, Evaluate
+from compress.models.registry import build
 
 
 def hmean(precision: float, recall: float) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compress.models.db import Thresholds, db_decode
 
 from compress.errors import CompressError
 from compress.evaluation.icdar import evaluate
 from compress.evaluation.tune import combinations, tune
+from compress.models.db import Thresholds, db_decode
 
 WORD = np.array([(20, 20), (80, 20), (80, 40), (20, 40)], np.float32)
 
@@ -56,7 +56,7 @@ def test_all_combinations_once_and_nearest_first() -> None:
 
 
 def test_overrides_beside_data_are_refused_rather_than_ignored(tmp_path):
-    from compress.evaluation.assess import find_data
+    from compress.assess import find_data
 
     with pytest.raises(CompressError, match=r"-o evaluate\.short_side=480 changes a recipe"):
         find_data(tmp_path, None, "icdar2015", tmp_path, ["evaluate.short_side=480"])

@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch_pruning
-from compress.models.backbones.resnet import resnet18
-from compress.models.db import DBNet
-from compress.models.layers import conv_bn
-from compress.models.necks.fpn import fpn
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
@@ -20,6 +16,10 @@ from compress.errors import CompressError
 from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.openvino import export_openvino
 from compress.exporters.verify import verify
+from compress.models.backbones.resnet import resnet18
+from compress.models.db import DBNet
+from compress.models.layers import conv_bn
+from compress.models.necks.fpn import fpn
 from compress.quantization.nncf_torch import plain_state, quantize
 from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file

@@ -8,7 +8,7 @@ import torch
 import torch_pruning
 
 from compress.checkpoint import fresh
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.openvino import export_openvino
 from compress.quantization.nncf_torch import quantize
@@ -34,7 +34,7 @@ def files(tmp_path_factory, noise_pictures):
         network, example, importance, pruning_ratio=0.6, ignored_layers=maps, round_to=8, forward_fn=all_maps
     ).step()
     network.eval()
-    networks = {"fp32": network, "int8": quantize(network, noise_pictures, example, model.algorithm.map_layers)}
+    networks = {"fp32": network, "int8": quantize(network, noise_pictures, example, model.algorithm.kept_layers)}
     folder = tmp_path_factory.mktemp("files")
     return {
         name: (

@@ -13,7 +13,7 @@ from torch import nn
 
 from compress.checkpoint import fresh
 from compress.errors import CompressError
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.exporters.inspect import inspect, words
 from compress.exporters.ncnn import UNSUPPORTED, named
 from compress.exporters.onnx import export_onnx, float_weights, onnx_model

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from compress.checkpoint import WEIGHTS, load
+from compress.cost import macs, parameters
 from compress.errors import CompressError
-from compress.evaluation.cost import macs, parameters
 from compress.pruning.budget import STRONGEST, Target, limit, strongest_good, weakest_enough
 from compress.stages.prune import Prune
 from compress.training.settings import Schedule
@@ -40,7 +40,7 @@ def test_exactly_one_target():
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [({}, "either ratio or target"), ({"ratio": 0.5, "target": {"macs": "-20%"}}, "either ratio or target"),
-     ({"ratio": 0.5, "steps": 3}, "recover"), ({"target": {"max_hmean_drop": 0.1}}, "recover"),
+     ({"ratio": 0.5, "steps": 3}, "recover"), ({"target": {"max_drop": 0.1}}, "recover"),
      ({"ratio": 0.5, "recover": {"epochs": 1}}, "recover")],
 )  # fmt: skip
 def test_settings_that_do_not_fit_together_are_refused(keys, sentence):
@@ -126,7 +126,7 @@ def test_as_much_is_pruned_as_the_drop_allows(tiny_model, lab, monkeypatch):
         return Score(share, share, share, 1, 1, 1)
 
     monkeypatch.setattr(Lab, "evaluate", evaluate)
-    stage = Prune(name="p", target={"max_hmean_drop": 0.5}, criterion="l1", recover=Schedule(epochs=1, batch=8, crop=96), **FEW)
+    stage = Prune(name="p", target={"max_drop": 0.5}, criterion="l1", recover=Schedule(epochs=1, batch=8, crop=96), **FEW)
     shrink(tiny_model, stage, lab)
     share = parameters(load(lab.folder).network) / whole
     assert 0.5 <= share < 0.6

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from compress.checkpoint import save
+from compress.cost import parameters
 from compress.errors import CompressError
-from compress.evaluation.cost import parameters
-from compress.evaluation.detector import of_model
+from compress.predictor import of_model
 from compress.pruning import sensitivity
 from compress.pruning.batch_norm import reestimate
 from compress.pruning.groups import find_groups, widths
@@ -110,14 +110,14 @@ def test_a_lab_scores_as_many_pictures_as_it_is_given(bench, lab):
     whole, first = lab.split("val"), Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=2)).pictures
     assert lab.score(of_model(bench.model), whole) == lab.evaluate(bench.model, "val")
     found = lab.score(of_model(bench.model), first)
-    assert found.words == sum(int((~sample.ignore).sum()) for sample in (whole[0], whole[1]))
+    assert found.words == sum(int((~sample.truth.ignore).sum()) for sample in (whole[0], whole[1]))
 
 
 def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
     """Picture by picture through the top-level loss, for pictures of two sizes."""
     samples = [lab.split("val")[index] for index in range(3)]
     half = samples[1]
-    samples[1] = type(half)(half.name, np.ascontiguousarray(half.image[:64]), half.polygons, half.ignore)
+    samples[1] = type(half)(half.name, np.ascontiguousarray(half.image[:64]), half.truth.polygons, half.truth.ignore)
     (together,) = map_losses([bench.model], list(evaluation_batches(bench.model, samples, 128, lab.device)))
     alone = [map_losses([bench.model], list(evaluation_batches(bench.model, [sample], 128, lab.device))) for sample in samples]
     assert together == pytest.approx(np.mean(alone), rel=1e-5)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from compress.models.registry import build
 from torch import Tensor, nn
 
 from compress.checkpoint import Model
 from compress.data.split import Annotation, Split
 from compress.lab import Lab
+from compress.models.contract import Words
+from compress.models.registry import build
 from compress.recipe import load
 
 TINY = Path(__file__).parents[2] / "end_to_end" / "tiny.yml"
@@ -60,7 +61,7 @@ def rectangles(name: str, count: int) -> Split:
             image[top : top + 16, left : left + 24] = 220
             words.append(np.float32([[left, top], [left + 24, top], [left + 24, top + 16], [left, top + 16]]))
         images.append(image)
-        annotations.append(Annotation(str(index), words, np.zeros(2, bool), ["word"] * 2))
+        annotations.append(Annotation(str(index), Words(words, np.zeros(2, bool), ["word"] * 2)))
     return Split(name, annotations, images.__getitem__, f"{name} {count}")
 
 
@@ -70,7 +71,7 @@ def brightness(tmp_path) -> Callable[[Collection[int]], tuple[Model, Lab]]:
 
     def make(culprits: Collection[int]) -> tuple[Model, Lab]:
         recipe = load(TINY, ["evaluate.short_side=64", "evaluate.unclip_ratio=0"])
-        algorithm = replace(build(recipe.model), map_layers=("last",))
+        algorithm = replace(build(recipe.model), kept_layers=("last",))
         lab = Lab(recipe, tmp_path, torch.device("cpu"), lambda _: None, quiet=True)
         lab.splits = {"train": rectangles("train", 6), "val": rectangles("val", 4)}
         return Model(recipe.model, Brightness(culprits).eval(), algorithm, recipe.evaluate), lab

@@ -20,13 +20,13 @@ def ptq(**settings) -> Quantize:
 def test_the_culprits_and_no_others_stay_float(brightness, culprits):
     model, lab = brightness(culprits)
     example = next(iter(model.network.parameters())).new_zeros(1, 3, 32, 32)
-    result = ptq(max_hmean_drop=0.0).apply(model, lab)
+    result = ptq(max_drop=0.0).apply(model, lab)
     layers = set(layer_quantizers(result.network, example))
     assert layers == {f"layers.{index}" for index in range(7) if index not in culprits}
     assert lab.evaluate(result, "val").hmean == 1
     report = read_json(lab.folder / "accuracy_control.json")
     assert set(report["kept_float"]) == {f"layers.{index}" for index in culprits}
-    assert (report["float_hmean"], report["hmean"], report["max_hmean_drop"]) == (1, 1, 0)
+    assert (report["float_hmean"], report["hmean"], report["max_drop"]) == (1, 1, 0)
     counts = [trial["kept_float"] for trial in report["tried"]]
     assert counts[:2] == ([0, 6] if culprits else [0])
     assert len(counts) == len(set(counts)) <= 5
@@ -47,13 +47,13 @@ def test_without_a_limit_all_layers_are_quantized_and_nothing_is_tried(brightnes
 def test_a_drop_that_cannot_be_kept_is_said_with_the_best_there_is(brightness):
     model, lab = brightness(set(range(1, 7)))
     with pytest.raises(CompressError, match=r"0\.01 cannot be kept: of Hmean 1\.0000 .* keeps 0\.0000, with 0 of 6 layers float"):
-        ptq(max_hmean_drop=0.01, keep_float=("layers.0",)).apply(model, lab)
+        ptq(max_drop=0.01, keep_float=("layers.0",)).apply(model, lab)
     assert [trial["kept_float"] for trial in read_json(lab.folder / "accuracy_control.json")["tried"]] == [0, 5]
 
 
 def test_a_search_that_was_cut_off_tries_nothing_twice(brightness, monkeypatch):
     model, lab = brightness({2, 5})
-    stage = ptq(max_hmean_drop=0.0)
+    stage = ptq(max_drop=0.0)
     real = accuracy_control.config_json
     tried = []
 

@@ -83,7 +83,7 @@ def calibrated():
     model = fresh(recipe.model, recipe.evaluate)
     example = example_input(model)
     fold_batch_norms(model.network.eval(), example)
-    network = quantize(model.network, [example], example, model.algorithm.map_layers)
+    network = quantize(model.network, [example], example, model.algorithm.kept_layers)
     return recipe, model, model.with_network(network, config_json(network))
 
 

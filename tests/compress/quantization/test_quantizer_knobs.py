@@ -180,7 +180,7 @@ def test_a_percentile_that_nothing_reads_is_refused():
 
 
 @pytest.mark.parametrize(
-    "keys", [{"percentile": 100}, {"ranges": "entropy"}, {"activations": "signed"}, {"freeze_ranges": 1.5}, {"max_hmean_drop": 2}]
+    "keys", [{"percentile": 100}, {"ranges": "entropy"}, {"activations": "signed"}, {"freeze_ranges": 1.5}, {"max_drop": 2}]
 )
 def test_values_out_of_range_are_refused(keys):
     with pytest.raises(ValidationError, match=next(iter(keys))):

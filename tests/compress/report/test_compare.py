@@ -40,7 +40,7 @@ def experiment(written, row, tmp_path, monkeypatch):
 
     def found(name, _settings, samples):
         calls.append((name, len(samples)))
-        every = [list(sample.polygons) for sample in (samples[index] for index in range(len(samples)))]
+        every = [list(sample.truth.polygons) for sample in (samples[index] for index in range(len(samples)))]
         hidden = {sample_names[2], sample_names[4]} if name == "bad" else set()
         return [[] if samples[index].name in hidden else polygons for index, polygons in enumerate(every)]
 
@@ -85,8 +85,8 @@ def test_pictures_are_judged_by_the_recipe_s_protocol(experiment):
     assert result["notes"][0].endswith("by protocol cleval.")
     for picture in result["pictures"]:
         words = pictures[picture["name"]]
-        characters = sum(len(text) for text, ignore in zip(words.texts, words.ignore, strict=True) if not ignore)
-        assert picture["found"]["good"]["score"]["words"] == characters > len(words.texts)
+        characters = sum(len(text) for text, ignore in zip(words.truth.texts, words.truth.ignore, strict=True) if not ignore)
+        assert picture["found"]["good"]["score"]["words"] == characters > len(words.truth.texts)
 
 
 def test_a_second_call_runs_nothing_until_weights_change(experiment):

@@ -13,9 +13,9 @@ from string import Template
 import cv2
 import numpy as np
 import pytest
-from compress.models.contract import Sample
 
 from compress.evaluation.icdar import Score
+from compress.models.contract import Sample
 from compress.report import page as pages
 from compress.report.compare import picture
 

@@ -11,7 +11,7 @@ import torch
 
 from compress.checkpoint import Model, fresh, load, load_weights, save
 from compress.errors import CompressError
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.files import read_lines, read_tensors
 from compress.lab import Lab
 from compress.recipe import load as load_recipe

@@ -6,7 +6,7 @@ from torch import nn
 
 from compress.checkpoint import fresh
 from compress.errors import CompressError
-from compress.evaluation.settings import Evaluate
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.training.features import Adapters, Levels, check_maps, matching_layers, outputs_of, paired_levels
 
 

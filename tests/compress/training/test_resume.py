@@ -127,7 +127,7 @@ def test_a_full_disk_is_said_and_the_state_before_it_kept(tmp_path, monkeypatch)
 
 
 def test_initial_weights_of_torchvisions_names_load_and_others_are_refused(tmp_path):
-    from compress.evaluation.settings import Evaluate
+    from compress.tasks.detection import EvaluateDetection as Evaluate
     from compress.training.weights import start_from
 
     config = {"name": "db", "backbone": "resnet18", "neck": {"name": "fpn", "channels": 32}}
@@ -143,7 +143,7 @@ def test_initial_weights_of_torchvisions_names_load_and_others_are_refused(tmp_p
 
 
 def test_a_pickle_that_is_more_than_weights_is_refused_unopened(tmp_path):
-    from compress.evaluation.settings import Evaluate
+    from compress.tasks.detection import EvaluateDetection as Evaluate
     from compress.training.weights import start_from
 
     class Hostile:

@@ -1,0 +1,87 @@
+"""What every artefact answers about the same images, drawn on them. Every function gives HTML; all text from files is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from compress.report.collect import Experiment
+from compress.report.gallery import file_name
+from compress.report.wording import scores_text
+from compress.tasks import TASKS
+from compress.tasks.task import Task
+
+Shapes = Sequence[Mapping[str, Any]]
+# What a line stands for, by its class in page.css.
+MEANINGS = {"truth": "ground truth", "ignored": "ground truth that does not count", "found": "found"}
+
+
+def answers(experiment: Experiment, compared: dict[str, Any]) -> str:
+    """Every artefact's answers on the images that changed the most. compared: what :func:`compress.report.compare.compare` gives."""
+    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in compared["notes"])
+    if not compared["images"]:
+        return notes
+    task, images = TASKS[compared["task"]], compared["images"]
+    return notes + key(images) + "".join(shots(file_name(experiment.name, str(place)), image, task) for place, image in enumerate(images))
+
+
+def key(images: Sequence[Mapping[str, Any]]) -> str:
+    """What the lines stand for, of the kinds that occur."""
+    drawn = {kind for image in images for shapes in shapes_of(image) for kind, _ in shapes}
+    lines = (
+        f'<li><svg viewBox="0 0 32 14" aria-hidden="true"><line class="{kind}" x1="3" x2="29" y1="7" y2="7"/></svg> {meaning}</li>'
+        for kind, meaning in MEANINGS.items()
+        if kind in drawn
+    )
+    return f'<ul class="key">{"".join(lines)}</ul>' if drawn else ""
+
+
+def shapes_of(image: Mapping[str, Any]) -> list[list[tuple[str, Mapping[str, Any]]]]:
+    """The outlines of the ground truth and of every answer, each with its kind."""
+    truth = [("truth" if shape["counts"] else "ignored", shape) for shape in image["truth"] if shape["outline"]]
+    return [truth, *([("found", shape) for shape in found["shapes"] if shape["outline"]] for found in image["found"].values())]
+
+
+def shots(identity: str, image: Mapping[str, Any], task: Task) -> str:
+    """One image by every artefact; its pixels are in the page once."""
+    width, height = int(image["width"]), int(image["height"])
+    store = (
+        f'<svg class="store" aria-hidden="true"><image id="{identity}" width="{width}" height="{height}" '
+        f'href="data:image/jpeg;base64,{escape(image["jpeg"])}"/></svg>'
+    )
+    truth, *drawn = ["".join(outline(kind, shape) for kind, shape in shapes) for shapes in shapes_of(image)]
+    figures = [
+        shot(identity, (width, height), truth + found, stage, *words(answer, task))
+        for found, (stage, answer) in zip(drawn, image["found"].items(), strict=True)
+    ]
+    said = captions(image["truth"])
+    truth_line = f'<p class="soft">Ground truth: {escape(said)}</p>' if said else ""
+    return f'<h4>{escape(image["name"])}</h4>{truth_line}{store}<div class="shots">{"".join(figures)}</div>'
+
+
+def captions(shapes: Shapes) -> str:
+    """What is said about the image as a whole."""
+    return ", ".join(shape["caption"] for shape in shapes if shape["caption"] and not shape["outline"])
+
+
+def outline(kind: str, shape: Mapping[str, Any]) -> str:
+    """An outline with a dark one below it, so that it shows on any image; its caption appears where a mouse points at it."""
+    path = " ".join(f"{float(x):g},{float(y):g}" for x, y in shape["outline"])
+    title = f"<title>{escape(shape['caption'])}</title>" if shape["caption"] else ""
+    return f'<polygon class="halo" points="{path}"/><polygon class="{kind}" points="{path}">{title}</polygon>'
+
+
+def words(answer: Mapping[str, Any], task: Task) -> tuple[str, str]:
+    """An answer in words, and its scores on this image."""
+    told = ", ".join(part for part in (answer["told"], captions(answer["shapes"])) if part)
+    return told, scores_text(task, answer["scores"])
+
+
+def shot(identity: str, size: tuple[int, int], outlines: str, stage: str, told: str, scores: str) -> str:
+    """One artefact's view of an image."""
+    alt = escape(f"{stage}: {told}; {scores}", quote=True)
+    return (
+        f'<figure><svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{alt}"><use href="#{identity}"/>{outlines}</svg>'
+        f"<figcaption><b>{escape(stage)}</b><br>{escape(told)}<br>{escape(scores)}</figcaption></figure>"
+    )
