@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
+
 from compress.models.contract import Algorithm, Detections, Sample
 from compress.models.geometry import fill, rectangles, short_side
 from compress.models.regions import checked_maps
 from compress.models.sast import strip_of
-from pydantic import Field
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -170,7 +171,7 @@ def growth(stats: np.ndarray) -> np.ndarray:
     2 sqrt(area * shorter side / (width * height)): what the threshold takes off a word of that height.
     """
     area, width, height = (stats[:, column].astype(np.float64) for column in (cv2.CC_STAT_AREA, cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT))
-    return (2 * np.sqrt(area * np.minimum(width, height) / (width * height))).astype(int)
+    return (2 * np.sqrt(area * np.minimum(width, height) / np.maximum(width * height, 1))).astype(int)
 
 
 def boxes(shape: tuple[int, int], pixels: np.ndarray, owners: np.ndarray, kept: np.ndarray, grown: np.ndarray) -> np.ndarray:

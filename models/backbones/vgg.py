@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from compress.models.layers import initialise
 from pydantic import Field
 from torch import Tensor, nn
+
+from compress.models.layers import initialise
 
 Width = Annotated[float, Field(gt=0, le=4)]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
 from compress.models.backbones.vgg import VGG
 from compress.models.layers import conv_bn, initialise
 from compress.models.losses import NEGATIVES_PER_POSITIVE, kth_largest
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 # The ends of the paper's stages 2 to 5 (figure 2), at strides 2, 4, 8 and 16; the last one comes before its ReLU.
 TAPS = (12, 19, 29, 38)
@@ -20,9 +21,9 @@ LEAST_SHARE = 0.01  # of the other pixels, that counts where a batch has little 
 class CRAFTNet(nn.Module):
     """VGG-16 with batch norm, two convolutions that see far, four steps up with the finer features beside them, and a head of two maps.
 
-    `forward` takes (B, 3, H, W), H and W multiples of 16, and gives (B, 1, H / 2, W / 2) maps: `region`, how sure a pixel is the centre of a
-    character, and `affinity`, the centre of the space between two of a word, in 0..1. In training also `region_scores` and
-    `affinity_scores`, the same before they are clipped to 0..1, which the loss needs.
+    `forward` takes (B, 3, H, W), H and W multiples of 16, and gives (B, 1, H / 2, W / 2) maps in 0..1: `region`, how near a pixel is to the
+    centre of a character, and `affinity`, how near to the centre of the space between two characters of a word. In training also
+    `region_scores` and `affinity_scores`, the same before they are clipped to 0..1, which the loss needs.
     """
 
     def __init__(self, width: float = 1.0) -> None:
@@ -68,7 +69,7 @@ def craft_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> 
 
 
 def mined_error(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of a batch's text plus that of its hardest other pixels. All are (B, 1, H, W); where the mask is 0, nothing counts."""
+    """Mean squared error of a batch's text plus that of its hardest other pixels, without those whose mask is 0. All are (B, 1, H, W)."""
     errors = (scores - target).square()
     text, other = (target > TEXT) * mask, (target <= TEXT) * mask
     wanted = torch.maximum(NEGATIVES_PER_POSITIVE * text.sum(), LEAST_SHARE * other.sum()).minimum(other.sum())
