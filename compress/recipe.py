@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -232,7 +232,7 @@ def section(kind: type[BaseModel], values: Any, place: Place, document: Document
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        path = (*place, *(str(part) for part in first["loc"]))
+        path = (*place, *keys_to(values, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         told = f"{'.'.join(path)}: {message[0].lower() + message[1:]}, not {first['input']!r}."
         raise CompressError(f"{document.where(path)}: {told}") from None
@@ -247,14 +247,37 @@ def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, docu
         path = (*place, key)
         if key not in known:
             raise CompressError(f"{document.where(path)}: unknown key '{'.'.join(path)}'{suggestion(key, known)}")
-        below = [part for part in (known[key].annotation, *get_args(known[key].annotation)) if is_section(part)]
-        if below and isinstance(value, dict):
-            check_keys(below[0], value, path, document)
+        below = section_below(known[key].annotation, value)
+        if below:
+            check_keys(below, value, path, document)
 
 
-def is_section(annotation: Any) -> bool:
-    """Whether a field's annotation is itself a mapping with known keys."""
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def section_below(annotation: Any, value: Any) -> type[BaseModel] | None:
+    """The class of the mapping with known keys that a field takes, where `value` is one; of several the one of its `format`."""
+    kinds = [kind for kind in unfolded(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    if not isinstance(value, dict) or not kinds:
+        return None
+    if len(kinds) == 1:
+        return kinds[0]
+    return next((kind for kind in kinds if value.get("format") in get_args(kind.model_fields["format"].annotation)), None)
+
+
+def unfolded(annotation: Any) -> Iterator[Any]:
+    """The annotation, and what it is a union of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from unfolded(part)
+
+
+def keys_to(values: Any, loc: Sequence[int | str]) -> Place:
+    """Where a validation error is, in keys as they are written: without the formats that pydantic has chosen classes by."""
+    path: list[str] = []
+    for part in loc:
+        if isinstance(values, dict) and part not in values and part == values.get("format"):
+            continue
+        path.append(str(part))
+        values = values.get(part) if isinstance(values, dict) else None
+    return tuple(path)
 
 
 def fingerprint(value: Any) -> str:

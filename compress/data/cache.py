@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,21 @@ def write_entry(key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], pro
         raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def kept(key: str, images: Callable[[list[str]], Iterable[tuple[Annotation, np.ndarray]]]) -> Entry:
+    """The entry under `key`, written first where there is none that is whole.
+
+    images: gives them, with their annotations, and adds to the list what is wrong with the data.
+    """
+    entry = read_entry(key)
+    if entry is None:
+        problems: list[str] = []
+        write_entry(key, images(problems), problems)
+        entry = read_entry(key)
+    if entry is None:
+        raise CompressError(f"The cache {cache_folder()} does not keep what is written to it; set COMPRESS_CACHE to another folder.")
+    return entry
 
 
 def cannot_write(folder: Path, error: OSError) -> CompressError:

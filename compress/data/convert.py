@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from compress.data.detection.folder import PARTS, Files, PictureFolder, summary
+from compress.data.detection.folder import PARTS, ImageFolder
+from compress.data.files import Files, summary
 from compress.data.formats import FORMATS, from_options
 from compress.data.split import Annotation
 from compress.errors import CompressError, suggestion
@@ -59,16 +60,16 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
     return told
 
 
-def folder_format(name: str, root: Path) -> PictureFolder:
+def folder_format(name: str, root: Path) -> ImageFolder:
     """The format called `name`, its data in `root`. Raises CompressError for one whose data lie in no folder."""
     config = from_options(name, root)
-    if not isinstance(config, PictureFolder):
-        known = ", ".join(sorted(name for name, kind in FORMATS.items() if issubclass(kind, PictureFolder)))
+    if not isinstance(config, ImageFolder):
+        known = ", ".join(sorted(name for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)))
         raise CompressError(f"{name} pictures are drawn, not kept in files; formats that convert are {known}.")
     return config
 
 
-def converted(file: Files, reading: PictureFolder, writing: PictureFolder, problems: list[str], changed: list[str]) -> Files | None:
+def converted(file: Files, reading: ImageFolder, writing: ImageFolder, problems: list[str], changed: list[str]) -> Files | None:
     """The file with its words in the other format; None if they cannot be read. Adds to `changed` where a transcription is not kept.
 
     Raises CompressError for words that do not come back as they were.

@@ -56,7 +56,7 @@ class Target(BaseModel):
     macs: str | None = None
     latency: str | None = None
     runtime: Literal["torch", "onnxruntime", "openvino"] = "openvino"
-    max_drop: float | None = Field(None, ge=0, le=1)
+    max_drop: float | None = Field(None, ge=0)
 
     @field_validator(*SUFFIXES)
     @classmethod

@@ -44,7 +44,7 @@ class Quantize(Quantizers, Schedule, Stage):
     calibration: int = Field(64, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     keep_float: tuple[str, ...] = ()
-    max_drop: float | None = Field(None, ge=0, le=1)
+    max_drop: float | None = Field(None, ge=0)
     freeze_ranges: float = Field(1.0, ge=0, le=1)
     control: bool = False
 

@@ -23,8 +23,8 @@ class Expect(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_drop: float | None = Field(None, ge=0, le=1)
-    min_score: float | None = Field(None, ge=0, le=1)
+    max_drop: float | None = Field(None, ge=0)
+    min_score: float | None = None
     max_latency_ms: float | None = Field(None, gt=0)
     max_bytes: int | None = Field(None, gt=0)
 

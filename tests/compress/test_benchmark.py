@@ -15,10 +15,10 @@ from compress.benchmark import benchmark, pairs, picture_size, pinned, remarks, 
 from compress.checkpoint import fresh, save
 from compress.cli import app
 from compress.errors import CompressError
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.exporters.write import write_files
 from compress.runtimes import Runtime
 from compress.runtimes.runtime import timed
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 
 @pytest.fixture(scope="module")

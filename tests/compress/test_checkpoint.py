@@ -5,8 +5,8 @@ import torch
 
 from compress.checkpoint import Model, channels_last, example_input, fresh, load, save
 from compress.errors import CompressError
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.pruning.groups import all_maps
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.training.modes import show_all_maps
 
 BACKBONES = ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "mobilenet_v3_large_ppocr", "lcnet_v3", "resnet18"]

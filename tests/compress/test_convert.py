@@ -82,7 +82,7 @@ def test_alignment_of_pp_ocr(tmp_path, name, title, parameters, maps) -> None:
     from compress.checkpoint import save
 
     save(converted.model, tmp_path)
-    (given,) = open_predictor(tmp_path).maps([cv2.resize(pictures[0], (736, 736))])
+    (given,) = open_predictor(tmp_path).outputs([cv2.resize(pictures[0], (736, 736))])
     expected = fed(path, cv2.resize(pictures[0], (736, 736)))[:, :1]
     assert np.abs(given["probability"] - expected).max() <= TOLERANCE
 

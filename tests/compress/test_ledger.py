@@ -34,7 +34,7 @@ def test_the_tables_name_every_row_and_what_it_was_measured_by(tmp_path):
         assert part in text
     table = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     assert [line["stage"] for line in table] == ["baseline", "pruned"]
-    assert float(table[0]["hmean"]) == 0.7986
+    assert float(table[0]["scores"]["hmean"]) == 0.7986
     assert float(table[0]["openvino int8 median ms"]) == 4.25
 
 

@@ -6,10 +6,10 @@ import torch
 
 import compress.runtimes
 from compress.checkpoint import fresh
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.measure import checkpoint_latency, integers, weight_bytes
 from compress.recipe import Latency
 from compress.runtimes import Runtime
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 
 def test_torch_compile_is_timed_when_asked_for_and_only_for_float_models(monkeypatch):

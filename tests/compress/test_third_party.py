@@ -21,7 +21,6 @@ from compress import checkpoint, outside
 from compress.assess import assess
 from compress.cli import app
 from compress.errors import CompressError
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.experiment import dry_run
 from compress.files import read_json, read_lines
 from compress.models.registry import build as build_known
@@ -29,6 +28,7 @@ from compress.outside import allowing
 from compress.plan import plan
 from compress.pruning import sensitivity
 from compress.recipe import load
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "third_party.md"
 SMALL = [

@@ -149,8 +149,8 @@ def test_tuned_thresholds_are_stored_and_reported_beside_the_fixed_ones(tiny_run
     shutil.copytree(tiny_run / "baseline", tmp_path / "baseline")
     words = ("eval", tmp_path / "baseline", "--recipe", TINY, "--json")
     tuned = json.loads(command(*words, "--split", "val", "--tune").stdout)
-    assert tuned["tuned"]["hmean"] >= tuned["hmean"]
-    assert tuned["tuned"]["hmean"] == pytest.approx(tuned["tuned"]["val_hmean"])
+    assert tuned["tuned"]["scores"]["hmean"] >= tuned["scores"]["hmean"]
+    assert tuned["tuned"]["scores"]["hmean"] == pytest.approx(tuned["tuned"]["val_hmean"])
     assert json.loads(command(*words, "--split", "val").stdout) == tuned
 
 
@@ -170,7 +170,7 @@ def test_export_writes_files_that_eval_reads(tiny_run, tmp_path):
     result = command("export", tiny_run / "pruned", "--format", "onnx", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     found = json.loads(command("eval", tmp_path / "onnx" / "model.onnx", "--recipe", TINY, "--json").stdout)
-    assert found["hmean"] == pytest.approx(rows_of(tiny_run)["pruned"]["hmean"], abs=0.05)
+    assert found["scores"]["hmean"] == pytest.approx(rows_of(tiny_run)["pruned"]["scores"]["hmean"], abs=0.05)
 
 
 def test_table_prints_several_experiments_side_by_side(tiny_run):

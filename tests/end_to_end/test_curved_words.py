@@ -21,11 +21,11 @@ from compress.data.formats import from_options
 from compress.data.training import TrainingSet
 from compress.evaluation.icdar import Picture
 from compress.evaluation.protocols import evaluate
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.files import read_lines
 from compress.models.contract import Algorithm, Sample
 from compress.models.registry import build
 from compress.predictor import open_predictor
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 SIZE = 320
 PICTURES = {"train": 6, "test": 3}
@@ -171,7 +171,7 @@ def test_a_pruned_and_exported_detector_still_gives_outlines(folders, tmp_path, 
     rows = {row["stage"]: row for row in read_lines(tmp_path / "chain" / "ledger.jsonl")}
     assert rows["pruned"]["params"] < 0.5 * rows["baseline"]["params"]
     for row in rows.values():
-        assert (row["thresholds"]["protocol"], row["thresholds"]["polygons"]) == ("polygon_iou", True)
+        assert (row["settings"]["protocol"], row["settings"]["polygons"]) == ("polygon_iou", True)
     exported = open_predictor(tmp_path / "chain" / "files" / "onnx" / "model.onnx")
     split = from_options(data, folders[data]).open("test", 0)
     assert evaluate(predicted(name, exported.algorithm, exported.evaluate, split), exported.evaluate.protocol).hmean > 0.9

@@ -54,8 +54,8 @@ def test_every_stage_leaves_its_rows_and_pruning_its_mark(chain):
     assert rows["pruned"]["params"] < 0.4 * rows["baseline"]["params"]
     assert rows["files/openvino"]["bytes"] < 0.6 * rows["distilled"]["bytes"]
     for row in rows.values():
-        assert row["thresholds"]["score_threshold"] == 0.5
-        assert 0 <= row["hmean"] <= 1
+        assert row["settings"]["score_threshold"] == 0.5
+        assert 0 <= row["scores"]["hmean"] <= 1
 
 
 def test_layers_that_give_maps_keep_their_channels_and_the_rest_lose_some(chain):
@@ -68,7 +68,7 @@ def test_layers_that_give_maps_keep_their_channels_and_the_rest_lose_some(chain)
 def test_exported_files_of_the_pruned_and_quantized_network_equal_torch(chain, file):
     parent, exported = open_predictor(chain / "int8"), open_predictor(chain / "files" / file)
     picture = draw(0, "val", 1, 96)[1]
-    (expected,), (given,) = parent.maps([picture]), exported.maps([picture])
+    (expected,), (given,) = parent.outputs([picture]), exported.outputs([picture])
     assert expected.keys() == given.keys()
     for name, maps in expected.items():
         assert given[name].shape == maps.shape
@@ -80,9 +80,9 @@ def test_exported_files_of_the_pruned_and_quantized_network_equal_torch(chain, f
 def test_float_files_equal_torch(chain, tmp_path):
     model = load_checkpoint(chain / "distilled")
     picture = draw(0, "val", 1, 96)[1]
-    (expected,) = of_model(model).maps([picture])
+    (expected,) = of_model(model).outputs([picture])
     for _, path, _ in write_files(model, ["onnx", "openvino"], tmp_path, ()):
-        (given,) = open_predictor(tmp_path / path).maps([picture])
+        (given,) = open_predictor(tmp_path / path).outputs([picture])
         for name, maps in expected.items():
             np.testing.assert_allclose(given[name], maps, rtol=1e-4, atol=1e-4, err_msg=f"{path}: {name}")
 

@@ -8,10 +8,10 @@ import torch
 from torch.nn.functional import conv2d
 
 from compress.checkpoint import Model, example_input, fresh, load, save
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.exporters.onnx import export_onnx
 from compress.models.necks.asf import AdaptiveScaleFusion, fpn_asf
 from compress.pruning.groups import find_groups, remove_channels, widths
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.training.modes import show_all_maps
 
 FORMS = ["scale_spatial", "scale_channel_spatial"]

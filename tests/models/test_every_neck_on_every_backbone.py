@@ -7,10 +7,10 @@ import torch
 
 from compress.checkpoint import fresh
 from compress.cost import parameters
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.models.registry import BACKBONES, NECKS
 from compress.pruning.allocation import uniform
 from compress.pruning.groups import find_groups, remove_channels
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 NARROW = dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet18_vd", "resnet50_vd", "pphgnet_small"), 0.125)
 

@@ -12,7 +12,7 @@ import cv2
 
 from compress.data.detection.folder import (
     Files,
-    PictureFolder,
+    ImageFolder,
     Word,
     annotated,
     by_number,
@@ -30,7 +30,7 @@ JSON = ("cocotext.v2.json", "annotations/cocotext.v2.json")
 PICTURES = ("images", "train2014", ".")
 
 
-class CocoText(PictureFolder):
+class CocoText(ImageFolder):
     """The data set in the folder `root`: `cocotext.v2.json`, and the pictures in `train2014`. Its set `val` is the test part.
 
     annotations: the JSON file, where it is called otherwise.

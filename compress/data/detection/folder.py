@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import math
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from compress.data.cache import read_entry, write_entry
+from compress.data.data_format import DataFormat
 from compress.data.detection.augment import Augment
+from compress.data.files import Files, Images, fingerprints, settle, text_of
 from compress.data.images import read_image
 from compress.data.split import Annotation, Split
 from compress.errors import CompressError, suggestion
@@ -25,29 +24,12 @@ from compress.models.contract import Words
 PARTS = ("train", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FURTHEST = 1e5  # pixels; a coordinate beyond it is damage, and its square would not fit the arithmetic downstream
-SHOWN = 5
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
-
-log = logging.getLogger(__name__)
 
 Word = tuple[np.ndarray, str, bool]  # polygon, text, whether it is do-not-care
 
 
-@dataclass(frozen=True)
-class Files:
-    """A picture and its annotations as they are stored: `content`, found in the file `truth`, at `line` where it holds several pictures.
-
-    name: the picture's file name without the suffix, with folders where the format lists paths.
-    """
-
-    name: str
-    image: Path
-    truth: Path
-    content: bytes
-    line: int = 0
-
-
-class PictureFolder(BaseModel, ABC):
+class ImageFolder(DataFormat):
     """The data set in the folder `root`.
 
     val_list: names of the training pictures held out for validation, one a line; `val.txt` in the root if there is one.
@@ -56,8 +38,6 @@ class PictureFolder(BaseModel, ABC):
     damaged: what to do with lines and pictures that cannot be used. `skip` leaves out the line, or the picture.
     cache: keep decoded pixels in the cache folder (2.8 MB a picture) instead of decoding each time.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     reader: ClassVar[int] = 1  # raised whenever the same files come to be read differently
     task: ClassVar[str] = "detection"
@@ -129,10 +109,7 @@ class PictureFolder(BaseModel, ABC):
             paths = {file.name: file.image for file in files}
             picture, damage = Images([paths[words.name] for words in annotations]), tuple(problems)
         damage = (*unpaired, *damage)
-        if damage and self.damaged == "refuse":
-            raise CompressError(f"{summary(damage)} Repair them, or set data.damaged to 'skip' to leave them out.")
-        if damage:
-            log.warning("%s They are left out.", summary(damage))
+        settle(damage, self.damaged)
         if not annotations:
             raise CompressError(f"data: the {split} part of {self.root} has no pictures left; nothing can be done with it.")
         return Split(split, annotations, picture, digest, damage)
@@ -173,7 +150,7 @@ class PictureFolder(BaseModel, ABC):
                 progress(done, len(files))
 
 
-class FilePerPicture(PictureFolder):
+class FilePerPicture(ImageFolder):
     """A data set with a file of annotations for each picture.
 
     images, truths: part -> folders in the root that may hold its pictures, its annotations; the first are those written.
@@ -218,27 +195,6 @@ class FilePerPicture(PictureFolder):
                 (truths / self.written.format(file.name)).write_bytes(file.content)
 
 
-@dataclass(frozen=True)
-class Images:
-    """`images(index)` decodes the file each time."""
-
-    paths: list[Path]
-
-    def __call__(self, index: int) -> np.ndarray:
-        return read_image(self.paths[index])
-
-
-def fingerprints(reader: str, files: list[Files]) -> tuple[str, str]:
-    """sha256 of what decides the samples wherever the folder lies, and the cache's key: that, with paths and times of change."""
-    digest, key = hashlib.sha256(reader.encode()), hashlib.sha256()
-    for file in files:
-        image = file.image.stat()
-        digest.update(f"\n{file.name} {image.st_size} {len(file.content)}\n".encode() + file.content)
-        key.update(f"{file.image.resolve()} {file.truth.resolve()} {image.st_mtime_ns}\n".encode())
-    key.update(digest.digest())
-    return digest.hexdigest(), key.hexdigest()
-
-
 def by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
 
@@ -252,15 +208,6 @@ def copy_pictures(files: Sequence[Files], folder: Path) -> None:
 
 def copied_name(file: Files) -> str:
     return f"{file.name}{file.image.suffix}"
-
-
-def text_of(path: Path, content: bytes, problems: list[str]) -> str | None:
-    """UTF-8 text without its byte-order mark; None, with a problem, if it is something else."""
-    try:
-        return content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        problems.append(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})")
-        return None
 
 
 def numbered_lines(file: Files, problems: list[str]) -> list[tuple[str, str]] | None:
@@ -326,8 +273,3 @@ def json_points(polygon: np.ndarray) -> list[list[float]]:
 
 def one_line(text: str) -> str:
     return " ".join(text.splitlines())
-
-
-def summary(problems: Sequence[str]) -> str:
-    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return f"{len(problems)} problems in the data: {'; '.join(problems[:SHOWN])}{more}."

@@ -6,13 +6,13 @@ Polygons of any length; the transcriptions `###` and `*` are do-not-care.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from compress.data.detection.folder import (
     Files,
-    PictureFolder,
+    ImageFolder,
     Word,
     annotated,
     by_number,
@@ -20,8 +20,8 @@ from compress.data.detection.folder import (
     copy_pictures,
     json_points,
     outlined,
-    text_of,
 )
+from compress.data.files import listed
 from compress.data.split import Annotation
 
 DO_NOT_CARE = ("###", "*")
@@ -31,7 +31,7 @@ LABELS = {
 }
 
 
-class PaddleOcr(PictureFolder):
+class PaddleOcr(ImageFolder):
     """The data set in the folder `root`, from which paths in the label files lead on; from the folder above, as PPOCRLabel has it, too.
 
     train, test: label files; without one, a file of a usual name is looked for. What a file called `val.txt` lists is as everywhere.
@@ -86,25 +86,6 @@ class PaddleOcr(PictureFolder):
             copy_pictures(files, self.root / part)
             lines = [f"{part}/{copied_name(file)}\t".encode() + file.content + b"\n" for file in files]
             (self.root / LABELS[part][0]).write_bytes(b"".join(lines))
-
-
-def listed(path: Path, folders: Sequence[Path], what: str, problems: list[str]) -> Iterator[Files]:
-    """The pictures that the file at `path` lists, a line `path<TAB>content` for each, in its order.
-
-    folders: where the paths may lead on from; the first that has the picture counts. what: the content, for messages. Lines that cannot be
-    used go to `problems`.
-    """
-    for number, line in enumerate((text_of(path, path.read_bytes(), problems) or "").split("\n"), 1):
-        place, tab, content = line.rstrip("\r").partition("\t")
-        if not line.strip():
-            continue
-        image = next((folder / place for folder in folders if (folder / place).is_file()), None)
-        if not tab or not place:
-            problems.append(f"{path}:{number}: a path, a tab and {what} are needed")
-        elif image is None:
-            problems.append(f"{path}:{number}: there is no picture {folders[0] / place}")
-        else:
-            yield Files(str(PurePosixPath(place).with_suffix("")), image, path, content.encode(), number)
 
 
 def word(entry: Any) -> Word:

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from compress.data import synthetic
 from compress.data.cache import cache_folder, read_entry, write_entry
+from compress.data.detection import synthetic
 from compress.data.detection.synthetic import Synthetic
 from compress.data.split import Annotation
 from compress.errors import CompressError
@@ -32,10 +32,10 @@ def test_round_trip_of_pictures_of_all_shapes():
         np.testing.assert_array_equal(entry.pixels(index), image)
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(entry.pixels))(index), image)
         found = entry.annotations[index]
-        assert (found.name, found.texts) == (words.name, words.truth.texts)
-        np.testing.assert_array_equal(found.ignore, words.truth.ignore)
-        assert found.ignore.dtype == bool
-        for ours, theirs in zip(found.polygons, words.truth.polygons, strict=True):
+        assert (found.name, found.truth.texts) == (words.name, words.truth.texts)
+        np.testing.assert_array_equal(found.truth.ignore, words.truth.ignore)
+        assert found.truth.ignore.dtype == bool
+        for ours, theirs in zip(found.truth.polygons, words.truth.polygons, strict=True):
             assert ours.dtype == np.float32
             np.testing.assert_array_equal(ours, theirs)
 

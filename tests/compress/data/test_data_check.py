@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from compress.data.check import DO_NOT_CARE, TILE, WORD, check, preview
+from compress.data.check import TILE, check, preview
 from compress.data.detection.augment import Augment
 from compress.data.formats import DataConfig
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
+from compress.outside import build
+from compress.tasks import TASKS
+from compress.tasks.detection import DO_NOT_CARE, WORD
 
 CONFIG = TypeAdapter(DataConfig)
 SYNTHETIC = {"format": "synthetic", "train": 6, "val": 1, "test": 2, "size": 96}
@@ -56,17 +60,17 @@ def test_every_format_trains_with_its_own_default_views():
 def test_counts_are_those_of_the_splits():
     config = CONFIG.validate_python(SYNTHETIC)
     report = check(config, 3)
-    assert [(split.name, split.pictures) for split in report.splits] == [("train", 6), ("val", 1), ("test", 2)]
+    assert [(split.name, split.images) for split in report.splits] == [("train", 6), ("val", 1), ("test", 2)]
     for split in report.splits:
         flags = np.concatenate([words.truth.ignore for words in config.open(split.name, 3).annotations])
-        assert (split.words, split.do_not_care) == ((~flags).sum(), flags.sum())
+        assert split.counts == {"words": (~flags).sum(), "do-not-care": flags.sum()}
     assert report.problems == ()
 
 
 def test_damage_is_reported_by_file_and_line(tmp_path):
     report = check(folder(tmp_path, "8,8,48,8,48,28,8,28,word\n1,2,3\n60,8,99,8,99,28,60,28,###\n"), 0)
     (split,) = report.splits
-    assert (split.words, split.do_not_care) == (1, 1)
+    assert split.counts == {"words": 1, "do-not-care": 1}
     assert len(report.problems) == 1
     assert "gt_img_1.txt:2" in report.problems[0]
 
@@ -91,15 +95,15 @@ def halves(sample):
 
 def test_the_preview_has_a_row_a_view_and_lays_maps_over_it(tmp_path):
     config = CONFIG.validate_python(SYNTHETIC)
-    data = TrainingSet(config.open("train", 0), halves, config.default_augment(), 64, 0)
+    data = TrainingSet(config.open("train", 0), replace(build("db"), targets=halves), config.default_augment(), (64, 64), 0)
     out = tmp_path / "preview.png"
-    preview(data, out, count=3)
+    preview(data, TASKS["detection"], out, count=3)
     sheet = read(out)
     assert sheet.shape == (3 * TILE, 2 * TILE, 3)  # the picture and the one map; a count is no map
     left, right = sheet[40:TILE, TILE : TILE + TILE // 2 - 10], sheet[40:TILE, TILE + TILE // 2 + 10 :]
     assert left[..., 0].mean() > left[..., 2].mean() + 30
     assert right[..., 2].mean() > right[..., 0].mean() + 30
-    preview(data, out, count=100)
+    preview(data, TASKS["detection"], out, count=100)
     assert read(out).shape == (6 * TILE, 2 * TILE, 3)
 
 

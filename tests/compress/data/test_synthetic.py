@@ -10,7 +10,7 @@ import pytest
 import shapely
 from pydantic import ValidationError
 
-from compress.data import synthetic
+from compress.data.detection import synthetic
 from compress.data.detection.synthetic import CHORD, Synthetic, arc, blend, compose, draw, place, place_on_curve, rim, wave
 from compress.errors import CompressError
 

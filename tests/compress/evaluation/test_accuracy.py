@@ -16,9 +16,9 @@ from compress.checkpoint import fresh, save
 from compress.cli import app
 from compress.data.labels import open_labelled
 from compress.errors import CompressError
-from compress.evaluation.accuracy import accuracy
-from compress.tasks.detection import EvaluateDetection as Evaluate
+from compress.evaluation.accuracy import shares_right
 from compress.outside import allowing
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 MODULE = """
 from dataclasses import dataclass
@@ -82,18 +82,16 @@ def lines(tmp_path) -> Path:
 def test_accuracy_is_the_share_of_equal_labels_and_each_class_has_its_own():
     rng = np.random.default_rng(0)
     found, true = rng.integers(0, 3, (2, 200)).astype(str)
-    score = accuracy(zip(found.tolist(), true.tolist(), strict=True))
-    assert score.accuracy == pytest.approx((found == true).mean())
-    assert (score.right, score.images) == ((found == true).sum(), 200)
-    of_each = {label: ((found == label) & (true == label)).sum() for label in "012"}
-    assert {label: count["right"] for label, count in score.classes.items()} == of_each
-    assert {label: count["images"] for label, count in score.classes.items()} == {label: (true == label).sum() for label in "012"}
-    assert list(score.classes) == ["0", "1", "2"]
+    score = shares_right(zip(found.tolist(), true.tolist(), strict=True))
+    assert score["accuracy"] == pytest.approx((found == true).mean())
+    of_each = {f"accuracy {label}": pytest.approx(((found == label) & (true == label)).sum() / (true == label).sum()) for label in "012"}
+    assert {name: value for name, value in score.items() if name != "accuracy"} == of_each
+    assert list(score) == ["accuracy", "accuracy 0", "accuracy 1", "accuracy 2"]
 
 
-def test_a_class_that_was_found_but_never_true_has_no_count_and_no_pictures_no_accuracy():
-    assert accuracy([("180", "0"), ("0", "0")]).classes == {"0": {"right": 1, "images": 2}}
-    assert accuracy([]).accuracy == 0
+def test_a_class_that_was_found_but_never_true_has_no_share_and_no_images_no_accuracy():
+    assert shares_right([("180", "0"), ("0", "0")]) == {"accuracy": 0.5, "accuracy 0": 0.5}
+    assert shares_right([]) == {"accuracy": 0}
 
 
 def test_a_classifier_is_evaluated_from_the_command_line(model, lines):

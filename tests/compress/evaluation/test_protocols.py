@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import get_args
+
 import numpy as np
 import pytest
 import shapely
@@ -9,10 +13,15 @@ from plain_protocols import arc, box, plain_cleval, plain_deteval, plain_polygon
 
 from compress.errors import CompressError
 from compress.evaluation import cleval, deteval, icdar
-from compress.evaluation.icdar import Score
-from compress.evaluation.protocols import PROTOCOLS, evaluate
-from compress.evaluation.settings import DEFAULT_PROTOCOL, Evaluate
+from compress.evaluation.icdar import Picture, Score
+from compress.evaluation.protocols import PROTOCOLS
 from compress.models.registry import build
+from compress.tasks.detection import EvaluateDetection as Evaluate
+from compress.tasks.detection import Protocol
+
+
+def evaluate(pictures: Iterable[Picture], protocol: str = "icdar2015") -> Score:
+    return PROTOCOLS[protocol](list(pictures))
 
 
 def hmean(precision: float, recall: float) -> float:
@@ -20,12 +29,9 @@ def hmean(precision: float, recall: float) -> float:
 
 
 def test_every_protocol_that_a_recipe_can_name_is_there() -> None:
-    from typing import get_args
-
-    from compress.evaluation.settings import Protocol
 
     assert tuple(PROTOCOLS) == get_args(Protocol)
-    assert DEFAULT_PROTOCOL == "icdar2015"
+    assert Evaluate().protocol == "icdar2015"
     word = box(0, 0, 40, 10)
     for name in PROTOCOLS:
         assert evaluate([], name) == Score(0, 0, 0, 0, 0, 0)
@@ -43,18 +49,16 @@ def test_the_default_stays_as_it_was() -> None:
 # The `evaluate` section
 
 
-def test_the_protocol_is_written_down_only_where_it_is_not_the_default() -> None:
+def test_a_table_tells_all_that_a_score_depends_on() -> None:
     algorithm = build({"name": "db"})
-    plain, chosen = Evaluate(short_side=320), Evaluate(short_side=320, protocol="deteval", box_threshold=0.5)
-    assert plain.model_dump(mode="json") == {"short_side": 320}
-    assert "protocol" not in plain.reported(algorithm)
-    assert chosen.model_dump(mode="json") == {"short_side": 320, "protocol": "deteval", "box_threshold": 0.5}
+    chosen = Evaluate(short_side=320, protocol="deteval", box_threshold=0.5)
     assert Evaluate(**chosen.model_dump()) == chosen
-    assert chosen.reported(algorithm)["protocol"] == "deteval"
-    assert chosen.with_thresholds(box_threshold=0.7).protocol == "deteval"
-    assert not hasattr(chosen.thresholds(algorithm), "protocol")
+    reported = chosen.reported(algorithm)
+    assert reported == {"short_side": 320, "protocol": "deteval", **asdict(algorithm.settings(box_threshold=0.5))}
+    assert Evaluate().reported(algorithm)["protocol"] == "icdar2015"
+    assert chosen.with_settings({"box_threshold": 0.7}) == Evaluate(short_side=320, protocol="deteval", box_threshold=0.7)
     with pytest.raises(CompressError, match="did you mean 'protocol'"):
-        Evaluate(protokol="cleval").thresholds(algorithm)
+        Evaluate(protokol="cleval").settings(algorithm)
     with pytest.raises(ValueError, match="protocol"):
         Evaluate(protocol="deteval2")
 

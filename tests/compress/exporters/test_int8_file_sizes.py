@@ -8,11 +8,11 @@ import torch
 import torch_pruning
 
 from compress.checkpoint import fresh
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.openvino import export_openvino
 from compress.quantization.nncf_torch import quantize
 from compress.runtimes import from_network, open_file
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 CONFIG = {"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 96}}
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from compress.checkpoint import fresh
 from compress.errors import CompressError
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.exporters.inspect import inspect, words
 from compress.exporters.ncnn import UNSUPPORTED, named
 from compress.exporters.onnx import export_onnx, float_weights, onnx_model
@@ -24,6 +23,7 @@ from compress.exporters.write import write_files
 from compress.quantization.nncf_torch import plain_state
 from compress.runtimes import open_file
 from compress.runtimes.onnxruntime import session_options
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 FLOAT_FORMATS = {"torchscript": export_torchscript, "pt2": export_torch_export}
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from compress.checkpoint import fresh, load, save
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.pruning.groups import find_groups, remove_channels
+from compress.tasks.detection import EvaluateDetection as Evaluate
 
 TINY_SAST = {"name": "sast", "backbone": {"name": "resnet18", "width": 0.125}, "neck": {"name": "cab_fpn", "channels": 16, "blocks": 2}}
 

@@ -83,7 +83,9 @@ def test_the_unpruned_point_is_the_model_itself_and_the_baseline_has_its_statist
     before = copy.deepcopy(bench.model.network)
     point, base = measure_points(whole, [UNPRUNED, REESTIMATED])
     score = lab.evaluate(bench.model, "val")
-    assert (point["precision"], point["recall"], point["hmean"]) == pytest.approx((score.precision, score.recall, score.hmean), abs=1e-6)
+    assert (point["scores"]["precision"], point["recall"], point["scores"]["hmean"]) == pytest.approx(
+        (score.precision, score.recall, score.hmean), abs=1e-6
+    )
     again = bench.model.with_network(before)
     reestimate(again.network, (images for images, _ in whole.training_batches))
     assert [base["loss"]] == pytest.approx(map_losses([again], whole.loss_batches), rel=1e-5)
@@ -182,7 +184,7 @@ def test_the_fast_pass_measures_no_hmean(tiny_model, lab, tmp_path):
     found = sweep(
         Bench(tiny_model, lab, Settings((0.5,), protect=FEW, full=False, loss_images=2, batches=1, batch=4)), None, tmp_path, 1, nothing
     )
-    assert all(point["hmean"] is None and point["loss"] > 0 for point in found["points"])
+    assert all(point["scores"]["hmean"] is None and point["loss"] > 0 for point in found["points"])
     assert found["rank_correlation"] is None
 
 

@@ -26,11 +26,11 @@ def test_the_culprits_and_no_others_stay_float(brightness, culprits):
     assert lab.evaluate(result, "val").hmean == 1
     report = read_json(lab.folder / "accuracy_control.json")
     assert set(report["kept_float"]) == {f"layers.{index}" for index in culprits}
-    assert (report["float_hmean"], report["hmean"], report["max_drop"]) == (1, 1, 0)
+    assert (report["float_hmean"], report["scores"]["hmean"], report["max_drop"]) == (1, 1, 0)
     counts = [trial["kept_float"] for trial in report["tried"]]
     assert counts[:2] == ([0, 6] if culprits else [0])
     assert len(counts) == len(set(counts)) <= 5
-    assert {count for count, trial in zip(counts, report["tried"], strict=True) if trial["hmean"] == 1} == {
+    assert {count for count, trial in zip(counts, report["tried"], strict=True) if trial["scores"]["hmean"] == 1} == {
         count for count in counts if count >= len(culprits)
     }
     assert lab.artefacts == [{"suffix": "", "path": ".", "accuracy_control": report}]

@@ -79,9 +79,9 @@ def test_the_culprit_is_the_most_sensitive_layer(brightness):
     points = {point["layer"]: point for point in report["points"]}
     assert list(points) == [f"layers.{index}" for index in range(7)]
     culprit = points.pop("layers.3")
-    assert culprit["hmean"] == 0
+    assert culprit["scores"]["hmean"] == 0
     assert culprit["loss"] > 10 * max(point["loss"] for point in points.values())
-    assert sum(point["hmean"] is not None for point in points.values()) == 2
+    assert sum(point["scores"]["hmean"] is not None for point in points.values()) == 2
     assert report["rank_correlation"] > 0
 
 

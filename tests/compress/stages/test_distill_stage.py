@@ -11,11 +11,11 @@ import torch
 
 from compress.checkpoint import Model, fresh, load, load_weights, save
 from compress.errors import CompressError
-from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.files import read_lines, read_tensors
 from compress.lab import Lab
 from compress.recipe import load as load_recipe
 from compress.stages.distill import Distill
+from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.training import loop
 from compress.training.distillation import channel_wise, dilated, soft_dice
 from compress.training.features import Adapters, paired_levels

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compress.evaluation.rank import rank_correlation
+from compress.rank import rank_correlation
 
 
 def plain(first, second) -> float:
