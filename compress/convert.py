@@ -194,8 +194,9 @@ def filled(family: Family, model: Model, weights: Tensors, unused: list[str], pa
     """`model` with `weights`, strictly but for the branch that inference does not need. Where the file lacks it, it starts as a copy of the
     probability's, so that its norms fit the features, with a last layer of zeros: a threshold of one half everywhere.
     """
-    first = f"{family.pairs[0].ours}.weight"
-    weights = {**weights, first: weights[first][:, ::-1]}  # it reads RGB here
+    if not family.rgb:
+        first = f"{family.pairs[0].ours}.weight"
+        weights = {**weights, first: weights[first][:, ::-1]}
     state = {name: torch.from_numpy(np.array(array, np.float32, order="C")) for name, array in weights.items()}
     missing = threshold_from_probability(model.network, state)
     state |= missing
@@ -228,10 +229,11 @@ def compare(path: Path, source: str, converted: Converted, images: Sequence[np.n
     theirs, ours = runner_of_file(path, source), runner_of_model(converted.model)
     names, found = converted.family.maps, {}
     wanted = converted.model.algorithm.input
-    swapped = replace(wanted, mean=wanted.mean[::-1], std=wanted.std[::-1])
-    for image in images:
-        shown = cv2.resize(image, LINE) if converted.family.lines else resize_short_side(image, min(image.shape[:2]), wanted.multiple)
-        expected = theirs(network_input([shown[..., ::-1]], swapped))
+    order = 1 if converted.family.rgb else -1
+    asked = replace(wanted, mean=wanted.mean[::order], std=wanted.std[::order])
+    for picture in pictures:
+        shown = cv2.resize(picture, LINE) if converted.family.lines else resize_short_side(picture, min(picture.shape[:2]), wanted.multiple)
+        expected = theirs(network_input([shown[..., ::order]], asked))
         given = ours(network_input([shown], wanted))
         # An exported detector may give all maps of training as channels; the binary map follows from the other two, 50 times as steep.
         channels = [expected] if converted.family.lines else np.split(expected, expected.shape[1], axis=1)
