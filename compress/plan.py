@@ -119,7 +119,7 @@ def after_prune(
     groups = find_groups(model, pruning.scope, pruning.protect)
     if left:
         channels = read_json(left)
-        kept = {group.name: channels[group.name][1] for group in groups}
+        kept: dict[str, int] | None = {group.name: channels[group.name][1] for group in groups}
     else:
         kept = kept_by_uniform(model, pruning, recipe)
     described = [
@@ -150,8 +150,8 @@ def kept_by_uniform(model: Model, pruning: Pruning, recipe: RunSettings) -> dict
     groups, target = find_groups(model, pruning.scope, pruning.protect), pruning.target
     if pruning.allocation != "uniform" or pruning.steps > 1:
         return None
-    if target is None:
-        return uniform(groups, pruning.ratio, pruning.round_to)
+    if target is None or pruning.ratio is not None:
+        return uniform(groups, pruning.ratio or 0.0, pruning.round_to)
     if target.kind not in ("params", "macs", "size"):
         return None
     wanted = limit(target.kind, getattr(target, target.kind), cost_of(target, model, recipe.latency))

@@ -58,7 +58,7 @@ class Target(BaseModel):
     @classmethod
     def check_quantity(cls, text: str | None, field: ValidationInfo) -> str | None:
         """A quantity of the right kind."""
-        if text is not None:
+        if text is not None and field.field_name is not None:
             limit(field.field_name, text, 1.0)
         return text
 

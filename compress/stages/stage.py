@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,8 +72,8 @@ class Stage(BaseModel):
     from_: str | None = Field(None, alias="from")
     expect: Expect | None = None
 
-    def apply(self, model: Model, lab: Lab) -> Model:
-        """Turn the parent's model into this stage's, leaving artefacts in `lab.folder`."""
+    def apply(self, model: Any, lab: Lab) -> Model:
+        """Turn the model of the parent (None for a stage that needs none) into this stage's, leaving artefacts in `lab.folder`."""
         raise NotImplementedError
 
     def check(self, model: Model) -> None:

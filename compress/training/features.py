@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -136,5 +137,5 @@ class Adapters(nn.Module):
         """features: for each student, the (B, C, H, W) outputs of its levels. All in one call, as data-parallel training wants it."""
         return [
             [adapt(level) for adapt, level in zip(adapters, levels, strict=True)]
-            for adapters, levels in zip(self.students, features, strict=True)
+            for adapters, levels in zip(cast(nn.ModuleList, self.students), features, strict=True)
         ]
