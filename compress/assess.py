@@ -88,21 +88,14 @@ def find_data(
 
 
 def tune_on(predictor: Predictor, images: Split, artefact: Path) -> dict[str, Any]:
-    """Settings that reach the best main metric on `images`, and that value; stored in a checkpoint's description."""
+    """Settings that reach the best main metric on `images`, and that value; stored beside a checkpoint."""
     if not predictor.algorithm.tunable:
         raise CompressError(f"--tune: {artefact} has no settings to choose; leave it out.")
     with progress.bar("tuning on validation", len(images)) as bar:
         settings, scores = choose(predictor, images, bar.advance)
     tuned = {"settings": settings, "val_score": scores[predictor.task.main]}
     if artefact.is_dir():
-        store(artefact, tuned)
+        from compress.checkpoint import save_tuned
+
+        save_tuned(artefact, tuned)
     return tuned
-
-
-def store(folder: Path, tuned: dict[str, Any]) -> None:
-    """Keep tuned settings in a checkpoint's description."""
-    from compress.checkpoint import load, save_description
-
-    model = load(folder)
-    model.tuned = tuned
-    save_description(model, folder)

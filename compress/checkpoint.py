@@ -1,12 +1,13 @@
 """A model on disk: `model.yml` says how to build the unpruned architecture, `model.safetensors` holds the weights.
 
 The weights' shapes say which channels are left, their names which batch norms were folded; `quantization.json`, where there is one,
-says where NNCF's quantizers sit. One loader serves evaluation, pruning, distillation, quantization and export.
+says where NNCF's quantizers sit. One loader serves evaluation, pruning, distillation, quantization and export. None of these files is
+changed once it is written: what `compress eval --tune` finds stands in `tuned.json` beside them.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,25 @@ from torch import Tensor, nn
 
 from compress.data.prepare import network_input
 from compress.errors import CompressError
-from compress.files import read_tensors, write_tensors, write_text
+from compress.files import read_json, read_tensors, tensors_digest, write_json, write_tensors, write_text
 from compress.models.contract import Algorithm
 from compress.outside import build
 from compress.quantization.folding import fold_like
+from compress.stage_folder import check_whole
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate
 
 FORMAT = 1
-DESCRIPTION, WEIGHTS, QUANTIZATION = "model.yml", "model.safetensors", "quantization.json"
+DESCRIPTION, WEIGHTS, QUANTIZATION, TUNED = "model.yml", "model.safetensors", "quantization.json", "tuned.json"
+SMALL = 1 << 14  # pixels
 
 
 @dataclass
 class Model:
     """A network, pruned or not, quantized or not, with the algorithm that it belongs to.
 
-    config: the `model` section that builds the unpruned architecture. evaluate: how it is meant to be shown pictures.
-    tuned: thresholds chosen on a validation split by `compress eval --tune`, if any, and the figures reached there.
+    config: the `model` section that builds the unpruned architecture. evaluate: how it is meant to be shown images.
+    tuned: `settings` chosen on a validation split by `compress eval --tune`, and the `val_score` that they reach; empty where none were.
     quantization: NNCF's configuration as a JSON string, or None for a float network.
     """
 
@@ -71,7 +74,7 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 def save(model: Model, folder: Path) -> None:
-    """Write `model` into `folder`. Each file appears whole or not at all; the description comes last."""
+    """Write `model` into `folder`, but for what was tuned. Each file appears whole or not at all; the description comes last."""
     from compress.quantization.nncf_torch import plain_state
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,20 +82,33 @@ def save(model: Model, folder: Path) -> None:
     write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
     if model.quantization:
         write_text(folder / QUANTIZATION, model.quantization)
-    save_description(model, folder)
+    description = {name: value for name, value in model.description().items() if name != "tuned"}
+    write_text(folder / DESCRIPTION, yaml.safe_dump(description, sort_keys=False))
 
 
-def save_description(model: Model, folder: Path) -> None:
-    """Write `model.yml` alone."""
-    write_text(folder / DESCRIPTION, yaml.safe_dump(model.description(), sort_keys=False))
+def save_tuned(folder: Path, tuned: dict[str, Any]) -> None:
+    """Keep tuned settings beside a checkpoint."""
+    write_json(folder / TUNED, tuned)
+
+
+def read_tuned(folder: Path) -> dict[str, Any]:
+    """The tuned settings beside a checkpoint; none where nothing was tuned. Raises CompressError for a damaged file."""
+    path = folder / TUNED
+    if not path.exists():
+        return {}
+    tuned = read_json(path)
+    if not isinstance(tuned, dict) or not isinstance(tuned.get("settings"), dict) or not isinstance(tuned.get("val_score"), int | float):
+        raise CompressError(f"{path} is damaged: it lacks `settings` or `val_score`; run `compress eval --tune` again, or delete it.")
+    return tuned
 
 
 def load(folder: str | Path) -> Model:
     """The model in `folder`, bit for bit as it was saved.
 
-    Raises CompressError where something is missing, cut off, or belongs to another architecture.
+    Raises CompressError where something is missing, damaged, or belongs to another architecture.
     """
     folder = Path(folder)
+    check_whole(folder, (DESCRIPTION, WEIGHTS, QUANTIZATION))
     description = read_description(folder)
     weights = read_tensors(folder / WEIGHTS)
     try:
@@ -100,7 +116,7 @@ def load(folder: str | Path) -> Model:
         model = fresh(description["model"], TASKS[algorithm.task].evaluate(**description["evaluate"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CompressError(f"{folder / DESCRIPTION} does not describe a model that can be built here: {error}") from None
-    model.tuned = description.get("tuned") or {}
+    model.tuned = read_tuned(folder)
     quantization = folder / QUANTIZATION
     fold_like(model.network, set(weights))
     if quantization.exists():
@@ -148,7 +164,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], origin: Path) -
 def without_subnormals(tensor: Tensor) -> Tensor:
     """`tensor` with zeros for the floats too small to be normal ones, below 1.2e-38 in float32.
 
-    They are what decay leaves of dead channels, some of PP-OCR's among them. No picture shows the difference, but x86 processors compute
+    They are what decay leaves of dead channels, some of PP-OCR's among them. No image shows the difference, but x86 processors compute
     with them several times more slowly.
     """
     if not tensor.is_floating_point():
@@ -204,15 +220,11 @@ def resized(parameter: nn.Parameter, shape: tuple[int, ...] | torch.Size) -> nn.
 
 def weights_digest(network: nn.Module) -> str:
     """sha256 over the names and values of all weights and statistics."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_digest(network.state_dict())
 
 
-def example_input(model: Model, side: int | None = None) -> Tensor:
-    """A normalised picture of noise, (1, 3, side, side), to trace the network with."""
-    height, width = (side or 4 * step for step in model.algorithm.input.multiple)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, 3, height, width, generator=generator)
+def example_input(model: Model) -> Tensor:
+    """A normalised image of noise, (1, 3, H, W), to trace the network with: small, but no smaller than lines usually are."""
+    wanted = model.algorithm.input
+    height, width = wanted.example if math.prod(wanted.example) <= SMALL else (4 * step for step in wanted.multiple)
+    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))

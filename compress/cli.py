@@ -77,6 +77,7 @@ def run(
     """
     from compress import experiment
     from compress.processes import main_process
+    from compress.session import folder_of
 
     if dry_run:
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
@@ -85,7 +86,7 @@ def run(
     rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, time_again=time_again, device=device)
     if main_process():
         show(rows)
-        typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {experiment.folder_of(recipe, out)}")
+        typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {folder_of(recipe, out)}")
 
 
 @app.command()
@@ -129,14 +130,14 @@ def sensitivity(
     ratios: Annotated[str, typer.Option(help="Shares of a group's channels to remove.")] = "0.15,0.3,0.45,0.6,0.75,0.9",
     criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
     scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",
-    images: Annotated[int | None, typer.Option(min=1, help="Validation pictures for Hmean.", show_default="all")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="The loss of the maps alone, no Hmean.")] = False,
+    images: Annotated[int | None, typer.Option(min=1, help="Validation images for the scores.", show_default="all")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="The loss of the outputs alone, no scores.")] = False,
     quantize: Annotated[bool, typer.Option("--quantize", help="Every layer alone in 8 bits instead.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="cores")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
     override: Overrides = None,
 ) -> None:
-    """Where a model can be cut, or quantized: every channel group alone at several ratios, or every layer alone in 8 bits.
+    """Where a model can be pruned, or quantized: every channel group alone at several ratios, or every layer alone in 8 bits.
 
     Writes sensitivity.json (or sensitivity_quantize.json) and plots, and recommends how many channels to leave in each group.
 
@@ -179,7 +180,7 @@ def evaluate(
     override: Overrides = None,
     device: Device = "auto",
 ) -> None:
-    """Precision, recall and Hmean of a checkpoint or an exported file, measured on it; of a classifier the accuracy.
+    """The scores of a checkpoint or an exported file, measured on it, by the metrics of its task.
 
     Examples:
 
@@ -207,7 +208,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
     device: Device = "auto",
 ) -> None:
-    """Find words on pictures: draws the polygons and writes them as JSON. A classifier says what class each picture is of.
+    """What a model says about images, drawn on them and written as JSON: where words are, or what class an image is of.
 
     Without a model, it is by the small detector that comes with the package.
 
@@ -233,7 +234,9 @@ def export(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<checkpoint>/files")] = None,
-    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to check the files on.", show_default="drawn ones")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option("--image", help="Images to check the files on.", show_default="synthetic ones")
+    ] = None,
 ) -> None:
     """Write files that other runtimes read, and check them against torch.
 
@@ -251,7 +254,7 @@ def export(
 def convert_weights(
     file: Annotated[Path, typer.Argument(help="PP-OCR's .onnx export, or its .pdparams.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
-    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to compare on.", show_default="drawn ones")] = None,
+    images: Annotated[list[Path] | None, typer.Option("--image", help="Images to compare on.", show_default="synthetic ones")] = None,
     part: Annotated[str | None, typer.Option(help="Which of several models in a .pdparams, such as Student.", show_default=False)] = None,
 ) -> None:
     """Make a checkpoint of PP-OCR's weights, once both models have given the same maps.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,8 @@ from compress.errors import CompressError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+DIGEST = "sha256"  # key of a safetensors file's metadata
 
 
 def write_text(path: Path, text: str) -> None:
@@ -33,12 +38,55 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The values of a JSON-lines file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    """The values of a JSON-lines file; none where there is no file.
+
+    Raises CompressError, naming the line, where it is damaged.
+    """
+    if not path.exists():
+        return []
+    values = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            raise CompressError(f"{path}, line {number} is damaged: it is no JSON; restore it, or delete it and run again.") from None
+    return values
+
+
+def fingerprint(value: Any) -> str:
+    """sha256, in hexadecimal, of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """sha256, in hexadecimal, of a file. It is read once for each content, as far as size, time of change and inode tell."""
+    found = path.stat()
+    return digest_of(str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=10_000)
+def digest_of(path: str, _size: int, _changed: int, _inode: int) -> str:
+    """:func:`digest` of the file that is at `path` now."""
+    found = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """sha256, in hexadecimal, over the names, types, shapes and values of tensors."""
+    import torch
+
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """safetensors under a temporary name, renamed when whole.
+    """safetensors under a temporary name, renamed when whole. The file says the digest of what is in it.
 
     Raises CompressError where the disk does not take it.
     """
@@ -47,7 +95,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
     temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file(tensors, temporary)
+        save_file(tensors, temporary, metadata={DIGEST: tensors_digest(tensors)})
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise CompressError(f"{path} cannot be written: {error}; free some disk space and run again.") from None
@@ -57,14 +105,17 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
-    Raises CompressError where it is missing or damaged.
+    Raises CompressError where it is missing or damaged: cut off, or not what its digest says, if it has one.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     if not path.exists():
         raise CompressError(f"{path.parent} is not a whole checkpoint: it has no {path.name}.")
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            tensors, said = {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(DIGEST)  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CompressError(f"{path} is damaged ({error}); restore it, or run its stage again.") from None
+    if said is not None and said != tensors_digest(tensors):
+        raise CompressError(f"{path} is damaged (its digest is not that of its values); restore it, or run its stage again.")
+    return tensors

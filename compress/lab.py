@@ -17,18 +17,18 @@ from compress import progress
 from compress.checkpoint import Model, save
 from compress.data.formats import open_split
 from compress.data.training import TrainingSet
+from compress.errors import CompressError
 from compress.files import read_json, read_lines, write_json
 from compress.outside import build
 from compress.predictor import Predictor, of_model, score
+from compress.stage_folder import ELAPSED, METRICS
 from compress.tasks import TASKS
 from compress.tasks.task import Scores, Task
 
 if TYPE_CHECKING:
     from compress.data.split import Split
     from compress.models.contract import Algorithm, Sample
-    from compress.recipe import Recipe
-
-ELAPSED, METRICS = "elapsed.json", "metrics.jsonl"
+    from compress.run_settings import RunSettings
 
 
 @dataclass
@@ -37,10 +37,10 @@ class Lab:
 
     open_teacher: a recipe or a checkpoint folder, as a stage names it, to the model.
     folder: where to write; it is renamed into place when the stage is complete. artefacts: what the stage has left there.
-    splits: opened splits, shared by all stages of a run.
+    splits: opened splits, shared by all stages of a run. name: the stage's, for what is shown.
     """
 
-    recipe: Recipe
+    recipe: RunSettings
     folder: Path
     device: torch.device
     open_teacher: Callable[[str], Model]
@@ -48,6 +48,7 @@ class Lab:
     splits: dict[str, Split] = field(default_factory=dict)
     artefacts: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
+    name: str = ""
 
     @functools.cached_property
     def algorithm(self) -> Algorithm:
@@ -122,6 +123,11 @@ class Lab:
     def note_elapsed(self) -> None:
         """Write down the time spent, for a run that resumes after this one is cut off."""
         write_json(self.folder / ELAPSED, self.elapsed())
+
+
+def no_teacher(name: str) -> Model:
+    """The way to other models of a lab that belongs to no stage."""
+    raise CompressError(f"{name}: nothing but a stage of a recipe works with other models.")
 
 
 def best_and_last(folder: Path, task: Task) -> tuple[dict[str, Any], dict[str, Any]]:

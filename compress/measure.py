@@ -13,7 +13,7 @@ from compress.checkpoint import WEIGHTS, Model, load
 from compress.cost import macs, parameters
 from compress.lab import Lab
 from compress.predictor import of_model, open_predictor
-from compress.recipe import Latency
+from compress.runtimes.settings import Latency
 
 
 def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) -> dict[str, Any]:

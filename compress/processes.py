@@ -12,6 +12,7 @@ from typing import TypeVar
 from compress.errors import CompressError, suggestion
 
 Decision = TypeVar("Decision")
+LOCK = ".lock"  # in the folder of every experiment
 
 
 def main_process() -> bool:
@@ -33,7 +34,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
     if not main_process():
         yield
         return
-    with (folder / ".lock").open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, SerializeAsAny, ValidationError
 
 from compress import recipe_file
 from compress.data.formats import FORMATS, DataConfig
 from compress.errors import CompressError, suggestion
+from compress.exporters.formats import HOLD_INT8
 from compress.models.contract import Algorithm
 from compress.outside import allow_own, build
 from compress.recipe_file import Document, Place
+from compress.run_settings import RunSettings
+from compress.runtimes.settings import Latency
 from compress.stages import KINDS, Stage
-from compress.stages.export import HOLD_INT8
 from compress.tasks import TASKS
-from compress.tasks.task import Evaluate
+from compress.tasks.task import Evaluate, Task
 from compress.training.trackers import TrackerName
 
-RuntimeName = Literal["torch", "torch.compile", "onnxruntime", "openvino"]
+Value = TypeVar("Value", bound=BaseModel)
+# Keys of a stage that hold a value of the main metric, or a difference between two.
+SCORES = ("max_drop", "min_score")
 
 
-class Latency(BaseModel):
-    """How latency is measured.
-
-    input: batch, channels, height and width, in pixels. threads: per runtime. runtimes: which ones. rounds: timed calls of each,
-    in turn, after a warm-up; the median and the 90th percentile are reported.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    input: tuple[int, int, int, int] = (1, 3, 736, 1280)
-    threads: int = Field(2, ge=1, le=256)
-    runtimes: tuple[RuntimeName, ...] = ("torch", "onnxruntime", "openvino")
-    rounds: int = Field(20, ge=3, le=10000)
-
-
-class Recipe(BaseModel):
-    """A resolved recipe. `stages` is in order; every stage has a name, and `from` where it does not start from the one before.
-
-    trackers: where training is logged besides `metrics.jsonl`; no outcome depends on it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Recipe(RunSettings):
+    """A resolved recipe. `stages` is in order; every stage has a name, and `from` where it does not start from the one before."""
 
     name: str
-    seed: int = Field(0, ge=0, lt=2**32)
-    model: dict[str, Any]
-    data: DataConfig
-    augment: SerializeAsAny[BaseModel]
-    evaluate: SerializeAsAny[Evaluate]
-    latency: Latency = Latency()
-    trackers: tuple[TrackerName, ...] = ()
     stages: tuple[SerializeAsAny[Stage], ...]
 
     def stage(self, name: str) -> Stage:
@@ -72,8 +47,12 @@ class Recipe(BaseModel):
 
     def training(self, stage: Stage) -> tuple[DataConfig, BaseModel]:
         """The data that `stage` trains on and their augmentation: the recipe's, or its own by the defaults of their format."""
-        own = getattr(stage, "data", None)
+        own = stage.own_data()
         return (own, own.default_augment()) if own else (self.data, self.augment)
+
+    def last_model(self) -> str:
+        """Name of the last stage that gives a model."""
+        return [stage.name for stage in self.stages if stage.gives_model][-1]
 
     def dump(self) -> str:
         """The recipe as YAML in the shape that people write, every default filled in. Reading it back gives the same recipe."""
@@ -116,32 +95,53 @@ def resolve(document: Document, name: str) -> Recipe:
             raise CompressError(f"{document.where((key,))}: the recipe needs a `{key}` section.")
     algorithm = check_model(values["model"], document)
     task = TASKS[algorithm.task]
-    data = section(data_format(values["data"], ("data",), document), values["data"], ("data",), document)
-    if data.task != task.name:
-        place = document.where(("data", "format"))
-        raise CompressError(f"{place}: data of the format {data.format} are for {data.task}, but the model is for {task.name}.")
-    augment = {**data.default_augment().model_dump(), **(values.get("augment") or {})}
+    data = read_data(values["data"], ("data",), task, document)
     recipe = Recipe(
         name=name,
         seed=number(values.get("seed", 0), document),
         model=values["model"],
         data=data,
-        augment=section(task.augment, augment, ("augment",), document),
-        evaluate=check_evaluate(values.get("evaluate") or {}, algorithm, document),
-        latency=section(Latency, values.get("latency") or {}, ("latency",), document),
+        augment=section(task.augment, laid_over(data.default_augment().model_dump(), "augment", document), ("augment",), document),
+        evaluate=check_evaluate(laid_over({}, "evaluate", document), algorithm, document),
+        latency=read_latency(algorithm, document),
         trackers=tracker_names(values.get("trackers") or [], document),
-        stages=tuple(read_stage(keys, document) for keys in values["stages"].values()),
+        stages=tuple(read_stage(keys, task, document) for keys in values["stages"].values()),
     )
     check_parents(recipe, document)
+    check_scores(recipe, task, document)
     return recipe
 
 
-def data_format(values: dict[str, Any], place: Place, document: Document) -> type[BaseModel]:
-    """The class of the data format that a `data` section names."""
+def laid_over(defaults: dict[str, Any], key: str, document: Document) -> dict[str, Any]:
+    """The section `key` with `defaults` for what it does not say."""
+    written = document.values.get(key)
+    if written is not None and not isinstance(written, dict):
+        raise CompressError(f"{document.where((key,))}: `{key}` must be a mapping, not {written!r}.")
+    return {**defaults, **(written or {})}
+
+
+def read_data(values: dict[str, Any], place: Place, task: Task, document: Document) -> DataConfig:
+    """A `data` section. Refuses a format that is unknown or has the ground truth of another task."""
     name = values.get("format")
-    if name not in FORMATS:
+    if not isinstance(name, str) or name not in FORMATS:
         raise CompressError(f"{document.where((*place, 'format'))}: there is no data format '{name}'{suggestion(str(name), FORMATS)}")
-    return FORMATS[name]
+    if FORMATS[name].task != task.name:
+        told = f"data of the format {name} are for {FORMATS[name].task}, but the model is for {task.name}"
+        fitting = [known for known, kind in FORMATS.items() if kind.task == task.name]
+        raise CompressError(f"{document.where((*place, 'format'))}: {told}; use {' or '.join(fitting) or 'another model'}.")
+    return section(FORMATS[name], values, place, document)
+
+
+def read_latency(algorithm: Algorithm, document: Document) -> Latency:
+    """The `latency` section, by default for one image of the model's usual size. Refuses an input that the network cannot take."""
+    latency = section(Latency, laid_over({"input": [1, 3, *algorithm.input.example]}, "latency", document), ("latency",), document)
+    _, channels, *size = latency.input
+    steps = algorithm.input.multiple
+    if channels != 3 or any(side % step for side, step in zip(size, steps, strict=True)):
+        fitting = [max(1, round(side / step)) * step for side, step in zip(size, steps, strict=True)]
+        told = f"the model takes 3 channels, a height that is a multiple of {steps[0]} and a width that is one of {steps[1]}"
+        raise CompressError(f"{document.where(('latency', 'input'))}: latency.input: {told}, such as {[latency.input[0], 3, *fitting]}.")
+    return latency
 
 
 def number(value: Any, document: Document) -> int:
@@ -183,15 +183,15 @@ def check_evaluate(values: dict[str, Any], algorithm: Algorithm, document: Docum
     return evaluate
 
 
-def read_stage(keys: dict[str, Any], document: Document) -> Stage:
+def read_stage(keys: dict[str, Any], task: Task, document: Document) -> Stage:
     """One stage from its keys, `kind` among them."""
     place = ("stages", keys["name"])
     kind = keys["kind"]
-    if kind not in KINDS:
-        raise CompressError(f"{document.where((*place, 'kind'))}: there is no stage of kind '{kind}'{suggestion(kind, KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise CompressError(f"{document.where((*place, 'kind'))}: there is no stage of kind '{kind}'{suggestion(str(kind), KINDS)}")
     known = KINDS[kind].model_fields
     if "data" in known and isinstance(keys.get("data"), dict):  # checked by its format first, whose complaints name keys and lines
-        section(data_format(keys["data"], (*place, "data"), document), keys["data"], (*place, "data"), document)
+        read_data(keys["data"], (*place, "data"), task, document)
     return section(KINDS[kind], {key: value for key, value in keys.items() if key != "kind"}, place, document)
 
 
@@ -215,15 +215,34 @@ def check_parents(recipe: Recipe, document: Document) -> None:
 def check_formats(recipe: Recipe, stage: Stage, document: Document) -> None:
     """An int8 model goes into formats that can hold one."""
     parent = recipe.parent(stage)
-    if parent is None or recipe.stage(parent).kind != "quantize":
+    if parent is None or not recipe.stage(parent).is_quantized:
         return
-    for name in getattr(stage, "formats", ()):
+    for name in stage.files():
         if name not in HOLD_INT8:
             place = document.where(("stages", stage.name, "formats"))
             raise CompressError(f"{place}: '{parent}' is quantized and {name} cannot hold int8; use {' or '.join(HOLD_INT8)}.")
 
 
-def section(kind: type[BaseModel], values: Any, place: Place, document: Document) -> Any:
+def check_scores(recipe: Recipe, task: Task, document: Document) -> None:
+    """A metric in 0..1 is written so, not as the percentage that a table shows."""
+    for stage in recipe.stages if task.metric.percent else ():
+        for path, value in leaves(stage.model_dump(mode="json", by_alias=True)):
+            if path[-1] in SCORES and value is not None and not 0 <= value <= 1:
+                place = ("stages", stage.name, *path)
+                told = f"{'.'.join(place)}: {task.metric.name} is a value in 0..1, so write {value:g} % as {value / 100:g}"
+                raise CompressError(f"{document.where(place)}: {told}.")
+
+
+def leaves(values: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Every value inside nested mappings, with the keys that lead to it."""
+    if not isinstance(values, dict):
+        yield path, values
+        return
+    for key, value in values.items():
+        yield from leaves(value, (*path, key))
+
+
+def section(kind: type[Value], values: Any, place: Place, document: Document) -> Value:
     """Validate one section; the first error becomes one sentence with its line."""
     if not isinstance(values, dict):
         raise CompressError(f"{document.where(place)}: `{'.'.join(place)}` must be a mapping.")
@@ -234,8 +253,15 @@ def section(kind: type[BaseModel], values: Any, place: Place, document: Document
         first = error.errors(include_url=False)[0]
         path = (*place, *keys_to(values, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
-        told = f"{'.'.join(path)}: {message[0].lower() + message[1:]}, not {first['input']!r}."
+        given = "" if isinstance(first["input"], dict) else f", not {shortened(first['input'])}"
+        told = f"{'.'.join(path)}: {message[0].lower() + message[1:]}{given}."
         raise CompressError(f"{document.where(path)}: {told}") from None
+
+
+def shortened(value: Any) -> str:
+    """A value as it is written, its middle left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:60]} ... {text[-30:]}"
 
 
 def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, document: Document, hidden: set[str] = frozenset()) -> None:
@@ -278,8 +304,3 @@ def keys_to(values: Any, loc: Sequence[int | str]) -> Place:
         path.append(str(part))
         values = values.get(part) if isinstance(values, dict) else None
     return tuple(path)
-
-
-def fingerprint(value: Any) -> str:
-    """sha256, in hexadecimal, of a value that JSON can hold."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

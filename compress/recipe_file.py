@@ -14,6 +14,7 @@ from compress.errors import CompressError, suggestion
 
 Place = tuple[str, ...]
 DISCRIMINATORS = ("format", "name")
+MOST_VALUES = 20_000
 
 
 @dataclass
@@ -78,40 +79,63 @@ def beside(name: str, recipe: Path) -> Path:
 
 def read_file(path: Path) -> Document:
     """One YAML file, its values and the line of each; recipe paths inside it are made absolute here, where the file is known."""
+    if not path.exists():
+        raise CompressError(f"There is no recipe at {path}; `ls recipes` shows those that come with the workbench.")
+    if not path.is_file():
+        raise CompressError(f"{path} is no file; give a recipe, such as one of those in recipes/.")
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CompressError(f"There is no recipe at {path}; `ls recipes` shows those that come with the workbench.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CompressError(f"The recipe {path} cannot be read: {error}.") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise CompressError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise CompressError(f"{path}: a recipe is a mapping with the keys model, data, evaluate, latency and stages.")
     document = Document({})
-    document.values = construct(node, (), document.places, path)
+    values = parsed(text, str(path), path.name, document.places)
+    if not isinstance(values, dict):
+        raise CompressError(f"{path}: a recipe is a mapping with the keys model, data, evaluate, latency and stages.")
+    document.values = values
     return document
 
 
-def construct(node: yaml.Node, path: Place, places: dict[Place, str], file: Path) -> Any:
+def parsed(text: str, origin: str, name: str, places: dict[Place, str]) -> Any:
+    """The plain value of a YAML text, noting the line of everything in it.
+
+    origin, name: the file as it is called where the text is no YAML, and where a value in it is wrong. Raises CompressError for both, for
+    a key said twice, and for values that are nested too deeply or repeated too often by `*`.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return None if node is None else construct(node, (), places, name)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise CompressError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
+    except RecursionError:
+        raise CompressError(f"{origin}: the values are nested too deeply; a recipe needs some five levels.") from None
+
+
+def construct(node: yaml.Node, path: Place, places: dict[Place, str], name: str) -> Any:
     """The plain value of a YAML node, noting the line of everything below it. Refuses a key said twice."""
-    places[path] = f"{file.name}, line {node.start_mark.line + 1}"
+    line = f"{name}, line {node.start_mark.line + 1}"
+    places[path] = line
+    if len(places) > MOST_VALUES:
+        raise CompressError(f"{line}: there are more than {MOST_VALUES} values, those repeated by `*` counted; write fewer.")
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            key_line = f"{name}, line {key_node.start_mark.line + 1}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise CompressError(f"{key_line}: a key must be a word.")
             key = str(key_node.value)
             if key in mapping:
-                raise CompressError(f"{file.name}, line {key_node.start_mark.line + 1}: the key '{key}' is said twice; keep one.")
-            mapping[key] = construct(value_node, (*path, key), places, file)
-            places[(*path, key)] = f"{file.name}, line {key_node.start_mark.line + 1}"
+                raise CompressError(f"{key_line}: the key '{key}' is said twice; keep one.")
+            mapping[key] = construct(value_node, (*path, key), places, name)
+            places[(*path, key)] = key_line
         return mapping
     if isinstance(node, yaml.SequenceNode):
-        return [construct(item, (*path, str(i)), places, file) for i, item in enumerate(node.value)]
-    return yaml.safe_load(yaml.serialize(node))
+        return [construct(item, (*path, str(i)), places, name) for i, item in enumerate(node.value)]
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError):
+        raise CompressError(f"{line}: the value '{node.value}' cannot be read; put it in quotes.") from None
 
 
 def named_stages(document: Document) -> dict[str, Any]:
@@ -130,13 +154,20 @@ def named_stages(document: Document) -> dict[str, Any]:
         keys = {} if keys is None else keys
         if not isinstance(keys, dict):
             raise CompressError(f"{place}: the settings of `{kind}` must be a mapping, such as `{{name: baseline, epochs: 4}}`.")
-        name = str(keys.get("name", kind))
+        name = stage_name(keys.get("name", kind), place)
         if name in stages:
             raise CompressError(f"{place}: two stages are called '{name}'; give one of them another `name`.")
         stages[name] = {"kind": kind, **keys, "name": name}
         move_places(document.places, ("stages", str(index), kind), ("stages", name))
         document.places[("stages", name, "kind")] = place
     return stages
+
+
+def stage_name(written: Any, place: str) -> str:
+    """The name of a stage, which is that of its folder too."""
+    if isinstance(written, bool) or not isinstance(written, str | int) or written == "":
+        raise CompressError(f"{place}: the `name` of a stage must be a word, such as `name: baseline`, not {written!r}.")
+    return str(written)
 
 
 def find_models(stages: dict[str, Any], file: Path, known: Collection[str]) -> None:
@@ -206,10 +237,7 @@ def apply_override(document: Document, override: str) -> None:
     path = tuple(part.strip() for part in dotted.split("."))
     if not equals or not all(path):
         raise CompressError(f"-o {override}: an override is written key=value, such as -o stages.baseline.epochs=2.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise CompressError(f"-o {override}: the value is not valid YAML.") from None
+    value = parsed(text, f"-o {override}", f"-o {override}", {})
     stages = document.values["stages"]
     if path[0] == "stages" and len(path) < 3:
         raise CompressError(f"-o {override}: say which setting of which stage, such as -o stages.{next(iter(stages))}.epochs=2.")

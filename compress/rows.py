@@ -2,71 +2,84 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from compress.checkpoint import WEIGHTS, load
 from compress.errors import CompressError
-from compress.files import read_json, write_json
+from compress.files import digest, fingerprint, read_json, write_json
+from compress.lab import Lab
 from compress.ledger import Row
+from compress.measure import latencies, measure, processor
 from compress.progress import console
-from compress.recipe import fingerprint
-from compress.stage_folder import MANIFEST
+from compress.session import Session
+from compress.stage_folder import check_whole, manifest_of
+from compress.stages import Stage
 from compress.tasks import TASKS
 
-if TYPE_CHECKING:
-    from compress.experiment import Experiment
-    from compress.lab import Lab
-    from compress.stages import Stage
-
-
 ROWS = "rows.json"
+ROUNDING = 1e-9  # a drop of as many words is a drop of as much
 
 
-def stage_rows(experiment: Experiment, stage: Stage, lab: Lab) -> list[Row]:
-    """The rows of the complete stage in the lab's folder: those it has, if they were measured as the recipe asks, else new
-    ones; where the experiment is to be timed again, those it has with new latencies.
+def stage_rows(session: Session, stage: Stage, lab: Lab, before: Sequence[Row], *, time_again: bool = False) -> list[Row]:
+    """The rows of the complete stage in the lab's folder: those it has, if they were measured as the recipe asks, else new ones.
+
+    before: the ledger's rows so far, against whose first one gains are told. time_again: whether those it has get new latencies.
     """
-    folder = lab.folder
-    manifest = read_json(folder / MANIFEST)
-    key = fingerprint(
-        {
-            "stage": manifest["key"],
-            "data": lab.split(lab.report_split).fingerprint(),
-            "latency": experiment.recipe.latency.model_dump(mode="json"),
-        }
-    )
-    known = read_json(folder / ROWS) or {}
-    if experiment.time_again or known.get("key") != key:
-        known = {"key": key, "rows": measure_all(experiment, stage, manifest, lab, known if known.get("key") == key else {})}
-        write_json(folder / ROWS, known)
-    base = experiment.rows[0].scores if experiment.rows else main_row(stage, known["rows"])["scores"]
-    identity = {"experiment": experiment.recipe.name}
-    return [Row.model_validate({**row, **identity, "delta": lab.task.gain(base, row["scores"])}) for row in known["rows"]]
+    path, manifest = lab.folder / ROWS, manifest_of(lab.folder)
+    key = rows_key(manifest, lab)
+    known = known_rows(stage, lab, key)
+    if time_again or not known:
+        known = measure_all(session, stage, manifest, lab, known)
+        write_json(path, {"key": key, "digest": fingerprint(known), "rows": known})
+    base = before[0].scores if before else main_row(stage, known)["scores"]
+    return [Row.model_validate({**row, "experiment": session.recipe.name, "delta": lab.task.gain(base, row["scores"])}) for row in known]
 
 
-def measure_all(experiment: Experiment, stage: Stage, manifest: dict[str, Any], lab: Lab, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The row of every artefact. One with the very bytes of another, a last epoch that was the best, has the figures measured on those.
+def rows_key(manifest: Mapping[str, Any], lab: Lab) -> str:
+    """sha256 over all that the figures of a stage's rows depend on."""
+    settings = {name: getattr(lab.recipe, name).model_dump(mode="json") for name in ("evaluate", "latency")}
+    return fingerprint({"stage": manifest["key"], "data": lab.split(lab.report_split).fingerprint(), **settings})
+
+
+def known_rows(stage: Stage, lab: Lab, key: str) -> list[dict[str, Any]]:
+    """The rows that were measured under `key` before; none where there are none, or where they are not what was measured."""
+    found = read_json(lab.folder / ROWS)
+    if not isinstance(found, dict) or found.get("key") != key:
+        return []
+    if found.get("digest") != fingerprint(found.get("rows")):
+        told = f"{lab.folder / ROWS} is damaged: its rows are not those that were measured; they are measured again"
+        console.print(f"  {stage.name}: {told}", markup=False)
+        return []
+    return found["rows"]
+
+
+def measure_all(
+    session: Session, stage: Stage, manifest: Mapping[str, Any], lab: Lab, known: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The row of every artefact. One with the very weights of another, a last epoch that was the best, has the figures measured on those.
 
     known: rows as measured before, of which the latencies alone are measured anew; empty where there are none.
     """
-    before = {row["artefact"]: row for row in known.get("rows", ())}
-    seen: dict[bytes, dict[str, Any]] = {}
+    before = {row["artefact"]: row for row in known}
+    seen: dict[str, dict[str, Any]] = {}
     rows = []
     for artefact in manifest["artefacts"]:
-        weights = lab.folder / artefact["path"] / "model.safetensors"
-        digest = hashlib.sha256(weights.read_bytes()).digest() if weights.exists() else None
-        row = {**seen[digest], **row_identity(stage, artefact)} if digest in seen else None
-        known_row = before.get(row_identity(stage, artefact)["artefact"])
-        row = row or measure_artefact(experiment, stage, manifest, artefact, lab, known_row)
-        if digest:
-            seen[digest] = row
+        identity = row_identity(stage, artefact)
+        weights = lab.folder / artefact["path"] / WEIGHTS
+        content = digest(weights) if weights.is_file() else None
+        if content in seen:
+            row = {**seen[content], **identity}
+        else:
+            row = measure_artefact(session, stage, manifest, artefact, lab, before.get(identity["artefact"]))
+        if content:
+            seen[content] = row
         rows.append(row)
     return rows
 
 
-def row_identity(stage: Stage, artefact: dict[str, Any]) -> dict[str, Any]:
+def row_identity(stage: Stage, artefact: Mapping[str, Any]) -> dict[str, Any]:
     """What names one artefact's row, and the facts that its stage gave it."""
     suffix, path = artefact["suffix"], artefact["path"]
     facts = {key: value for key, value in artefact.items() if key not in ("suffix", "path")}
@@ -79,21 +92,20 @@ def main_row(stage: Stage, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure_artefact(
-    experiment: Experiment, stage: Stage, manifest: dict[str, Any], artefact: dict[str, Any], lab: Lab, before: dict[str, Any] | None
+    session: Session, stage: Stage, manifest: Mapping[str, Any], artefact: Mapping[str, Any], lab: Lab, before: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """One row without what depends on the other rows; of one that was measured `before`, the latencies alone are new."""
-    from compress.checkpoint import load as load_checkpoint
-    from compress.measure import latencies, measure, processor
-
     parent = manifest["parent"]
     identity = row_identity(stage, artefact)
-    if not experiment.quiet:
+    if not session.quiet:
         console.print(f"  {identity['stage']}: {'timing' if before else 'measuring'}", markup=False)
-    runtimes = () if artefact["suffix"] else experiment.recipe.latency.runtimes
+    runtimes = () if artefact["suffix"] else session.recipe.latency.runtimes
     path = lab.folder / artefact["path"]
+    if path.is_file():
+        check_whole(path)
     if before:
         return {**before, "latency_ms": latencies(path, lab, runtimes), "cpu": processor()}
-    source = load_checkpoint(experiment.folder / parent) if path.is_file() else None
+    source = load(session.folder / parent) if path.is_file() and parent else None
     return {
         "kind": stage.kind,
         "parent": parent,
@@ -111,13 +123,12 @@ def hold_to(stage: Stage, rows: Sequence[Row], first: Row) -> None:
     if expect is None:
         return
     for row in [row for row in rows if row.stage == stage.name] or rows:
+        task = TASKS[row.task]
         slowest = max((values["median"] for values in row.latency_ms.values()), default=0.0)
-        limits = [
-            ("max_drop", -TASKS[row.task].gain(first.scores, row.scores), expect.max_drop, 1),
-            ("min_score", row.score, expect.min_score, -1),
-            ("max_latency_ms", slowest, expect.max_latency_ms, 1),
-            ("max_bytes", row.bytes, expect.max_bytes, 1),
-        ]
-        for name, value, limit, sign in limits:
-            if limit is not None and sign * (value - limit) > 0:
-                raise CompressError(f"'{row.stage}' was expected to keep {name} {limit}, but has {value:.4g}; its row is in the ledger.")
+        drop = -task.gain(first.scores, row.scores)
+        figures = {"max_drop": drop, "min_score": row.score, "max_latency_ms": slowest, "max_bytes": row.bytes}
+        for name, limit in expect.model_dump(exclude_none=True).items():
+            excess = task.metric.gain(row.score, limit) if name == "min_score" else figures[name] - limit
+            if excess > ROUNDING:
+                told = f"'{row.stage}' was expected to keep {name} {limit}, but has {figures[name]:.4g}"
+                raise CompressError(f"{told}; its row is in the ledger.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import count, islice, repeat
 from pathlib import Path
 from statistics import median
@@ -17,15 +16,15 @@ from compress.checkpoint import DESCRIPTION, Model, fresh, load
 from compress.cost import parameters
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError, suggestion
-from compress.experiment import make_lab, prepare
 from compress.lab import Lab
 from compress.measure import processor
 from compress.outside import allowing
-from compress.stages import Stage
+from compress.processes import device_name
+from compress.session import make_lab, prepare, stage_named
 from compress.stages.train import Train
-from compress.teachers import stage_named
 from compress.training.devices import mixed_precision
 from compress.training.loop import Batch, Objective, StepHook, nothing, of_one, set_up, train_epoch
+from compress.training.settings import Schedule
 
 Use = Callable[[Iterable[Batch]], None]
 ROUNDS, SECONDS = 3, 4.0
@@ -37,23 +36,22 @@ STEPS = 1_000_000
 def throughput(
     recipe: str | Path, name: str, overrides: Sequence[str] = (), *, out: str | Path | None = None, device: str = "auto"
 ) -> dict[str, Any]:
-    """Pictures a second of the train stage `name`: `pipeline` (making batches), `step` (training on one that is kept), `together`.
+    """Images a second of the train stage `name`: `pipeline` (making batches), `step` (training on one that is kept), `together`.
 
     The three are measured in turn, so that a busy moment of the machine meets them all; the figures are medians over the rounds, and
     `share`, what is left together of the slower of the two, is the median of each round's. Beside it `stage`, `crop`, `batch`, `workers`,
     `params`, `device`, `precision`, `threads` (of torch) and `cpu`. The network is the stage's parent where the experiment has it, else
     the unpruned one. Raises CompressError for a name that is no train stage.
     """
-    experiment = replace(prepare(recipe, overrides, out), device=device)
-    stage = stage_named(experiment.recipe, name)
+    session = prepare(recipe, overrides, out, quiet=True)
+    stage = stage_named(session.recipe, name)
     if not isinstance(stage, Train):
-        known = [other.name for other in experiment.recipe.stages if isinstance(other, Train)]
+        known = [other.name for other in session.recipe.stages if isinstance(other, Train)]
         raise CompressError(f"--throughput {name}: the recipe has no train stage of that name{suggestion(name, known)}")
-    parent = experiment.recipe.parent(stage)
-    trained = experiment.folder / parent if parent else None
-    there = trained is not None and (trained / DESCRIPTION).exists()
-    model = load(trained) if there else fresh(experiment.recipe.model, experiment.recipe.evaluate)
-    lab = make_lab(experiment, experiment.folder, stage)
+    parent = session.recipe.parent(stage)
+    trained = session.folder / parent if parent else None
+    model = load(trained) if trained and (trained / DESCRIPTION).exists() else fresh(session.recipe.model, session.recipe.evaluate)
+    lab = make_lab(session, session.folder, stage, device_name(device))
     rates = measure(model, stage, lab)
     return {
         "stage": name,
@@ -70,7 +68,7 @@ def throughput(
 
 
 def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
-    """`pipeline`, `step` and `together`, in pictures a second, and `share`. Trains `model` on by what that takes."""
+    """`pipeline`, `step` and `together`, in images a second, and `share`. Trains `model` on by what that takes."""
     objective, hooks = stage.lesson(model)
     learn = learner(model, objective, stage, lab, **hooks)
     samples = lab.training_set(stage.size(lab.task))
@@ -87,13 +85,13 @@ def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
     return dict(zip(("pipeline", "step", "together", "share"), map(median, zip(*rounds, strict=True)), strict=True))
 
 
-def learner(model: Model, objective: Objective, stage: Stage, lab: Lab, after_backward: StepHook = nothing) -> Use:
-    """What trains `model` on by the batches that it is given, as the training loop does in `stage`, which is one that trains."""
-    run, accelerator = set_up({lab.folder: model}, [], stage, lab)
+def learner(model: Model, objective: Objective, schedule: Schedule, lab: Lab, after_backward: StepHook = nothing) -> Use:
+    """What trains `model` on by the batches that it is given, as the training loop does by `schedule`."""
+    run, accelerator = set_up({lab.folder: model}, [], schedule, lab)
 
     def learn(loader: Iterable[Batch]) -> None:
-        with lab.bar(stage.name, 0) as bar:
-            train_epoch(run, of_one(objective), stage, loader, accelerator, STEPS, bar, lab, after_backward)
+        with lab.bar(lab.name, 0) as bar:
+            train_epoch(run, of_one(objective), schedule, loader, accelerator, STEPS, bar, lab, after_backward)
 
     return learn
 
@@ -110,17 +108,17 @@ def drain(loader: Iterable[Batch]) -> None:
 
 
 def rate(given: Iterator[Batch], use: Use, ahead: int) -> float:
-    """Pictures a second that `use` takes from the batches `given`, over `SECONDS` and one batch at least, after `ahead` batches."""
+    """Images a second that `use` takes from the batches `given`, over `SECONDS` and one batch at least, after `ahead` batches."""
     drain(islice(given, ahead))
-    pictures, start = 0, time.perf_counter()
+    images, start = 0, time.perf_counter()
 
     def in_time() -> Iterator[Batch]:
-        nonlocal pictures
+        nonlocal images
         for batch in given:
-            pictures += len(batch["image"])
+            images += len(batch["image"])
             yield batch
             if time.perf_counter() - start >= SECONDS:
                 return
 
     use(in_time())
-    return pictures / (time.perf_counter() - start)
+    return images / (time.perf_counter() - start)

@@ -14,14 +14,15 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
 from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from compress.models.losses import NEGATIVES_PER_POSITIVE, kth_largest
 from compress.models.registry import BACKBONES, NECKS, checked, configured
-from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 
 class Branch(nn.Module):

@@ -15,15 +15,16 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import fill, short_side, shrunk
 from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from compress.models.losses import dice, hard_examples
 from compress.models.regions import RegionThresholds, checked_maps, grow, seeds, words
 from compress.models.registry import BACKBONES, NECKS, checked, configured
-from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 DIMENSIONS = 4  # of F(p)
 STRIDE = 4  # of the exported maps

@@ -13,15 +13,16 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample
 from compress.models.geometry import fill, short_side, shrunk
 from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
 from compress.models.losses import dice, hard_examples
 from compress.models.regions import RegionThresholds, checked_maps, grow, seeds, words
 from compress.models.registry import BACKBONES, NECKS, configured
-from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 Stride = Literal[1, 2, 4]
 

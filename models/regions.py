@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import cv2
 import numpy as np
+
 from compress.models.contract import Detections
 from compress.models.geometry import offset, rectangles
 

@@ -11,9 +11,10 @@ from functools import partial
 from importlib import import_module
 from typing import Any, get_type_hints
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 # Name -> module; the factory in that module has the same name.
 MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "db", "pan", "psenet", "sast")}

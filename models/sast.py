@@ -16,6 +16,10 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
+
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import fill, rectangles, short_side
 from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
@@ -23,9 +27,6 @@ from compress.models.losses import dice
 from compress.models.quads import areas, convex, cross, locality_aware_nms
 from compress.models.regions import checked_maps
 from compress.models.registry import BACKBONES, NECKS, checked, configured
-from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import smooth_l1_loss
 
 MAPS = MappingProxyType({"score": 1, "border": 4, "tvo": 8, "tco": 2})  # name -> channels
 STRIDE = 4

@@ -70,7 +70,7 @@ def read_onnx(path: Path) -> Graph:
         raise CompressError(f"{path} cannot be read as an ONNX model ({error}); it is damaged: fetch or export it again.") from None
     sources = [tensor.name for tensor in graph.input if tensor.name not in wires.constants]
     if len(sources) != 1:
-        raise CompressError(f"{path} has {len(sources)} inputs instead of one picture; it is damaged, or no model of pictures.")
+        raise CompressError(f"{path} has {len(sources)} inputs instead of one image; it is damaged, or no model of images.")
     return Graph(layers, unused_weights(wires, used), sources[0])
 
 

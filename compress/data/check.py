@@ -17,7 +17,7 @@ from compress.outside import allowing, build
 from compress.tasks import TASKS
 from compress.tasks.task import Task
 
-TILE = 560  # pixels, the longer side of a picture on a contact sheet
+TILE = 560  # pixels, the longer side of an image on a contact sheet
 COLUMNS = 4
 CAPTION = (255, 255, 255)
 
@@ -85,16 +85,16 @@ def preview(training_set: TrainingSet, task: Task, out_png: Path, count: int = 6
 def preview_recipe(recipe: Path, overrides: Sequence[str], out_png: Path, count: int) -> None:
     """Draw samples as the first training stage of a recipe is shown them."""
     from compress.recipe import load_named
-    from compress.training.settings import Schedule
 
     loaded = load_named(recipe, overrides)
-    stage = next((stage for stage in loaded.stages if isinstance(stage, Schedule)), None)
-    if stage is None:
+    found = next(((stage, schedule) for stage in loaded.stages if (schedule := stage.schedule())), None)
+    if found is None:
         raise CompressError(f"{recipe} has no stage that trains, so there are no training samples to draw.")
+    stage, schedule = found
     data, augment = loaded.training(stage)
     algorithm = build(loaded.model)
     task = TASKS[algorithm.task]
-    training_set = TrainingSet(data.open("train", loaded.seed), algorithm, augment, stage.size(task), loaded.seed)
+    training_set = TrainingSet(data.open("train", loaded.seed), algorithm, augment, schedule.size(task), loaded.seed)
     preview(training_set, task, out_png, count)
 
 
@@ -105,7 +105,7 @@ def drawn(task: Task, sample: Sample, caption: str) -> np.ndarray:
 
 
 def overlaid(sample: Sample, target: np.ndarray, caption: str) -> np.ndarray:
-    """The picture, dimmed, under the map: blue where it is lowest, red where it is highest."""
+    """The image, dimmed, under the map: blue where it is lowest, red where it is highest."""
     tile, _ = shrunk(sample.image)
     level, _ = shrunk((255 * target.astype(np.float32).clip(0, 1)).astype(np.uint8))
     colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
@@ -140,4 +140,4 @@ def save(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.tobytes())
     except OSError as error:
-        raise CompressError(f"The picture {path} cannot be written ({error}); name another file.") from error
+        raise CompressError(f"The image {path} cannot be written ({error}); name another file.") from error

@@ -29,6 +29,7 @@ class TrainingSet:
             raise CompressError(f"The {split.name} split holds no images; there is nothing to train on.")
         self.split = split
         self.targets = algorithm.targets
+        self.input = algorithm.input
         self.random_view = TASKS[algorithm.task].view
         self.augment = augment
         self.size = size
@@ -40,7 +41,8 @@ class TrainingSet:
 
     def view(self, epoch: int, index: int) -> Sample:
         """The augmented sample before its targets are made."""
-        return self.random_view(self.split[index], self.augment, self.size, np.random.default_rng((self.seed, epoch, index)))
+        rng = np.random.default_rng((self.seed, epoch, index))
+        return self.random_view(self.split[index], self.augment, self.size, self.input, rng)
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         sample = self.view(*item)

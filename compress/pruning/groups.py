@@ -71,11 +71,11 @@ def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     show_all_maps(network)
     ends: list[Tensor] = []
 
-    def cut(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def detach(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         ends.append(output)
         return output.detach()
 
-    handles = [module.register_forward_hook(cut) for module in network.modules() if isinstance(module, Uncoupled)]
+    handles = [module.register_forward_hook(detach) for module in network.modules() if isinstance(module, Uncoupled)]
     try:
         return [*network(images).values(), *ends]
     finally:

@@ -15,7 +15,7 @@ import numpy as np
 from compress.checkpoint import Model, example_input, weights_digest
 from compress.data.split import Split
 from compress.errors import CompressError
-from compress.files import read_json, write_json
+from compress.files import fingerprint, read_json, write_json
 from compress.lab import Lab
 from compress.models.contract import Sample
 from compress.predictor import Outputs, of_model, score, seen
@@ -23,10 +23,10 @@ from compress.quantization.calibration import calibration_batches
 from compress.quantization.nncf_torch import enable_only, layer_quantizers, quantize
 from compress.quantization.settings import Quantizers
 from compress.rank import rank_correlation
-from compress.recipe import fingerprint
 from compress.tasks.task import Scores
 
 FILE = "sensitivity_quantize.json"
+TOP = 8  # layers whose scores are measured
 
 
 def quantization_sensitivity(
@@ -36,7 +36,7 @@ def quantization_sensitivity(
     artefact: str = "",
     split: str = "val",
     images: int = 60,
-    top: int = 8,
+    top: int = TOP,
     calibration: int = 64,
     keep_float: Sequence[str] = (),
     settings: Quantizers | None = None,

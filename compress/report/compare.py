@@ -13,10 +13,10 @@ import numpy as np
 
 from compress.data.cache import cache_folder
 from compress.errors import CompressError
-from compress.files import read_json, write_json
+from compress.files import fingerprint, read_json, write_json
 from compress.ledger import Row
 from compress.outside import ALLOWED
-from compress.recipe import fingerprint, load
+from compress.recipe import load
 from compress.report.collect import Experiment
 from compress.report.findings import distinct
 

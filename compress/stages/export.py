@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
+from compress.exporters.formats import Format
 from compress.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -13,19 +14,17 @@ if TYPE_CHECKING:
     from compress.lab import Lab
 
 
-Format = Literal["onnx", "openvino", "torchscript", "torch_export", "ncnn"]
-HOLD_INT8 = ("onnx", "openvino")
-
-
 class Export(Stage):
     """Write the parent as it is: a float model to fp32 files, a quantized one to files with true int8 weights.
 
     formats: `onnx` (ONNX Runtime), `openvino` (IR: .xml and .bin), and for float models `torchscript`, `ncnn` (.param and .bin) and
     `torch_export` (.pt2). The last is checked when it is written and never opened, so it has no row: name another beside it.
-    check_images: validation pictures on which each file's maps must match torch's. A file that does not match fails the stage.
+    check_images: validation images on which each file's outputs must match torch's. A file that does not match fails the stage.
     """
 
     kind: ClassVar[str] = "export"
+    version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf", "onnx", "openvino")
     gives_model: ClassVar[bool] = False
 
     formats: tuple[Format, ...] = Field(("onnx", "openvino"), min_length=1)
@@ -38,6 +37,14 @@ class Export(Stage):
         if set(formats) == {"torch_export"}:
             raise ValueError("a .pt2 file is never opened, so nothing could be measured; name another format beside torch_export")
         return formats
+
+    def files(self) -> tuple[Format, ...]:
+        """The `formats`."""
+        return self.formats
+
+    def splits(self) -> tuple[str, ...]:
+        """Validation, on which each file is checked."""
+        return ("val",)
 
     def check(self, model: Model) -> None:  # noqa: ARG002
         """Refuse a format whose converter is not installed."""

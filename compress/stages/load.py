@@ -23,6 +23,7 @@ class Load(Stage):
     """
 
     kind: ClassVar[str] = "load"
+    version: ClassVar[int] = 1
     needs_parent: ClassVar[bool] = False
     others_have_rows: ClassVar[bool] = False  # the model's row is the stage's own
 
@@ -31,6 +32,18 @@ class Load(Stage):
     def other_models(self) -> tuple[str, ...]:
         """The checkpoint."""
         return (self.checkpoint,)
+
+    def copied_model(self) -> str:
+        """The checkpoint."""
+        return self.checkpoint
+
+    def splits(self) -> tuple[str, ...]:
+        """It looks at no image."""
+        return ()
+
+    def reads(self) -> tuple[str, ...]:
+        """What its own checkpoint says of the model."""
+        return ("model", "evaluate")
 
     def check_others(self, model: Model, others: Mapping[str, Model]) -> None:
         """Refuse a checkpoint of another architecture."""

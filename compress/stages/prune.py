@@ -4,61 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, model_validator
-
-from compress.pruning.budget import Target
-from compress.pruning.choices import Allocation, Criterion, Scope
-from compress.stages.stage import Stage
-from compress.training.settings import Crop, Schedule
+from compress.pruning.settings import Pruning
+from compress.stages.stage import TRAINING, Stage
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
     from compress.lab import Lab
 
 
-class Prune(Stage):
+class Prune(Pruning, Stage):
     """Remove whole channels, coupled layers together (torch-pruning's dependency graph), the unimportant ones first.
 
-    ratio: share of the channels removed. It is a ratio of channels: 0.6 of the whole model is about 0.83 of its parameters and MACs.
-    target: a budget instead of a ratio: `{params: 0.35M}`, `{size: 1.15MB}`, `{macs: -60%}`, `{latency: 12ms, runtime: openvino}`, or
-    `{max_drop: 0.01}`; see :class:`compress.pruning.budget.Target`.
-    allocation: which groups give: each the same share (`uniform`), the least important channels of all (`global`), or each as much as
-    costs the same loss (`sensitivity`, measured on validation when the stage runs).
-    scope: `backbone`, or the whole `model`. protect: patterns (`*` matches anything) of layers whose outputs are left alone.
-    criterion: what makes a channel important; see :func:`compress.pruning.criteria.score_channels`.
-    round_to: widths are rounded to a multiple of it. max_ratio: largest share that one group may lose under `global` and `sensitivity`.
-    steps: prune in so many steps, each taking the same share of what is left, with training by `recover` between them.
-    recover: schedule of that training, and of the short recovery before `max_drop` is judged.
-    batches, batch, crop: training samples for the statistics, and for criteria that look at the loss.
+    The keys are those of :class:`compress.pruning.settings.Pruning`.
     """
 
     kind: ClassVar[str] = "prune"
+    version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
 
-    ratio: float | None = Field(None, gt=0, lt=1)
-    target: Target | None = None
-    scope: Scope = "model"
-    criterion: Criterion = "taylor"
-    allocation: Allocation = "uniform"
-    round_to: int = Field(1, ge=1, le=256)
-    max_ratio: float = Field(0.9, gt=0, le=1)
-    protect: tuple[str, ...] = ()
-    steps: int = Field(1, ge=1, le=100)
-    recover: Schedule | None = None
-    batches: int = Field(8, ge=1)
-    batch: int = Field(16, ge=1)
-    crop: Crop | None = None
-
-    @model_validator(mode="after")
-    def check_together(self) -> Prune:
-        """Either a ratio or a target, and a schedule where something is trained."""
-        if (self.ratio is None) == (self.target is None):
-            raise ValueError("say either ratio or target")
-        drop = self.target is not None and self.target.kind == "max_drop"
-        if drop and self.steps > 1:
-            raise ValueError("max_drop prunes in one step; leave steps out")
-        if (drop or self.steps > 1) != (self.recover is not None):
-            raise ValueError("recover is the schedule between steps and before max_drop is judged: say it there, and only there")
+    def pruning(self) -> Pruning:
+        """Its own keys."""
         return self
+
+    def is_validated(self) -> bool:
+        """Whether the validation split decides what is removed."""
+        return self.allocation == "sensitivity" or self.recover is not None
+
+    def splits(self) -> tuple[str, ...]:
+        """Training images for the statistics; validation where it decides."""
+        return ("train", "val") if self.is_validated() else ("train",)
+
+    def reads(self) -> tuple[str, ...]:
+        """What training reads, as its samples are drawn alike; of the latency section what its target is measured by."""
+        samples = TRAINING if self.is_validated() else ("seed", "model", "augment")
+        measured = {"macs": ("latency.input",), "latency": ("latency.input", "latency.threads", "latency.rounds")}
+        return (*samples, *(measured.get(self.target.kind, ()) if self.target else ()))
 
     def check(self, model: Model) -> None:
         """Refuse a pattern that matches no layer and a backbone that the network has not."""

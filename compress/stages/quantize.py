@@ -6,10 +6,10 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.quantization.settings import Quantizers
-from compress.stages.stage import Stage
+from compress.stages.stage import TRAINING, Stage
 from compress.training.settings import Schedule
 
 if TYPE_CHECKING:
@@ -19,34 +19,70 @@ if TYPE_CHECKING:
     from compress.lab import Lab
 
 
-ORDERING = 16  # pictures by which layers are put in order; each layer takes a pass over all of them
+ORDERING = 16  # images by which layers are put in order; each layer is tried on all of them
 
 
-class Quantize(Quantizers, Schedule, Stage):
+class QatSchedule(Schedule):
+    """How QAT trains. precision: fp32 unless said, because under bf16 autocast the quantizers' scales are rounded too."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+
+
+class Quantize(Quantizers, Stage):
     """Fold batch norms, put NNCF's quantizers in, and for `qat` train on with them.
 
-    mode: `ptq` calibrates on training pictures as they are at inference; `qat` starts from that and trains by the schedule.
-    calibration: how many pictures. keep_float: patterns of layers that stay float, besides those that give the maps.
-    max_drop: largest loss of the main metric of the calibrated model against the parent on validation, before any training;
-    as few layers as that needs are kept float, the most sensitive first.
+    mode: `ptq` calibrates on training images as they are at inference; `qat` starts from that and trains by `train`.
+    train: the schedule of `qat`, which needs one, and `ptq` has none.
+    calibration: how many images. keep_float: patterns of layers that stay float, besides those that give the outputs.
+    max_drop: largest loss of the main metric, in its own unit, of the calibrated model against the parent, on validation and before any
+    training; as few layers as that needs are kept float, the most sensitive first.
     freeze_ranges: for `qat`, the share of the steps after which the quantizers' ranges stop learning; 1 is never. `freeze_norms` does
     the same for batch norms that could not be folded.
-    precision: fp32 unless said, because under bf16 autocast the quantizers' scales are rounded too.
     control: for `qat`, also train the same folded float network by the same schedule, so that a gain of QAT can be told from a gain
     of more training; its row is `<name>/control`.
     """
 
     kind: ClassVar[str] = "quantize"
+    version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf")
+    is_quantized: ClassVar[bool] = True
     every_process: ClassVar[bool] = True
 
     mode: Literal["ptq", "qat"] = "qat"
-    epochs: int = Field(1, ge=1, le=100_000)
+    train: QatSchedule | None = None
     calibration: int = Field(64, ge=1)
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = Field(None, ge=0)
     freeze_ranges: float = Field(1.0, ge=0, le=1)
     control: bool = False
+
+    @model_validator(mode="after")
+    def check_mode(self) -> Quantize:
+        """A schedule and what belongs to it for `qat`, and only there."""
+        if self.mode == "qat" and self.train is None:
+            raise ValueError("mode: qat trains, so say how, such as `train: {epochs: 1, lr: 1.0e-4}`, or set mode: ptq")
+        unread = [name for name in ("train", "freeze_ranges", "control") if getattr(self, name) != type(self).model_fields[name].default]
+        if self.mode == "ptq" and unread:
+            raise ValueError(f"{unread[0]} has no effect with mode: ptq, which trains nothing; leave it out, or set mode: qat")
+        return self
+
+    def splits(self) -> tuple[str, ...]:
+        """Training images for the calibration; validation where something is chosen by it."""
+        return ("train",) if self.mode == "ptq" and self.max_drop is None else ("train", "val")
+
+    def reads(self) -> tuple[str, ...]:
+        """What training reads; calibration shows images as its parent's checkpoint says."""
+        if self.mode == "qat":
+            return TRAINING
+        return () if self.max_drop is None else ("evaluate",)
+
+    def schedule(self) -> Schedule | None:
+        """The `train` section."""
+        return self.train
+
+    def is_qat(self) -> bool:
+        """For `qat`."""
+        return self.mode == "qat"
 
     def check(self, model: Model) -> None:
         """Refuse a pattern that matches no layer, and a percentile that is not used."""
@@ -68,25 +104,25 @@ class Quantize(Quantizers, Schedule, Stage):
         fold_batch_norms(folded.network, example)
 
         def quantized(kept: Sequence[str]) -> nn.Module:
-            pictures = calibration_batches(model, lab, self.calibration)
-            return quantize(folded.network, pictures, example, (*model.algorithm.kept_layers, *self.keep_float, *kept), self)
+            images = calibration_batches(model, lab, self.calibration)
+            return quantize(folded.network, images, example, (*model.algorithm.kept_layers, *self.keep_float, *kept), self)
 
         facts = {}
         if self.max_drop is not None:
-            facts = {"accuracy_control": agreed(lambda: self.chosen_layers(folded, lab, quantized))}
-        network = quantized(facts["accuracy_control"]["kept_float"] if facts else ())
+            facts = {"score_control": agreed(lambda: self.chosen_layers(folded, lab, quantized))}
+        network = quantized(facts["score_control"]["kept_float"] if facts else ())
         result = model.with_network(network, config_json(network))
-        if self.mode == "ptq":
+        if self.train is None:
             lab.save(result, lab.folder)
             lab.add("", ".", **facts)
             return result
         lab.save(result, lab.folder / "ptq")
         lab.add("ptq", "ptq", **facts)
-        return self.train(folded, result, lab, facts)
+        return self.trained(folded, result, lab, self.train, facts)
 
     def chosen_layers(self, folded: Model, lab: Lab, quantized: Callable[[Sequence[str]], nn.Module]) -> dict[str, Any]:
         """Which layers stay float for `max_drop`, and how that was found."""
-        from compress.quantization.accuracy_control import control_accuracy, sensitive_first
+        from compress.quantization.score_control import control_score, sensitive_first
         from compress.quantization.sensitivity import quantization_sensitivity
 
         def order() -> list[str]:
@@ -102,10 +138,10 @@ class Quantize(Quantizers, Schedule, Stage):
             )
             return sensitive_first(found)
 
-        return control_accuracy(folded, lab, quantized, order, self.max_drop)
+        return control_score(folded, lab, quantized, order, self.max_drop)
 
-    def train(self, folded: Model, calibrated: Model, lab: Lab, facts: dict[str, Any]) -> Model:
-        """Train the calibrated model, after the float control where one is wanted."""
+    def trained(self, folded: Model, calibrated: Model, lab: Lab, schedule: Schedule, facts: dict[str, Any]) -> Model:
+        """The calibrated model trained, after the float control where one is wanted."""
         from compress.quantization.freezing import hold_ranges
         from compress.training.loop import fit, own_loss
 
@@ -115,8 +151,8 @@ class Quantize(Quantizers, Schedule, Stage):
 
         objective, hooks = own_loss(folded.algorithm), {"after_backward": after_backward}
         if self.control:
-            fit(folded, objective, self, lab, label=f"{self.name}/control", folder=lab.folder / "control", **hooks)
+            fit(folded, objective, schedule, lab, label=f"{self.name}/control", folder=lab.folder / "control", **hooks)
             lab.add_trained("control", "control")
-        result = fit(calibrated, objective, self, lab, label=self.name, folder=lab.folder, **hooks)
+        result = fit(calibrated, objective, schedule, lab, label=self.name, folder=lab.folder, **hooks)
         lab.add_trained(**facts)
         return result

@@ -1,4 +1,4 @@
-"""What every stage has: a name, where it starts, and what is expected of it."""
+"""What every stage has: a name, where it starts, what is expected of it, and what others may ask of it before it works."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compress.data.formats import DataConfig
+from compress.exporters.formats import Format
+from compress.pruning.settings import Pruning
+from compress.training.settings import Schedule
+
 if TYPE_CHECKING:
     from compress.checkpoint import Model
     from compress.lab import Lab
+
+# What every training depends on: the order and the views of its images, and the validation that chooses its best epoch.
+TRAINING = ("seed", "model", "augment", "evaluate")
 
 
 class Expect(BaseModel):
     """Limits on a stage's row; where one is broken the run stops there, with the row written and a non-zero exit.
 
-    max_drop: largest loss of the main metric against the first row of the experiment, in the metric's unit (0..1).
-    min_score: smallest value of the main metric.
+    max_drop: largest loss of the main metric against the first row of the experiment, in the metric's own unit; 0..1 where a table shows
+    it as a percentage.
+    min_score: the worst value of the main metric that is good enough.
     max_latency_ms: largest median latency, in milliseconds, of any runtime measured.
     max_bytes: largest size of the artefact's weights.
     """
@@ -24,20 +33,25 @@ class Expect(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_drop: float | None = Field(None, ge=0)
-    min_score: float | None = None
+    min_score: float | None = Field(None, allow_inf_nan=False)
     max_latency_ms: float | None = Field(None, gt=0)
     max_bytes: int | None = Field(None, gt=0)
 
 
 class Stage(BaseModel):
-    """One step of a recipe. Its fields are the keys people write; `apply` is the work.
+    """One step of a recipe. Its fields are the keys that people write; `apply` is the work.
 
-    A stage is a pure function of the parent checkpoint, its own fields and the data. It writes into `lab.folder`, which is renamed
-    into place when it returns; every artefact it adds with `lab.add` becomes a row of the ledger, measured from disk.
+    A stage is a pure function of the parent's checkpoint, its own fields, the settings of the run that it `reads`, the `splits` and the
+    `other_models`. It writes into `lab.folder`, which is renamed into place when it returns; every artefact that it adds with `lab.add`
+    becomes a row of the ledger, measured from disk.
 
-    Every class says whether it `needs_parent`, whether it `gives_model` that other stages can start from, and whether `every_process`
-    of a distributed run takes part; the others are done by the main process alone. `others_have_rows` is whether other models that are
-    recipes stand in the table beside the stage.
+    kind: the key in the recipe. version: a number in the cache key; raise it when a change of the code changes what the stage gives.
+    libraries: the packages whose version may change the outcome.
+
+    Every class also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, whether that model
+    `is_quantized`,
+    and whether `every_process` of a distributed run takes part; other stages are done by the main process alone. `others_have_rows` is
+    whether other models that are recipes stand in the table beside the stage.
 
     name: the row's name and the folder's. from: the stage that it starts from; the one before, unless said.
     expect: limits on its row.
@@ -46,8 +60,11 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     kind: ClassVar[str]
+    version: ClassVar[int]
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
     needs_parent: ClassVar[bool] = True
     gives_model: ClassVar[bool] = True
+    is_quantized: ClassVar[bool] = False
     every_process: ClassVar[bool] = False
     others_have_rows: ClassVar[bool] = True
 
@@ -62,9 +79,50 @@ class Stage(BaseModel):
     def check(self, model: Model) -> None:
         """Refuse, before any work, settings that do not fit the unpruned `model` (a pattern that matches no layer)."""
 
+    def check_others(self, model: Model, others: Mapping[str, Model]) -> None:
+        """Refuse, before any work, other models that do not fit the unpruned `model`; those of recipes and stages are as yet untrained."""
+
     def other_models(self) -> tuple[str, ...]:
         """Models besides the parent's that the stage works with, as its keys name them: recipes, checkpoint folders, earlier stages."""
         return ()
 
-    def check_others(self, model: Model, others: Mapping[str, Model]) -> None:
-        """Refuse, before any work, other models that do not fit the unpruned `model`; those of recipes and stages are as yet untrained."""
+    def copied_model(self) -> str | None:
+        """The one of them that the stage's own model is a copy of."""
+        return None
+
+    def initial_weights(self) -> str | None:
+        """File, checkpoint folder or URL of weights that it starts from."""
+        return None
+
+    def own_data(self) -> DataConfig | None:
+        """The data that it trains on instead of the recipe's."""
+        return None
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits whose images its outcome depends on."""
+        return ("train", "val")
+
+    def reads(self) -> tuple[str, ...]:
+        """The settings of the run that its outcome depends on, such as `seed` and `latency.input`; data are counted by `splits`."""
+        return ()
+
+    def schedule(self) -> Schedule | None:
+        """How it trains; None where it trains nothing."""
+        return None
+
+    def is_qat(self) -> bool:
+        """Whether it trains through fake quantizers."""
+        return False
+
+    def planned_steps(self, images: int) -> int:
+        """Training steps on a split of so many images, as `compress plan` counts them."""
+        schedule = self.schedule()
+        return schedule.epochs * max(1, images // schedule.batch) if schedule else 0
+
+    def pruning(self) -> Pruning | None:
+        """Which channels it removes; None where it removes none."""
+        return None
+
+    def files(self) -> tuple[Format, ...]:
+        """The file formats that it writes."""
+        return ()

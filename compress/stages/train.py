@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from compress.data.formats import DataConfig
-from compress.stages.stage import Stage
+from compress.stages.stage import TRAINING, Stage
 from compress.training.settings import Schedule
 
 if TYPE_CHECKING:
@@ -21,16 +21,17 @@ class Train(Schedule, Stage):
 
     weights: where the first stage starts instead: a checkpoint folder (the whole model), or a file or https URL of torchvision's
     ImageNet weights (the backbone alone; .pth is read without unpickling objects).
-    data: what this stage trains on instead of the recipe's training pictures, written as the recipe's own section is, and augmented by
+    data: what this stage trains on instead of the recipe's training images, written as the recipe's own section is, and augmented by
     the defaults of its format. Validation, by which the best epoch is chosen, and the rows stay with the recipe's data.
-    temperature: what the logits of the maps are divided by before the first step (Guo et al. 2017, section 4.2); 1 leaves them. A detector
-    that was trained for long has logits of some 50, which take hundreds of steps to come back from where the new pictures prove it wrong:
-    8 suits PP-OCR's. For networks whose maps are all probabilities.
+    temperature: what the logits of the outputs are divided by before the first step (Guo et al. 2017, section 4.2); 1 leaves them. A model
+    that was trained for long has logits of some 50, which take hundreds of steps to come back from where the new images prove it wrong:
+    8 suits PP-OCR's detectors. For networks whose outputs are all probabilities.
     group_sparsity: weight of the penalty that shrinks whole channel groups, the weakest channels fastest (Fang et al. 2023), 0 for none;
     1e-4 or so before pruning. `sparsity` is the older way, on batch-norm scales alone.
     """
 
     kind: ClassVar[str] = "train"
+    version: ClassVar[int] = 1
     every_process: ClassVar[bool] = True
     needs_parent: ClassVar[bool] = False
 
@@ -38,6 +39,22 @@ class Train(Schedule, Stage):
     data: DataConfig | None = None
     temperature: float = Field(1.0, ge=1, le=1000)
     group_sparsity: float = Field(0.0, ge=0, le=1)
+
+    def initial_weights(self) -> str | None:
+        """The `weights`."""
+        return self.weights
+
+    def own_data(self) -> DataConfig | None:
+        """The `data`."""
+        return self.data
+
+    def reads(self) -> tuple[str, ...]:
+        """What every training reads."""
+        return TRAINING
+
+    def schedule(self) -> Schedule:
+        """Its own keys."""
+        return self
 
     def apply(self, model: Model | None, lab: Lab) -> Model:
         """Leaves the best epoch on validation in the folder itself and the last one in `last`."""

@@ -75,7 +75,7 @@ def check_maps(student: Model, teacher: Model, names: Sequence[str]) -> None:
 
 
 def paired_levels(student: Model, teacher: Model, layers: Sequence[str], teacher_layers: Sequence[str]) -> Levels:
-    """The layers that the patterns name in both networks, and their widths, found by showing each of them a picture.
+    """The layers that the patterns name in both networks, and their widths, found by showing each of them an image.
 
     layers, teacher_layers: `fnmatch` patterns. Raises CompressError where one matches nothing, where the numbers of layers or their
     resolutions differ, and for a layer that gives no (B, C, H, W) features.

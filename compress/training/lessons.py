@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,9 @@ from compress.checkpoint import Model
 from compress.models.contract import Algorithm
 from compress.training.distillation import dilated, feature_loss, mean_outputs, response_loss
 from compress.training.features import Levels, outputs_of
+from compress.training.lesson_settings import Distillation
 from compress.training.loop import Batch, JointObjective
 from compress.training.modes import show_all_maps
-
-if TYPE_CHECKING:
-    from compress.stages.distill import Distill
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Given:
     features: list[Tensor]
 
 
-def lessons(stage: Distill, students: Sequence[Model], teachers: Sequence[Model], levels: Levels | None) -> JointObjective:
+def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[Model], levels: Levels | None) -> JointObjective:
     """The objective of `fit_together` for the students' networks and, where there are `levels`, the adapters after them.
 
     The teachers, on the students' device, are frozen here. The loss is the sum of the students' losses; the names of its parts start
@@ -45,7 +42,7 @@ def lessons(stage: Distill, students: Sequence[Model], teachers: Sequence[Model]
             adapted = modules[-1]([one.features for one in given])
             given = [Given(one.maps, features) for one, features in zip(given, adapted, strict=True)]
         taught = teach(stage, algorithm, teachers, there, images) if teachers else None
-        total, parts = torch.zeros((), device=images.device), {}
+        total, parts = torch.zeros((), device=images.device), dict[str, Tensor]()
         for prefix, own, other in zip(("", "peer_"), given, reversed(given), strict=False):
             loss, named = student_loss(stage, algorithm, own, targets, taught, other)
             total = total + loss
@@ -63,18 +60,18 @@ def run(model: Model, network: Callable[[Tensor], dict[str, Tensor]], layers: Se
 
 
 @torch.no_grad()
-def teach(stage: Distill, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor) -> Given:
+def teach(stage: Distillation, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor) -> Given:
     """The teachers' mean maps, dilated where the stage says so, and the first one's features."""
     first = run(teachers[0], teachers[0].network, layers, normalised_for(teachers[0].algorithm, images, algorithm))
     others = [teacher.network(normalised_for(teacher.algorithm, images, algorithm)) for teacher in teachers[1:]]
-    maps = mean_outputs([first.maps, *others], stage.response_weights(algorithm))
+    maps = mean_outputs([first.maps, *others], tuple(stage.response_weights(algorithm)))
     if stage.response.dilate > 1:
         maps = {name: dilated(tensor, stage.response.dilate) for name, tensor in maps.items()}
     return Given(maps, first.features)
 
 
 def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Tensor:
-    """(B, 3, H, W) pictures, normalised for the student, as the teacher was trained to see them."""
+    """(B, 3, H, W) images, normalised for the student, as the teacher was trained to see them."""
     here, there = student.input, teacher.input
     if (here.mean, here.std) == (there.mean, there.std):
         return images
@@ -83,15 +80,15 @@ def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Te
 
 
 def student_loss(
-    stage: Distill, algorithm: Algorithm, own: Given, targets: Batch, taught: Given | None, other: Given
+    stage: Distillation, algorithm: Algorithm, own: Given, targets: Batch, taught: Given | None, other: Given
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One student's loss, as the stage's docstring writes it, and its parts. No gradient reaches `other`, the second student."""
     loss, parts = algorithm.loss(own.maps, targets)
     weights = stage.response_weights(algorithm)
-    if weights:
+    if weights and taught:
         parts["response"] = response_loss(own.maps, taught.maps, weights, algorithm.copies)
         loss = (1 - stage.weight) * loss + stage.weight * parts["response"]
-    if stage.feature:
+    if stage.feature and taught:
         parts["feature"] = feature_loss(own.features, taught.features, stage.feature.tau)
         loss = loss + stage.feature.weight * parts["feature"]
     if stage.mutual:

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from compress.checkpoint import DESCRIPTION, Model, load, save
 from compress.data.training import batches, normalise
 from compress.errors import CompressError
 from compress.files import read_lines, write_text
-from compress.lab import METRICS, Lab
+from compress.lab import Lab
 from compress.models.contract import Algorithm
+from compress.stage_folder import METRICS, STATE, metrics_digest
 from compress.training.averaging import start_average, update_average
 from compress.training.devices import keep_freed_memory, mixed_precision
 from compress.training.modes import hold_norms
@@ -33,7 +35,6 @@ JointObjective = Callable[[Sequence[nn.Module], Tensor, Batch], tuple[Tensor, di
 # Given the network and the share of the stage's steps that are done, 0 to below 1: what depends on that alone needs no saving to resume.
 StepHook = Callable[[nn.Module, float], None]
 Log = Callable[[Mapping[str, float]], None]
-STATE = "training.pt"
 
 
 def nothing(_network: nn.Module, _share: float) -> None:
@@ -192,10 +193,11 @@ def train_epoch(
     for module in run.modules:
         module.train()
     steps, milestones = per_epoch * schedule.epochs, [epoch * per_epoch for epoch in schedule.milestones]
-    falling = {"warmup_steps": int(schedule.warmup * per_epoch), "decay": schedule.decay, "milestones": milestones, "gamma": schedule.gamma}
+    warmup = int(schedule.warmup * per_epoch)
+    factor = partial(lr_factor, steps=steps, warmup_steps=warmup, decay=schedule.decay, milestones=milestones, gamma=schedule.gamma)
     sums: dict[str, Tensor] = {}
     for batch in loader:
-        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, **falling))
+        set_lr(run.optimizer, schedule.lr * factor(step=run.step))
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.mean_std)
         if run.step >= schedule.freeze_norms * steps:
@@ -303,6 +305,10 @@ def save_state(run: Run, accelerator: Accelerator, folder: Path) -> None:
         "averages": [student.average for student in run.students],
         "best": [student.best for student in run.students],
         "progress": {"epoch": run.epoch, "step": run.step},
+        "metrics": {
+            (student.folder / METRICS).relative_to(folder).as_posix(): metrics_digest(student.folder / METRICS, run.epoch)
+            for student in run.students
+        },
     }
     temporary = folder / (STATE + ".tmp")
     try:

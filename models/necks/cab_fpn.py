@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from compress.models.layers import conv_bn, initialise
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+from compress.models.layers import conv_bn, initialise
 
 ALONG_ROWS, ALONG_COLUMNS = (0, 2, 3, 1), (0, 3, 2, 1)  # (B, C, H, W) as (B, H, W, C), and as (B, W, H, C)
 

@@ -7,8 +7,8 @@ import torch
 import compress.runtimes
 from compress.checkpoint import fresh
 from compress.measure import checkpoint_latency, integers, weight_bytes
-from compress.recipe import Latency
 from compress.runtimes import Runtime
+from compress.runtimes.settings import Latency
 from compress.tasks.detection import EvaluateDetection as Evaluate
 
 

@@ -16,7 +16,7 @@ TINY = Path(__file__).parents[1] / "end_to_end" / "tiny.yml"
 @pytest.fixture
 def untimed(monkeypatch) -> None:
     """Timed steps are what takes long in a plan."""
-    monkeypatch.setattr("compress.plan.picture_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("compress.plan.image_seconds", lambda *_: 1.0)
     monkeypatch.setattr("compress.plan.evaluation_seconds", lambda *_: 1.0)
     monkeypatch.setattr("compress.plan.teacher_seconds", lambda *_: 1.0)
 
@@ -66,7 +66,8 @@ def test_every_layer_is_in_one_group_or_protected(new):
 @pytest.mark.usefixtures("untimed")
 def test_time_is_that_of_all_pictures_trained_on_and_evaluated(tmp_path):
     """24 training pictures a pass, 6 validation pictures an evaluation, a second for each; calibration is no training."""
-    overrides = ["stages.baseline.epochs=300", "stages.baseline.evaluate_every=100", "stages.int8.mode=ptq"]
+    calibrated = ["stages.int8.mode=ptq", "stages.int8.train=", "stages.int8.control=false"]
+    overrides = ["stages.baseline.epochs=300", "stages.baseline.evaluate_every=100", *calibrated]
     stages = {stage["name"]: stage["seconds"] for stage in plan(TINY, overrides, out=tmp_path / "none")["stages"]}
     assert stages["baseline"] == 300 * 24 + 3 * 6
     assert stages["int8"] == 0

@@ -11,10 +11,10 @@ import pytest
 
 import compress
 from compress.errors import CompressError
-from compress.experiment import prepare, stage_key, train_split
 from compress.files import read_json
 from compress.plan import plan
 from compress.recipe import load
+from compress.session import key, prepare, train_split
 
 RECIPE = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
@@ -35,10 +35,8 @@ def written(folder: Path, text: str = RECIPE) -> Path:
 
 
 def keys(path: Path, *overrides: str) -> dict[str, str]:
-    experiment = prepare(path, overrides)
-    for stage in experiment.recipe.stages:
-        experiment.keys[stage.name] = stage_key(experiment, stage)
-    return experiment.keys
+    session = prepare(path, overrides)
+    return {stage.name: key(session, stage.name) for stage in session.recipe.stages}
 
 
 def real_pictures(folder: Path, count: int) -> Path:
@@ -51,15 +49,15 @@ def real_pictures(folder: Path, count: int) -> Path:
 
 
 def test_it_trains_on_its_own_and_is_judged_on_the_recipes(tmp_path, monkeypatch):
-    from compress.training import loop
+    from compress import lab
 
-    seen, made = [], loop.TrainingSet
+    seen, made = [], lab.TrainingSet
 
-    def noted(split, targets, augment, crop, seed):
+    def noted(split, algorithm, augment, size, seed):
         seen.append((len(split), split[0].image.shape[0], augment.rotate))
-        return made(split, targets, augment, crop, seed)
+        return made(split, algorithm, augment, size, seed)
 
-    monkeypatch.setattr(loop, "TrainingSet", noted)
+    monkeypatch.setattr(lab, "TrainingSet", noted)
     rows = compress.run(written(tmp_path), out=tmp_path / "out", quiet=True)
     assert seen == [(8, 96, 10.0), (4, 64, 3.0)], "pictures, their size, and the largest angle of the augmentation"
     assert {(row.split, row.images) for row in rows} == {("test", 2)}
@@ -119,15 +117,15 @@ def test_a_folder_that_is_not_there_is_refused_before_any_work(tmp_path):
 
 
 def test_a_plan_counts_its_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr("compress.plan.picture_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("compress.plan.image_seconds", lambda *_: 1.0)
     monkeypatch.setattr("compress.plan.evaluation_seconds", lambda *_: 0.0)
     stages = plan(written(tmp_path), out=tmp_path / "none")["stages"]
     assert [stage["seconds"] for stage in stages] == [8, 4]
 
 
 def test_its_pictures_are_opened_once(tmp_path):
-    experiment = prepare(written(tmp_path))
-    first, second = experiment.recipe.stages
-    assert train_split(experiment, first) is train_split(experiment, first)
-    assert train_split(experiment, second) is train_split(experiment, second)
-    assert len(train_split(experiment, first)) == 8
+    session = prepare(written(tmp_path))
+    first, second = session.recipe.stages
+    assert train_split(session, first) is train_split(session, first)
+    assert train_split(session, second) is train_split(session, second)
+    assert len(train_split(session, first)) == 8

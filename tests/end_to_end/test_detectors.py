@@ -32,7 +32,7 @@ stages:
   - train:    {name: baseline, epochs: 2, batch: 8, crop: 64, lr: 1.0e-2, evaluate_every: 2}
   - prune:    {name: pruned, ratio: 0.6, criterion: l2, round_to: 2, batches: 2, batch: 8, crop: 64}
   - distill:  {name: distilled, teacher: baseline, epochs: 2, batch: 8, crop: 64, feature: {weight: 1.0}, evaluate_every: 2}
-  - quantize: {name: int8, calibration: 2, epochs: 1, batch: 8, crop: 64, lr: 1.0e-4}
+  - quantize: {name: int8, calibration: 2, train: {epochs: 1, batch: 8, crop: 64, lr: 1.0e-4}}
   - export:   {name: files, check_images: 2}
 """
 
@@ -67,8 +67,8 @@ def test_layers_that_give_maps_keep_their_channels_and_the_rest_lose_some(chain)
 @pytest.mark.parametrize("file", ["onnx/model.onnx", "openvino/model.xml"])
 def test_exported_files_of_the_pruned_and_quantized_network_equal_torch(chain, file):
     parent, exported = open_predictor(chain / "int8"), open_predictor(chain / "files" / file)
-    picture = draw(0, "val", 1, 96)[1]
-    (expected,), (given,) = parent.outputs([picture]), exported.outputs([picture])
+    image = draw(0, "val", 1, 96)[1]
+    (expected,), (given,) = parent.outputs([image]), exported.outputs([image])
     assert expected.keys() == given.keys()
     for name, maps in expected.items():
         assert given[name].shape == maps.shape
@@ -79,10 +79,10 @@ def test_exported_files_of_the_pruned_and_quantized_network_equal_torch(chain, f
 
 def test_float_files_equal_torch(chain, tmp_path):
     model = load_checkpoint(chain / "distilled")
-    picture = draw(0, "val", 1, 96)[1]
-    (expected,) = of_model(model).outputs([picture])
+    image = draw(0, "val", 1, 96)[1]
+    (expected,) = of_model(model).outputs([image])
     for _, path, _ in write_files(model, ["onnx", "openvino"], tmp_path, ()):
-        (given,) = open_predictor(tmp_path / path).outputs([picture])
+        (given,) = open_predictor(tmp_path / path).outputs([image])
         for name, maps in expected.items():
             np.testing.assert_allclose(given[name], maps, rtol=1e-4, atol=1e-4, err_msg=f"{path}: {name}")
 

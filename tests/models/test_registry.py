@@ -17,9 +17,9 @@ def test_a_name_alone_gives_the_defaults() -> None:
     for config in ("db", {"name": "db"}):
         algorithm = build(config)
         assert isinstance(algorithm, Algorithm)
-        assert algorithm.copies == ("probability", "binary")
+        assert algorithm.copies == {"probability": "dice", "binary": "dice"}
         assert set(algorithm.tunable) == {"bin_threshold", "box_threshold", "unclip_ratio"}
-        assert set(algorithm.tunable) <= {field.name for field in fields(algorithm.thresholds)}
+        assert set(algorithm.tunable) <= {field.name for field in fields(algorithm.settings)}
 
 
 def test_keywords_reach_their_parts() -> None:
@@ -41,10 +41,10 @@ def test_keywords_reach_their_parts() -> None:
     assert algorithm.targets.keywords == {"shrink_ratio": 0.5}
 
 
-@pytest.mark.parametrize("name", ["angle", "db", "pan", "psenet", "sast"])
-def test_every_model_says_by_what_its_pictures_are_normalised(name) -> None:
+@pytest.mark.parametrize("name", ["angle", "craft", "db", "pan", "psenet", "sast"])
+def test_every_model_says_by_what_its_images_are_normalised(name) -> None:
     algorithm = build({"name": name, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})
-    assert (algorithm.mean, algorithm.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (algorithm.input.mean, algorithm.input.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     with pytest.raises(ValueError, match=r"model\.std"):
         build({"name": name, "std": [0.4, 0.5, 0.0]})
 
@@ -67,7 +67,7 @@ def test_building_does_not_change_what_it_is_given(config: dict) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"name": "bd"}, ["model", "'bd'", "known are angle, db"]),
+        ({"name": "bd"}, ["model", "'bd'", "known are angle, craft, db"]),
         ({"name": "db", "bckbone": "resnet18"}, ["model.bckbone", "did you mean 'backbone'"]),
         ({"name": "db", "backbone": "resnet51"}, ["model.backbone", "'resnet51'", "resnet50"]),
         ({"name": "db", "backbone": "zzz"}, ["model.backbone", "mobilenet_v3_small", "resnet18"]),

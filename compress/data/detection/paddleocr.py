@@ -1,4 +1,4 @@
-"""PaddleOCR's label files: a line `path\t[{"transcription": "text", "points": [[x, y], ...]}, ...]` for each picture.
+"""PaddleOCR's label files: a line `path\t[{"transcription": "text", "points": [[x, y], ...]}, ...]` for each image.
 
 Polygons of any length; the transcriptions `###` and `*` are do-not-care.
 """
@@ -70,7 +70,7 @@ class PaddleOcr(ImageFolder):
             problems.append(f"{place}: not JSON ({error})")
             return None
         if not isinstance(listed, list):
-            problems.append(f"{place}: the words of a picture are a list in square brackets")
+            problems.append(f"{place}: the words of an image are a list in square brackets")
             return None
         return annotated(file.name, ((f"{place}: word {number}", entry) for number, entry in enumerate(listed, 1)), word, problems)
 
@@ -89,7 +89,7 @@ class PaddleOcr(ImageFolder):
 
 
 def word(entry: Any) -> Word:
-    """One word of a picture. Raises ValueError, saying what is wrong."""
+    """One word of an image. Raises ValueError, saying what is wrong."""
     try:
         text, points = str(entry["transcription"]), [value for x, y in entry["points"] for value in (x, y)]
     except (KeyError, TypeError, ValueError):

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from compress.checkpoint import WEIGHTS, load
 from compress.cost import macs, parameters
 from compress.errors import CompressError
-from compress.pruning.budget import STRONGEST, Target, limit, strongest_good, weakest_enough
+from compress.pruning.budget import STRONGEST, strongest_good, weakest_enough
+from compress.pruning.settings import Target, limit
 from compress.stages.prune import Prune
 from compress.training.settings import Schedule
 

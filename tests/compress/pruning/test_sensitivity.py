@@ -108,15 +108,15 @@ def test_a_cut_that_inference_does_not_see_leaves_the_maps_as_the_baseline_has_t
     assert point["loss"] != base["loss"]
 
 
-def test_a_lab_scores_as_many_pictures_as_it_is_given(bench, lab):
-    whole, first = lab.split("val"), Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=2)).pictures
+def test_a_lab_scores_as_many_images_as_it_is_given(bench, lab):
+    whole, first = lab.split("val"), Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=2)).images
     assert lab.score(of_model(bench.model), whole) == lab.evaluate(bench.model, "val")
     found = lab.score(of_model(bench.model), first)
     assert found.words == sum(int((~sample.truth.ignore).sum()) for sample in (whole[0], whole[1]))
 
 
-def test_the_loss_is_the_mean_over_pictures_of_the_algorithm_s_own(bench, lab):
-    """Picture by picture through the top-level loss, for pictures of two sizes."""
+def test_the_loss_is_the_mean_over_images_of_the_algorithm_s_own(bench, lab):
+    """Image by image through the top-level loss, for images of two sizes."""
     samples = [lab.split("val")[index] for index in range(3)]
     half = samples[1]
     samples[1] = type(half)(half.name, np.ascontiguousarray(half.image[:64]), half.truth.polygons, half.truth.ignore)

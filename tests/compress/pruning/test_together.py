@@ -52,14 +52,14 @@ def cuts(tiny_model):
     return networks
 
 
-def alone(network: nn.Module, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+def alone(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
     with torch.no_grad():
-        return dict(network(pictures))
+        return dict(network(images))
 
 
-def assert_alike(networks: list[nn.Module], pictures: torch.Tensor) -> None:
-    for one, outputs in zip([copy.deepcopy(network) for network in networks], together(networks)(pictures), strict=True):
-        expected = alone(one, pictures)
+def assert_alike(networks: list[nn.Module], images: torch.Tensor) -> None:
+    for one, outputs in zip([copy.deepcopy(network) for network in networks], together(networks)(images), strict=True):
+        expected = alone(one, images)
         assert expected.keys() == outputs.keys()
         assert all(torch.equal(expected[name], outputs[name]) for name in expected)
 
@@ -102,8 +102,8 @@ class Odd(nn.Module):
         self.after = nn.Conv2d(width, 8, 1)
         self.grid = None
 
-    def forward(self, pictures):
-        x = self.before(pictures)
+    def forward(self, images):
+        x = self.before(images)
         y = self.after(self.cut(x))
         if self.between == "adds in place to what is common":
             x += y
@@ -128,7 +128,7 @@ class Odd(nn.Module):
             canvas[:, :8] = x
             canvas[:, 8:] = y
             x = canvas[:, 4:12]
-        return {"map": x + y.mean(1, keepdim=True), "common": self.before(pictures), "view": x.flatten(2)}
+        return {"map": x + y.mean(1, keepdim=True), "common": self.before(images), "view": x.flatten(2)}
 
 
 BETWEEN = (

@@ -18,7 +18,7 @@ from compress.quantization.freezing import hold_ranges
 from compress.quantization.nncf_torch import HOOKS, config_json, quantize, quantizers
 from compress.quantization.settings import Quantizers
 from compress.recipe import load as load_recipe
-from compress.stages.quantize import Quantize
+from compress.stages.quantize import QatSchedule, Quantize
 from compress.training import loop
 from compress.training.modes import hold_norms
 
@@ -38,31 +38,31 @@ class ReadTwice(nn.Module):
         return {"map": (self.norm(x) + x).sigmoid()}
 
 
-def test_held_norms_keep_their_statistics_and_learn_their_scales(pictures):
+def test_held_norms_keep_their_statistics_and_learn_their_scales(batches):
     with pytest.raises(CompressError, match="bias_correction: false"):
-        quantize(ReadTwice(), pictures[:1], pictures[0])
-    network = quantize(ReadTwice(), pictures[:1], pictures[0], (), Quantizers(bias_correction=False)).train()
-    network(pictures[0])
+        quantize(ReadTwice(), batches[:1], batches[0])
+    network = quantize(ReadTwice(), batches[:1], batches[0], (), Quantizers(bias_correction=False)).train()
+    network(batches[0])
     before = copy.deepcopy(network.norm.state_dict())
     hold_norms(network)
-    network(pictures[1])["map"].sum().backward()
+    network(batches[1])["map"].sum().backward()
     after = network.norm.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert network.norm.weight.grad.abs().sum() > 0
     assert network.training
     assert network.conv.training
-    network.train()(pictures[1])
+    network.train()(batches[1])
     assert not torch.equal(network.norm.running_mean, before["running_mean"])
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9)])
-def test_held_ranges_stay_whatever_momentum_they_had(quantized_detector, pictures, optimizer):
+def test_held_ranges_stay_whatever_momentum_they_had(quantized_detector, batches, optimizer):
     network = copy.deepcopy(quantized_detector).train()
     optimizer = optimizer(network.parameters(), lr=1e-2)
 
     def step(held: bool) -> tuple[list[torch.Tensor], torch.Tensor]:
         optimizer.zero_grad()
-        network(pictures[0])["probability"].square().sum().backward()
+        network(batches[0])["probability"].square().sum().backward()
         if held:
             hold_ranges(network)
         optimizer.step()
@@ -89,9 +89,10 @@ def calibrated():
 
 def train(calibrated, folder: Path, **settings) -> dict[str, bytes]:
     recipe, folded, model = calibrated
-    stage = Quantize(name="int8", epochs=4, batch=8, crop=32, lr=1e-2, ema=0.5, evaluate_every=4, freeze_ranges=0.5, **settings)
+    schedule = QatSchedule(epochs=4, batch=8, crop=32, lr=1e-2, ema=0.5, evaluate_every=4, **settings)
+    stage = Quantize(name="int8", train=schedule, freeze_ranges=0.5)
     lab = Lab(recipe, folder, torch.device("cpu"), lambda _: None, quiet=True)
-    stage.train(folded, model.with_network(copy.deepcopy(model.network), model.quantization), lab, {})
+    stage.trained(folded, model.with_network(copy.deepcopy(model.network), model.quantization), lab, schedule, {})
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -142,9 +143,10 @@ def test_frozen_at_half_of_the_steps_and_resumed_to_the_same_bytes(calibrated, t
 
 def test_ranges_frozen_from_the_start_are_those_of_the_calibration(calibrated, tmp_path):
     recipe, folded, model = calibrated
-    stage = Quantize(name="int8", epochs=1, batch=8, crop=32, lr=1e-2, freeze_ranges=0)
+    schedule = QatSchedule(epochs=1, batch=8, crop=32, lr=1e-2)
+    stage = Quantize(name="int8", train=schedule, freeze_ranges=0)
     lab = Lab(recipe, tmp_path, torch.device("cpu"), lambda _: None, quiet=True)
-    result = stage.train(folded, model.with_network(copy.deepcopy(model.network), model.quantization), lab, {"fact": 1})
+    result = stage.trained(folded, model.with_network(copy.deepcopy(model.network), model.quantization), lab, schedule, {"fact": 1})
     before, after = model.network.state_dict(), result.network.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in ranges(before).items())
     assert not torch.equal(before["probability.conv.0.weight"], after["probability.conv.0.weight"])

@@ -50,16 +50,16 @@ def test_one_layer_quantized_is_what_a_hand_computes(brightness):
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_with_no_quantizer_on_the_network_is_the_folded_float_one(detector, pictures):
-    network = quantize(detector, pictures[:1], pictures[0], ["last"], UNCORRECTED)
+def test_with_no_quantizer_on_the_network_is_the_folded_float_one(detector, batches):
+    network = quantize(detector, batches[:1], batches[0], ["last"], UNCORRECTED)
     enable_only(network, ())
     folded = copy.deepcopy(detector)
-    fold_batch_norms(folded, pictures[0])
-    assert torch.equal(probability(network, pictures[1]), probability(folded, pictures[1]))
+    fold_batch_norms(folded, batches[0])
+    assert torch.equal(probability(network, batches[1]), probability(folded, batches[1]))
 
 
-def test_every_layer_has_its_weight_and_the_activations_that_it_reads(quantized_detector, pictures):
-    layers = layer_quantizers(quantized_detector, pictures[0])
+def test_every_layer_has_its_weight_and_the_activations_that_it_reads(quantized_detector, batches):
+    layers = layer_quantizers(quantized_detector, batches[0])
     names = ["stem.0", *(f"blocks.{i}.{part}.0" for i in (0, 1) for part in ("expand", "depthwise", "project")), "head.0", "up.0"]
     assert list(layers) == names
     widths = {name: quantized_detector.get_submodule(name).weight.shape[1 if name == "up.0" else 0] for name in names}
@@ -85,7 +85,7 @@ def test_the_culprit_is_the_most_sensitive_layer(brightness):
     assert report["rank_correlation"] > 0
 
 
-def test_the_difference_of_maps_is_the_mean_over_pictures_and_maps():
+def test_the_difference_of_maps_is_the_mean_over_images_and_maps():
     zero, one = np.zeros((1, 1, 2, 2), np.float32), np.ones((1, 1, 4, 4), np.float32)
     given, expected = [{"a": zero, "b": one}, {"a": one, "b": one}], [{"a": zero, "b": -one}, {"a": one, "b": 0 * one}]
     assert sensitivity.difference(given, expected) == pytest.approx((0 + 2 + 0 + 1) / 4)
@@ -127,7 +127,7 @@ def test_what_cannot_be_measured_is_said(brightness):
         quantization_sensitivity(model, lab, artefact="runs/int8")
     model.quantization = None
     lab.splits["val"] = type(lab.split("val"))("val", [], None, "")
-    with pytest.raises(CompressError, match="val split holds no pictures"):
+    with pytest.raises(CompressError, match="val split holds no images"):
         quantization_sensitivity(model, lab)
 
 

@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from compress.evaluation.icdar import Score
-from compress.models.contract import Sample
+from compress.models.contract import Detections, Sample, Words
 from compress.report import page as pages
-from compress.report.compare import picture
+from compress.report.compare import plain_answer, plain_image
+from compress.tasks import TASKS
+from compress.tasks.detection import EvaluateDetection
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
@@ -65,11 +66,12 @@ def report(written, tmp_path_factory) -> Path:
     """A page with everything on it, the long names of a real experiment among them. Not to be changed by a test."""
     image = np.full((90, 160, 3), 128, np.uint8)
     word = np.array([[10, 10], [80, 10], [80, 30], [10, 30]], np.float32)
-    found = [word + 1], Score(1, 1, 1, 1, 1, 1)
-    seen = picture(Sample("val_1", image, [word], np.array([False])), {f"stage{i}": found for i in range(5)})
+    sample = Sample("val_1", image, Words([word, word + 30], np.array([False, True]), ["<b>text</b>", "###"]))
+    answer = plain_answer(sample, Detections([word + 1], np.array([0.9])), TASKS["detection"], EvaluateDetection())
+    seen = {**plain_image(sample, TASKS["detection"]), "found": {f"stage{i}": answer for i in range(5)}}
     out = tmp_path_factory.mktemp("browser") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "compare", lambda *_: {"notes": ["A note."], "pictures": [seen, seen | {"name": "val_2"}]})
+        patch.setattr(pages, "compare", lambda *_: {"notes": ["A note."], "task": "detection", "images": [seen, seen | {"name": "val_2"}]})
         pages.write_report([written("db_mv3_prune0.6_distill_and_a_long_name", layers=60), written("seed1")], out, images=2)
     return out
 

@@ -49,7 +49,7 @@ def test_a_checkpoint_is_compressed_without_training_and_pruned_ones_load(recipe
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert load(folder / "out" / "found").evaluate.short_side == 64  # the recipe's, not the checkpoint's
     assert rows[3].params == rows[2].params < rows[0].params
-    assert rows[3].hmean == rows[2].hmean
+    assert rows[3].scores == rows[2].scores
 
 
 def test_timing_again_changes_latencies_alone(recipe, monkeypatch):
@@ -78,13 +78,14 @@ def test_other_weights_in_the_same_place_are_another_stage(recipe):
 
 
 def test_initial_weights_of_a_training_are_known_by_what_they_hold(recipe):
-    from compress.experiment import weights_key
+    from compress.session import weights_key
 
     folder = recipe.parent
-    key = weights_key(str(folder / "weights"))
-    assert key == weights_key(str(folder / "weights" / "model.safetensors"))
-    assert key != weights_key(str(folder / "weights_pruned"))
-    assert weights_key(None) is weights_key("https://example.org/resnet18.pth") is None
+    shutil.copytree(folder / "weights", folder / "moved")
+    assert weights_key(str(folder / "weights")) == weights_key(str(folder / "moved")) != weights_key(str(folder / "weights_pruned"))
+    files = [str(folder / name / "model.safetensors") for name in ("weights", "moved", "weights_pruned")]
+    assert weights_key(files[0]) == weights_key(files[1]) != weights_key(files[2])
+    assert weights_key("https://example.org/resnet18.pth") != weights_key("https://example.org/resnet34.pth")
 
 
 @pytest.mark.parametrize(

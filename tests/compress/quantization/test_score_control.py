@@ -6,9 +6,9 @@ import pytest
 
 from compress.errors import CompressError
 from compress.files import read_json
-from compress.quantization import accuracy_control
-from compress.quantization.accuracy_control import bisect
+from compress.quantization import score_control
 from compress.quantization.nncf_torch import layer_quantizers
+from compress.quantization.score_control import bisect
 from compress.stages.quantize import Quantize
 
 
@@ -24,7 +24,7 @@ def test_the_culprits_and_no_others_stay_float(brightness, culprits):
     layers = set(layer_quantizers(result.network, example))
     assert layers == {f"layers.{index}" for index in range(7) if index not in culprits}
     assert lab.evaluate(result, "val").hmean == 1
-    report = read_json(lab.folder / "accuracy_control.json")
+    report = read_json(lab.folder / "score_control.json")
     assert set(report["kept_float"]) == {f"layers.{index}" for index in culprits}
     assert (report["float_hmean"], report["scores"]["hmean"], report["max_drop"]) == (1, 1, 0)
     counts = [trial["kept_float"] for trial in report["tried"]]
@@ -33,14 +33,14 @@ def test_the_culprits_and_no_others_stay_float(brightness, culprits):
     assert {count for count, trial in zip(counts, report["tried"], strict=True) if trial["scores"]["hmean"] == 1} == {
         count for count in counts if count >= len(culprits)
     }
-    assert lab.artefacts == [{"suffix": "", "path": ".", "accuracy_control": report}]
+    assert lab.artefacts == [{"suffix": "", "path": ".", "score_control": report}]
 
 
 def test_without_a_limit_all_layers_are_quantized_and_nothing_is_tried(brightness):
     model, lab = brightness({4})
     result = ptq().apply(model, lab)
     assert lab.evaluate(result, "val").hmean == 0
-    assert not (lab.folder / "accuracy_control.json").exists()
+    assert not (lab.folder / "score_control.json").exists()
     assert lab.artefacts == [{"suffix": "", "path": "."}]
 
 
@@ -48,13 +48,13 @@ def test_a_drop_that_cannot_be_kept_is_said_with_the_best_there_is(brightness):
     model, lab = brightness(set(range(1, 7)))
     with pytest.raises(CompressError, match=r"0\.01 cannot be kept: of Hmean 1\.0000 .* keeps 0\.0000, with 0 of 6 layers float"):
         ptq(max_drop=0.01, keep_float=("layers.0",)).apply(model, lab)
-    assert [trial["kept_float"] for trial in read_json(lab.folder / "accuracy_control.json")["tried"]] == [0, 5]
+    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 5]
 
 
 def test_a_search_that_was_cut_off_tries_nothing_twice(brightness, monkeypatch):
     model, lab = brightness({2, 5})
     stage = ptq(max_drop=0.0)
-    real = accuracy_control.config_json
+    real = score_control.config_json
     tried = []
 
     def cut_off(network):
@@ -63,13 +63,13 @@ def test_a_search_that_was_cut_off_tries_nothing_twice(brightness, monkeypatch):
             raise KeyboardInterrupt
         return real(network)
 
-    monkeypatch.setattr(accuracy_control, "config_json", cut_off)
+    monkeypatch.setattr(score_control, "config_json", cut_off)
     with pytest.raises(KeyboardInterrupt):
         stage.apply(model, lab)
-    assert [trial["kept_float"] for trial in read_json(lab.folder / "accuracy_control.json")["tried"]] == [0, 6]
+    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 6]
     stage.apply(model, lab)
-    assert set(read_json(lab.folder / "accuracy_control.json")["kept_float"]) == {"layers.2", "layers.5"}
-    assert [trial["kept_float"] for trial in read_json(lab.folder / "accuracy_control.json")["tried"]] == [0, 6, 3, 1, 2]
+    assert set(read_json(lab.folder / "score_control.json")["kept_float"]) == {"layers.2", "layers.5"}
+    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 6, 3, 1, 2]
     assert len(tried) == 3 + 3
 
 

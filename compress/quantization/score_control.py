@@ -14,10 +14,10 @@ from compress.lab import Lab
 from compress.quantization.nncf_torch import config_json
 from compress.quantization.sensitivity import by_loss
 
-FILE = "accuracy_control.json"
+FILE = "score_control.json"
 
 
-def control_accuracy(
+def control_score(
     model: Model, lab: Lab, quantized: Callable[[Sequence[str]], nn.Module], order: Callable[[], Sequence[str]], max_drop: float
 ) -> dict[str, Any]:
     """Find the fewest layers to keep float so that the main metric on validation loses at most `max_drop` against the float `model`.
@@ -27,7 +27,7 @@ def control_accuracy(
 
     quantized: names of layers that stay float -> the calibrated network. order: all layers, the most sensitive first; asked for only
     where not all of them can be in integers.
-    Returns, and leaves in `accuracy_control.json` after every trial: `max_drop`, `float_score`, `tried` (each the number of
+    Returns, and leaves in `score_control.json` after every trial: `max_drop`, `float_score`, `tried` (each the number of
     layers `kept_float` and the `score`), and of the answer `kept_float` (names) and `score`. A run that was cut off tries nothing twice.
     Raises CompressError, with the best that was reached, where no number of layers will do.
     """
@@ -56,14 +56,15 @@ def control_accuracy(
     fewest = 0
     if not good(()):
         names = order()
-        fewest = bisect(lambda count: good(names[:count]), len(names) - 1)
-        if fewest is None:
+        found = bisect(lambda count: good(names[:count]), len(names) - 1)
+        if found is None:
             best = max(report["tried"], key=lambda trial: metric.gain(report["float_score"], trial["score"]))
             raise CompressError(
                 f"max_drop {max_drop} cannot be kept: of {metric.name} {report['float_score']:.4f} on validation in float, the best of "
                 f"the quantized models keeps {best['score']:.4f}, with {best['kept_float']} of {len(names)} layers float; allow a larger "
                 "drop, or calibrate with other `ranges`."
             )
+        fewest = found
     report |= {"kept_float": list(names[:fewest]), "score": score(names[:fewest])}
     write_json(path, report)
     return report

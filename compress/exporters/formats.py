@@ -1,0 +1,8 @@
+"""The names of the file formats, and which of them hold integers; read without any exporter."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Format = Literal["onnx", "openvino", "torchscript", "torch_export", "ncnn"]
+HOLD_INT8: tuple[Format, ...] = ("onnx", "openvino")

@@ -1,0 +1,26 @@
+"""The `latency` section of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RuntimeName = Literal["torch", "torch.compile", "onnxruntime", "openvino"]
+Side = Annotated[int, Field(ge=1, le=16384)]
+
+
+class Latency(BaseModel):
+    """How latency is measured.
+
+    input: batch, channels, height and width, in pixels; unless said, one image of the size that is usual for the model.
+    threads: per runtime. runtimes: which ones. rounds: timed calls of each, in turn, after a warm-up; the median and the 90th percentile
+    are reported.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: tuple[Annotated[int, Field(ge=1, le=1024)], Annotated[int, Field(ge=1, le=16)], Side, Side] = (1, 3, 736, 1280)
+    threads: int = Field(2, ge=1, le=256)
+    runtimes: tuple[RuntimeName, ...] = ("torch", "onnxruntime", "openvino")
+    rounds: int = Field(20, ge=3, le=10000)

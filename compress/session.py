@@ -1,0 +1,368 @@
+"""A recipe in the folder of its experiment, and the recipes of its teachers as a tree of the same: keys, states, and who is ready."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel
+
+from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load
+from compress.data.formats import open_split
+from compress.errors import CompressError, suggestion
+from compress.files import digest, fingerprint
+from compress.lab import Lab
+from compress.ledger import LEDGER
+from compress.outside import code_of
+from compress.processes import LOCK
+from compress.recipe import Recipe, experiment_name, load_named
+from compress.run_settings import RunSettings
+from compress.stage_folder import DONE, TO_DO, check_free, key_of, state_of
+from compress.stages import Stage
+from compress.training.trackers import check_installed
+
+if TYPE_CHECKING:
+    from compress.data.split import Split
+
+RECIPE = "recipe.yml"  # in the experiment's folder: the recipe as it was run, every default filled in
+# What changes no outcome, here and in the sections below. Data are in a key by what they hold, not by where they lie.
+NOT_IN_KEY = {"name", "from_", "expect", "data", "workers"}
+
+
+@dataclass
+class Session:
+    """A recipe in the folder of its experiment.
+
+    path: of the recipe. overrides: `key=value`, as they were given. others: recipe, as a stage names it -> the session that gives its
+    model. splits and keys: the data opened and the stages' keys made so far.
+    """
+
+    recipe: Recipe
+    path: Path
+    folder: Path
+    overrides: tuple[str, ...]
+    quiet: bool = True
+    others: dict[str, Session] = field(default_factory=dict)
+    splits: dict[str, Split] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(recipe: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None, *, quiet: bool = True) -> Session:
+    """A recipe, with those of its teachers, in their folders; nothing is run or written.
+
+    out: the experiment's folder; `experiments/<recipe>` unless said. Teachers' experiments lie beside it, each in a folder of its own.
+    Raises CompressError for a recipe that is wrong, and for one that needs its own model.
+    """
+    found: dict[Path, Session] = {}
+    session = collect(Path(recipe), tuple(overrides), quiet, found, ())
+    session.folder = folder_of(recipe, out)
+    place_others(session, [its for its in found.values() if its is not session])
+    return session
+
+
+def collect(path: Path, overrides: tuple[str, ...], quiet: bool, found: dict[Path, Session], above: tuple[Path, ...]) -> Session:
+    """The session of the recipe at `path`, not yet in its place; each recipe of the tree has one, which goes into `found`.
+
+    above: the recipes that lead here, which must not be needed again.
+    """
+    here = path.resolve()
+    if here in above:
+        circle = " -> ".join(step.name for step in (*above[above.index(here) :], here))
+        raise CompressError(f"{path} needs its own model to train it ({circle}); name another teacher, or a checkpoint folder.")
+    if here not in found:
+        recipe = load_named(path, overrides)
+        session = Session(recipe, here, path.parent, overrides, quiet)
+        below = data_overrides(overrides)
+        for name in {name: None for stage in recipe.stages for name in stage.other_models() if is_recipe(recipe, name)}:
+            session.others[name] = collect(Path(name), below, quiet, found, (*above, here))
+        found[here] = session
+    return found[here]
+
+
+def place_others(root: Session, others: Sequence[Session]) -> None:
+    """Give each of the other recipes a folder beside the root's, called as the recipe is; those of equal names are told apart."""
+    taken = {root.folder.resolve().name}
+    places = {os.path.relpath(its.path, root.path.parent): its for its in others}
+    for place, its in sorted(places.items()):
+        name = Path(its.recipe.name).name
+        name = f"{name}-{fingerprint(place)[:8]}" if name in taken else name
+        taken.add(name)
+        its.folder = root.folder.parent / name
+
+
+def folder_of(recipe: str | Path, out: str | Path | None) -> Path:
+    """The experiment's folder of a recipe."""
+    return Path(out) if out else Path("experiments") / experiment_name(Path(recipe))
+
+
+def data_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Overrides of the data: they hold for a teacher too, which learns from the student's data."""
+    return tuple(override for override in overrides if override.startswith(("data.", "data=")))
+
+
+def is_recipe(recipe: Recipe, name: str) -> bool:
+    """Whether what a stage of `recipe` names is another recipe, and no stage or checkpoint folder."""
+    return stage_named(recipe, name) is None and Path(name).suffix in (".yml", ".yaml")
+
+
+def stage_named(recipe: Recipe, name: str) -> Stage | None:
+    """The recipe's stage of that name; None for the name of a recipe or a checkpoint folder."""
+    return next((stage for stage in recipe.stages if stage.name == name), None)
+
+
+def tree(session: Session) -> Iterator[Session]:
+    """All sessions that this one needs, each once, and it itself at last: each comes after those that it needs."""
+    seen: dict[int, Session] = {}
+
+    def walk(its: Session) -> None:
+        for other in its.others.values():
+            walk(other)
+        seen.setdefault(id(its), its)
+
+    walk(session)
+    yield from seen.values()
+
+
+# Data
+
+
+def split_of(session: Session, name: str) -> Split:
+    """A split of the recipe's data, opened once."""
+    if name not in session.splits:
+        session.splits[name] = open_split(session.recipe.data, name, session.recipe.seed, session.quiet)
+    return session.splits[name]
+
+
+def train_split(session: Session, stage: Stage) -> Split:
+    """The images that a stage trains on: the recipe's, or its own, opened once."""
+    own = stage.own_data()
+    if own is None:
+        return split_of(session, "train")
+    name = f"{stage.name}/train"
+    if name not in session.splits:
+        session.splits[name] = open_split(own, "train", session.recipe.seed, session.quiet)
+    return session.splits[name]
+
+
+def data_fingerprints(session: Session, stage: Stage) -> dict[str, str]:
+    """Split -> what identifies its images, of the splits that the stage's outcome depends on."""
+    return {name: (train_split(session, stage) if name == "train" else split_of(session, name)).fingerprint() for name in stage.splits()}
+
+
+# Keys
+
+
+def key(session: Session, name: str) -> str:
+    """The key of the stage called `name`."""
+    if name not in session.keys:
+        session.keys[name] = stage_key(session, session.recipe.stage(name))
+    return session.keys[name]
+
+
+def stage_key(session: Session, stage: Stage) -> str:
+    """sha256 over all that decides a stage's outcome."""
+    parent = session.recipe.parent(stage)
+    return fingerprint(
+        {
+            "parent": key(session, parent) if parent else None,
+            "kind": stage.kind,
+            "version": stage.version,
+            "libraries": versions(stage),
+            "settings": identified(session, stage, said(stage)),
+            "reads": settings_read(as_seen_by(session.recipe, stage), stage),
+            "data": data_fingerprints(session, stage),
+        }
+    )
+
+
+def said(section: BaseModel) -> dict[str, Any]:
+    """What a section says that is not its default, those inside it too, but for what changes no outcome."""
+    return without(section.model_dump(mode="json", exclude_defaults=True), NOT_IN_KEY)
+
+
+def without(values: Any, names: set[str]) -> Any:
+    """Nested mappings without the keys in `names`."""
+    return {name: without(value, names) for name, value in values.items() if name not in names} if isinstance(values, dict) else values
+
+
+def identified(session: Session, stage: Stage, values: Any) -> Any:
+    """Settings of a stage with other models and initial weights by what identifies them, not by where they lie."""
+    known = {name: model_key(session, name) for name in stage.other_models()}
+    weights = stage.initial_weights()
+    return replaced(values, {**known, weights: weights_key(weights)} if weights else known)
+
+
+def replaced(values: Any, known: Mapping[str, str]) -> Any:
+    """Nested mappings and lists with the words in `known` replaced."""
+    if isinstance(values, dict):
+        return {name: replaced(value, known) for name, value in values.items()}
+    if isinstance(values, list):
+        return [replaced(value, known) for value in values]
+    return known.get(values, values) if isinstance(values, str) else values
+
+
+def settings_read(settings: RunSettings, stage: Stage) -> dict[str, Any]:
+    """Those settings of the run that the stage reads. A model of a user's own module is known by its code too."""
+    found: dict[str, Any] = {}
+    for path in stage.reads():
+        section, _, name = path.partition(".")
+        value = getattr(settings, section)
+        value = getattr(value, name) if name else value
+        found[path] = said(value) if isinstance(value, BaseModel) else value
+    return {**found, "code": code_of(settings.model)} if "model" in found else found
+
+
+def versions(stage: Stage) -> dict[str, str | None]:
+    """Packages whose version may change what the stage gives; None for one that is not installed."""
+    return {name: installed(name) for name in stage.libraries}
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def weights_key(source: str) -> str:
+    """What identifies the weights that a training starts from: those of a folder or a file by what they hold, of a URL by itself."""
+    path = Path(source)
+    return digest(path) if path.is_file() else checkpoint_key(path) if path.is_dir() else source
+
+
+def checkpoint_key(folder: Path) -> str:
+    """What identifies a checkpoint: its stage's key, or the bytes of one that no run of this workbench left."""
+    files = [folder / name for name in (DESCRIPTION, WEIGHTS, QUANTIZATION)]
+    return key_of(folder) or fingerprint([digest(file) for file in files if file.is_file()])
+
+
+# Other models
+
+
+def model_folder(session: Session, name: str) -> Path:
+    """Where the model lies that a stage names: an earlier stage, the last model of a recipe, or a checkpoint folder."""
+    if stage_named(session.recipe, name):
+        return session.folder / name
+    its = session.others.get(name)
+    return its.folder / its.recipe.last_model() if its else Path(name)
+
+
+def model_key(session: Session, name: str) -> str:
+    """What identifies the model that a stage names."""
+    if stage_named(session.recipe, name):
+        return key(session, name)
+    its = session.others.get(name)
+    return key(its, its.recipe.last_model()) if its else checkpoint_key(Path(name))
+
+
+def untrained(session: Session, name: str) -> Model:
+    """The model that a stage names: that of a checkpoint folder, or, as yet without its weights, that of a recipe or of a stage."""
+    if stage_named(session.recipe, name):
+        return fresh(session.recipe.model, session.recipe.evaluate)
+    its = session.others.get(name)
+    return fresh(its.recipe.model, its.recipe.evaluate) if its else load(name)
+
+
+def is_ready(session: Session, name: str) -> bool:
+    """Whether nothing must be run for the model that a stage names; earlier stages are not asked for."""
+    its = session.others.get(name)
+    return its is None or states(its)[its.recipe.last_model()] == DONE
+
+
+# States
+
+
+def states(session: Session, redo_from: str | None = None) -> dict[str, str]:
+    """Stage -> `in the cache`, `begun`, `damaged` or `to do`. Whatever waits for another stage is to do."""
+    found: dict[str, str] = {}
+    for stage in session.recipe.stages:
+        others = stage.other_models()
+        waits = any(found.get(name, DONE) != DONE for name in (session.recipe.parent(stage) or "", *others))
+        waits = waits or not all(is_ready(session, name) for name in others)
+        if stage.name == redo_from or waits:
+            found[stage.name] = TO_DO
+        else:
+            found[stage.name] = state_of(session.folder, stage.name, key(session, stage.name))
+    return found
+
+
+# Checks
+
+
+def check_before_work(session: Session) -> None:
+    """Everything that would stop a run later and can be seen now, teachers' recipes included: folders, data, patterns, other models."""
+    for its in tree(session):
+        try:
+            check_folder(its)
+            check_stages(its)
+        except CompressError as error:
+            raise error if its is session else CompressError(f"teacher {its.path.name}: {error}") from None
+
+
+def check_folder(session: Session) -> None:
+    """Refuse an experiment's folder that is a file or holds what a run would replace and no run has left."""
+    folder, mine = session.folder, session.folder / RECIPE
+    if folder.exists() and not folder.is_dir():
+        raise CompressError(f"{folder} is a file; give the experiment a folder with --out.")
+    left_by_a_run = (folder / LEDGER).exists() or (folder / LOCK).exists()
+    if mine.exists() and (mine.resolve() == session.path or not left_by_a_run) and mine.read_bytes() != session.recipe.dump().encode():
+        raise CompressError(f"{mine} would be replaced by the recipe as it is run; give the experiment another folder with --out.")
+    for stage in session.recipe.stages:
+        check_free(folder, stage.name)
+
+
+def check_stages(session: Session) -> None:
+    """Refuse data, patterns and other models that do not fit."""
+    recipe = session.recipe
+    check_installed(recipe.trackers)
+    for name in ("train", "val"):
+        split_of(session, name)
+    model = fresh(recipe.model, recipe.evaluate)
+    others: dict[str, Model] = {}
+    for stage in recipe.stages:
+        try:
+            stage.check(model)
+            train_split(session, stage)
+            for name in stage.other_models():
+                check_named(recipe, stage, name)
+                others[name] = others.get(name) or untrained(session, name)
+            stage.check_others(model, others)
+        except CompressError as error:
+            raise CompressError(f"stage '{stage.name}': {error}") from None
+
+
+def check_named(recipe: Recipe, stage: Stage, name: str) -> None:
+    """What a stage names must be a recipe, a checkpoint folder, or a stage before it that gives a model."""
+    earlier = [other.name for other in recipe.stages[: recipe.stages.index(stage)] if other.gives_model]
+    is_model = is_recipe(recipe, name) or (stage_named(recipe, name) is None and (Path(name) / DESCRIPTION).exists())
+    if name not in earlier and not is_model:
+        told = f"is neither an earlier stage that gives a model, a recipe (.yml), nor a checkpoint folder with a {DESCRIPTION}"
+        raise CompressError(f"'{name}' {told}{suggestion(name, earlier)}")
+
+
+# Surroundings
+
+
+def as_seen_by(recipe: Recipe, stage: Stage) -> Recipe:
+    """The recipe with the augmentation of the images that the stage trains on."""
+    return recipe.model_copy(update={"augment": recipe.training(stage)[1]})
+
+
+def make_lab(session: Session, folder: Path, stage: Stage, device: str = "cpu", *, quiet: bool | None = None) -> Lab:
+    """The surroundings of one stage, whose `train` split is what the stage trains on."""
+    own = stage.own_data() is not None
+    return Lab(
+        as_seen_by(session.recipe, stage),
+        folder,
+        torch.device(device),
+        lambda name: load(model_folder(session, name)),
+        session.quiet if quiet is None else quiet,
+        {**session.splits, "train": train_split(session, stage)} if own else session.splits,
+        name=stage.name,
+    )

@@ -1,0 +1,126 @@
+"""The settings of distillation: what a student is taught, and by whom; read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from compress.errors import CompressError
+from compress.models.contract import Algorithm
+
+Weights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+def one_or_several(written: object) -> object:
+    """Refuse, in words of its own, what is neither a name nor a list of names."""
+    names = written if isinstance(written, list | tuple) and written else [written]
+    if written is not None and not all(isinstance(name, str) and name for name in names):
+        raise ValueError("name a recipe, a checkpoint folder or an earlier stage, or give a list of them")
+    return written
+
+
+class Response(BaseModel):
+    """How a student's outputs are held against its teachers'.
+
+    maps: the weight of each output; those that the algorithm names, 1 each, unless said. An output that is not named is not used.
+    dilate: side, in pixels, of the square by which the teachers' maps are dilated first; 2 in PP-OCRv2's CML, 1 for none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    maps: Weights | None = None
+    dilate: int = Field(1, ge=1, le=31)
+
+
+class Feature(BaseModel):
+    """Channel-wise distillation (Shu et al. 2021) from the first teacher.
+
+    weight: of the term in the loss. tau: temperature of the softmax over positions.
+    layers: patterns (`*` matches anything) of the layers that are compared; those that the algorithm names unless said.
+    teacher_layers: the same in the teacher, where its layers have other names. They are paired in the networks' order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(1.0, gt=0, le=10_000)
+    tau: float = Field(4.0, gt=0, le=1000)
+    layers: tuple[Name, ...] = ()
+    teacher_layers: tuple[Name, ...] = ()
+
+
+class Mutual(BaseModel):
+    """A second student, the peer, trained beside the first; each also learns from the other's outputs.
+
+    weight: of the term in the loss. maps: as under `response`.
+    peer: `perturbed`, the student's own weights with noise from the recipe's seed; `fresh`, new weights in the same widths; or an
+    earlier stage or a checkpoint folder, of the same layers and widths.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(1.0, gt=0, le=1000)
+    maps: Weights | None = None
+    peer: str = Field("perturbed", min_length=1)
+
+
+class Distillation(BaseModel):
+    """Loss = (1 - weight) task + weight response + feature.weight feature + mutual.weight mutual.
+
+    response: sum over the outputs that the algorithm names of the divergence of the student's from the teacher's: dice of maps, for DB the
+    probability and the approximate binary map, and Kullback-Leibler of classes. Of several teachers the student copies the mean output.
+    feature: divergence between the features of student and first teacher, through a learned 1x1 convolution where widths differ.
+    mutual: the same sum between student and peer. The peer has the same loss; the better of the two on validation is the stage's model.
+
+    teacher: a recipe, whose last model is used and which is run first if it has not been, a checkpoint folder, an earlier stage, or a
+    list of such. Teachers are frozen, their batch norms in evaluation mode. weight: share of the response in the loss; with 0, and
+    without a teacher, the task has it all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    teacher: Annotated[str | tuple[str, ...] | None, BeforeValidator(one_or_several)] = None
+    weight: float = Field(0.9, ge=0, le=1)
+    response: Response = Response()
+    feature: Feature | None = None
+    mutual: Mutual | None = None
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The teachers as a tuple, the one that features are taken from first."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
+
+    def response_weights(self, algorithm: Algorithm) -> dict[str, float]:
+        """The weight of each output in the response; none where the response has no share in the loss."""
+        return output_weights(self.response.maps, algorithm) if self.teachers and self.weight else {}
+
+    def mutual_weights(self, algorithm: Algorithm) -> dict[str, float]:
+        """The weight of each output between two students; none where there is one."""
+        return output_weights(self.mutual.maps, algorithm) if self.mutual else {}
+
+    def layers(self, student: Algorithm) -> tuple[str, ...]:
+        """Patterns of the student's layers whose features are compared; none without `feature`.
+
+        Raises CompressError where neither the recipe nor the algorithm names any.
+        """
+        return (self.feature.layers or named_features(student, "feature.layers")) if self.feature else ()
+
+    def teacher_layers(self, teacher: Algorithm) -> tuple[str, ...]:
+        """The same of the first teacher's."""
+        if not self.feature:
+            return ()
+        return self.feature.teacher_layers or self.feature.layers or named_features(teacher, "feature.teacher_layers")
+
+
+def output_weights(said: Mapping[str, float] | None, algorithm: Algorithm) -> dict[str, float]:
+    """The outputs that a recipe names with their weights, else those that the algorithm names, 1 each."""
+    return dict(said) if said is not None else dict.fromkeys(algorithm.copies, 1.0)
+
+
+def named_features(algorithm: Algorithm, key: str) -> tuple[str, ...]:
+    """The layers whose features the algorithm offers to be compared."""
+    if not algorithm.features:
+        raise CompressError(f"{key}: the algorithm names no layers of its own; name some here.")
+    return algorithm.features
