@@ -238,8 +238,8 @@ def compare(path: Path, source: str, converted: Converted, images: Sequence[np.n
     wanted = converted.model.algorithm.input
     order = 1 if converted.family.rgb else -1
     asked = replace(wanted, mean=wanted.mean[::order], std=wanted.std[::order])
-    for picture in pictures:
-        shown = cv2.resize(picture, LINE) if converted.family.lines else resize_short_side(picture, min(picture.shape[:2]), wanted.multiple)
+    for image in images:
+        shown = cv2.resize(image, LINE) if converted.family.lines else resize_short_side(image, min(image.shape[:2]), wanted.multiple)
         expected = theirs(network_input([shown[..., ::order]], asked))
         given = ours(network_input([shown], wanted))
         # An exported detector may give all maps of training as channels; the binary map follows from the other two, 50 times as steep.
