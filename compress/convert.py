@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.checkpoint import DESCRIPTION, Model, fresh, load_weights, save
 from compress.converters.families import FAMILIES
+from compress.converters.folded_norms import take_statistics, with_norms
 from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
 from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
@@ -67,6 +68,10 @@ def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None) -
         if part:
             raise CompressError(f"{path} holds one model; --part is for .pdparams files with several.")
         converted, source = from_graph(path)
+        if converted.family.folded:
+            wanted = converted.model.algorithm.input
+            shown = (resize_short_side(image, min(image.shape[:2]), wanted.multiple) for image in images)
+            take_statistics(converted.model.network, (torch.from_numpy(network_input([image], wanted)) for image in shown))
         differences = compare(path, source, converted, images)
         return Converted(converted.family, converted.model, converted.unused, converted.fresh, differences)
     if path.suffix == ".pdparams":
@@ -82,6 +87,8 @@ def from_graph(path: Path) -> tuple[Converted, str]:
     weights = {
         f"{pair.ours}.{name}": array for pair, layer in zip(pairs, graph.layers, strict=True) for name, array in layer.tensors.items()
     }
+    if family.folded:
+        weights = with_norms(model.network, weights)
     return filled(family, model, weights, graph.unused, path), graph.source
 
 

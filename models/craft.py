@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from compress.models.contract import Algorithm, Detections, Sample
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample
 from compress.models.geometry import fill, rectangles, short_side
 from compress.models.regions import checked_maps
 from compress.models.sast import strip_of
@@ -222,10 +222,16 @@ def outline(member: np.ndarray, text: np.ndarray, box: np.ndarray, grown: int) -
     return corners + np.array([columns.start, rows.start], np.float64)
 
 
-def craft(width: Annotated[float, Field(gt=0, le=4)] = 1.0, min_size: Annotated[float, Field(ge=0)] = 8.0) -> Algorithm:
+def craft(
+    width: Annotated[float, Field(gt=0, le=4)] = 1.0,
+    min_size: Annotated[float, Field(ge=0)] = 8.0,
+    mean: Mean = IMAGENET_MEAN,
+    std: Deviation = IMAGENET_STD,
+) -> Algorithm:
     """CRAFT as an :class:`Algorithm`.
 
-    width: factor on the channels of all layers. min_size: pixels; narrower words are masked in training.
+    width: factor on the channels of all layers. min_size: pixels; narrower words are masked in training. mean, std: of R, G and B, of
+    images in 0..1.
     """
     return Algorithm(
         task="detection",
@@ -238,6 +244,7 @@ def craft(width: Annotated[float, Field(gt=0, le=4)] = 1.0, min_size: Annotated[
         copies=MappingProxyType({"region": "dice", "affinity": "dice"}),
         features=("ups.*",),
         kept_layers=("maps",),
+        input=Input(mean=tuple(mean), std=tuple(std)),
     )
 
 

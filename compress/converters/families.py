@@ -80,5 +80,6 @@ FAMILIES = (
         craft_layers(),
         ("region_scores", "affinity_scores"),
         rgb=True,
+        folded=True,
     ),
 )
