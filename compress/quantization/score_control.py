@@ -60,7 +60,7 @@ def control_score(
         if found is None:
             best = max(report["tried"], key=lambda trial: metric.gain(report["float_score"], trial["score"]))
             raise CompressError(
-                f"max_drop {max_drop} cannot be kept: of {metric.name} {report['float_score']:.4f} on validation in float, the best of "
+                f"max_drop {max_drop} cannot be kept: of {metric.label} {report['float_score']:.4f} on validation in float, the best of "
                 f"the quantized models keeps {best['score']:.4f}, with {best['kept_float']} of {len(names)} layers float; allow a larger "
                 "drop, or calibrate with other `ranges`."
             )
