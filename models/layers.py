@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.models.registry import BACKBONES, NECKS, configured
 
@@ -85,3 +86,10 @@ def initialise(module: nn.Module) -> None:
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+def running_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance, the buffers themselves. Raises ValueError for a norm without."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("the network has a batch norm without running statistics")
+    return norm.running_mean, norm.running_var
