@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -221,8 +221,8 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        mappings = isinstance(value, dict) and isinstance(below, dict)
-        result[key] = merge(below, value) if mappings and not another_kind(below, value) else value
+        together = isinstance(value, dict) and isinstance(below, dict) and not another_kind(below, value)
+        result[key] = merge(cast(dict[str, Any], below), value) if together else value
     return result
 
 
