@@ -179,13 +179,13 @@ def teacher_rows(run: Run, stage: Stage) -> list[Row]:
 
     The first in the table is called `teacher`, any other `teacher/<its experiment>`.
     """
-    session, rows = run.session, []
+    session, rows = run.session, list[Row]()
     for name in stage.other_models() if stage.others_have_rows else ():
         its = session.others.get(name)
         row = next((row for row in run.finished[its.folder] if row.stage == its.recipe.last_model()), None) if its else None
         artefact = os.path.relpath(model_folder(session, name), session.folder)
         before = [known for known in (*run.rows, *rows) if known.kind == "teacher"]
-        if row is None or any(known.artefact == artefact for known in before):
+        if its is None or row is None or any(known.artefact == artefact for known in before):
             continue
         delta = TASKS[row.task].gain(run.rows[0].scores, row.scores) if run.rows else 0.0
         called = f"teacher/{its.folder.name}" if before else "teacher"

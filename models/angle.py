@@ -1,4 +1,7 @@
-"""The angle classifier of PP-OCR (Du et al. 2020, section 2.2): whether a cropped line of text stands on its head."""
+"""The angle classifier of PP-OCR (Du et al. 2020, section 2.2): whether a cropped line of text stands on its head.
+
+Network and loss are in `compress.models.networks.angle`.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import numpy as np
-from compress.models.backbones.mobilenet_v3_ppocr import mobilenet_v3_small_lines
-from compress.models.contract import Algorithm, Classification, Deviation, Input, Mean
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+
+from compress.models.contract import Algorithm, Classification, Deviation, Input, Mean, Sample
+from compress.models.registry import of_network
 
 LABELS = ("0", "180")  # degrees
-
-
-class AngleNet(nn.Module):
-    """Backbone, pooling and one linear layer.
-
-    `forward` takes (B, 3, H, W) lines, 48 x 192 in PP-OCR, and gives `probability`, (B, 2), of 0 and of 180 degrees; in training the
-    `logits` too.
-    """
-
-    def __init__(self, width: float) -> None:
-        super().__init__()
-        self.backbone = mobilenet_v3_small_lines(width)
-        self.classifier = nn.Linear(self.backbone.channels[-1], 2)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        (features,) = self.backbone(images)
-        logits = self.classifier(max_pool2d(features, 2).mean((2, 3)))
-        probability = logits.softmax(1)
-        return {"logits": logits, "probability": probability} if self.training else {"probability": probability}
 
 
 @dataclass(frozen=True)
@@ -50,24 +33,30 @@ def angle_decode(outputs: Mapping[str, np.ndarray], *_: Any) -> list[Classificat
     return [Classification(LABELS[row.argmax()], float(row.max())) for row in rows]
 
 
-def unsupported(*_: Any) -> NoReturn:
-    """Samples have words on them, and neither lines nor angles."""
-    raise ValueError("the angle classifier can be converted, exported, evaluated and asked for an angle; training it is not supported.")
+def angle_targets(sample: Sample) -> dict[str, np.ndarray]:
+    """`label`, int64: the place of the sample's label in `LABELS`. Raises ValueError for a label that is none of them."""
+    name = sample.truth.name
+    if name not in LABELS:
+        raise ValueError(f"{sample.name} has the label '{name}'; the angle classifier knows {' and '.join(LABELS)}.")
+    return {"label": np.array(LABELS.index(name), np.int64)}
 
 
 def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 0.5, 0.5), std: Deviation = (0.5, 0.5, 0.5)) -> Algorithm:
-    """The classifier as an :class:`Algorithm` of task "classification", which can be used, but not trained.
+    """The classifier as an :class:`Algorithm` of task "classification".
 
-    width: of MobileNetV3-Small. mean, std: as in :func:`compress.models.db.db`.
+    width: of MobileNetV3-Small; 0.35 in PP-OCR, 1 for a teacher. mean, std: as in :func:`compress.models.db.db`.
     """
     return Algorithm(
         task="classification",
-        network=partial(AngleNet, width),
-        targets=unsupported,
-        loss=unsupported,
+        network=partial(of_network, "angle", "AngleNet", width),
+        targets=angle_targets,
+        loss=partial(of_network, "angle", "angle_loss"),
         decode=angle_decode,
         settings=Thresholds,
         tunable=MappingProxyType({}),
+        copies=MappingProxyType({"logits": "kl"}),
+        features=("backbone.last",),
+        kept_layers=("classifier",),
         labels=LABELS,
         input=Input(multiple=(16, 16), example=(48, 192), mean=tuple(mean), std=tuple(std)),
     )

@@ -1,4 +1,4 @@
-"""The protocols as plain loops with shapely, one pair of polygons after another, and pictures to try them on."""
+"""The protocols as plain loops with shapely, one pair of polygons after another, and images to try them on."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def arc(centre: tuple[float, float], radius: float, thick: float, corners: int =
     return np.concatenate([centre + (radius + thick) * way, centre + radius * way[::-1]])
 
 
-def random_pictures(count: int, seed: int) -> list:
+def random_images(count: int, seed: int) -> list:
     """Words, straight and curved, with detections on them, on parts of them and over several; some do-not-care."""
     rng = np.random.default_rng(seed)
-    pictures = []
+    images = []
     for _ in range(count):
         words, found = [], []
         for _ in range(rng.integers(0, 6)):
@@ -42,8 +42,8 @@ def random_pictures(count: int, seed: int) -> list:
                 found.append(box(left - 3, top - 3, (right - left) * rng.uniform(0.5, 3), bottom - top + 6))
         found += [box(*rng.uniform(0, 200, 2), *rng.uniform(5, 60, 2)) for _ in range(rng.integers(0, 3))]
         texts = ["word"[: rng.integers(0, 5)] * rng.integers(1, 3) for _ in words]
-        pictures.append((found, words, list(rng.random(len(words)) < 0.25), texts))
-    return pictures
+        images.append((found, words, list(rng.random(len(words)) < 0.25), texts))
+    return images
 
 
 def geometry(polygon: np.ndarray) -> shapely.Geometry:
@@ -51,7 +51,7 @@ def geometry(polygon: np.ndarray) -> shapely.Geometry:
 
 
 def plain_polygon_iou(found: list, words: list, ignore: list) -> tuple[int, int, int]:
-    """Matched, detected and words of one picture; words in order take the first detection that fits."""
+    """Matched, detected and words of one image; words in order take the first detection that fits."""
     shapes, truth = [geometry(polygon) for polygon in found], [geometry(polygon) for polygon in words]
     dropped = {j for j, b in enumerate(shapes) for g, skip in zip(truth, ignore, strict=True) if skip and (b & g).area > b.area / 2}
     taken: set[int] = set()

@@ -1,6 +1,6 @@
-"""Decoded or drawn pictures kept on disk as plain uint8, so that reading one costs a page fault and no decoding.
+"""Decoded or drawn images kept on disk as plain uint8, so that reading one costs a page fault and no decoding.
 
-An entry is a folder: `pixels.bin`, the pictures one after another, and `index.json` with their shapes and annotations.
+An entry is a folder: `pixels.bin`, the images one after another, and `index.json` with their shapes and annotations.
 It is written under a temporary name and renamed when complete; anything that does not add up is built again.
 """
 
@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 class Pixels:
-    """`pixels(index)`: the (H, W, 3) uint8 picture, a read-only view of the memory-mapped file."""
+    """`pixels(index)`: the (H, W, 3) uint8 image, a read-only view of the memory-mapped file."""
 
     def __init__(self, path: Path, shapes: list[tuple[int, int]]) -> None:
         self.path = path
@@ -52,7 +52,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Entry:
-    """What `read_entry` found: the annotations, where their pictures are, and the problems met when it was written."""
+    """What `read_entry` found: the annotations, where their images are, and the problems met when it was written."""
 
     annotations: list[Annotation]
     pixels: Pixels
@@ -76,7 +76,7 @@ def read_entry(key: str) -> Entry | None:
 
 
 def write_entry(key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
-    """Write all `pictures` under `key`; `problems` is read after the last of them.
+    """Write all `images` under `key`; `problems` is read after the last of them.
 
     Raises CompressError where the folder cannot be written. Whatever the iterator raises leaves nothing behind.
     """
@@ -112,7 +112,7 @@ def kept(key: str, images: Callable[[list[str]], Iterable[tuple[Annotation, np.n
 
 def cannot_write(folder: Path, error: OSError) -> CompressError:
     return CompressError(
-        f"The picture cache {folder} cannot be written ({error}); free some space there or set COMPRESS_CACHE to another folder."
+        f"The image cache {folder} cannot be written ({error}); free some space there or set COMPRESS_CACHE to another folder."
     )
 
 

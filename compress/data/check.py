@@ -17,7 +17,7 @@ from compress.outside import allowing, build
 from compress.tasks import TASKS
 from compress.tasks.task import Task
 
-TILE = 560  # pixels, the longer side of a picture on a contact sheet
+TILE = 560  # pixels, the longer side of an image on a contact sheet
 COLUMNS = 4
 CAPTION = (255, 255, 255)
 
@@ -105,7 +105,7 @@ def drawn(task: Task, sample: Sample, caption: str) -> np.ndarray:
 
 
 def overlaid(sample: Sample, target: np.ndarray, caption: str) -> np.ndarray:
-    """The picture, dimmed, under the map: blue where it is lowest, red where it is highest."""
+    """The image, dimmed, under the map: blue where it is lowest, red where it is highest."""
     tile, _ = shrunk(sample.image)
     level, _ = shrunk((255 * target.astype(np.float32).clip(0, 1)).astype(np.uint8))
     colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
@@ -140,4 +140,4 @@ def save(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.tobytes())
     except OSError as error:
-        raise CompressError(f"The picture {path} cannot be written ({error}); name another file.") from error
+        raise CompressError(f"The image {path} cannot be written ({error}); name another file.") from error

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from compress.data.detection.folder import PARTS, PictureFolder
+from compress.data.detection.folder import PARTS, ImageFolder
 from compress.data.files import Files, summary
 from compress.data.formats import FORMATS, from_options
 from compress.data.split import Annotation
@@ -20,7 +20,7 @@ SAME = 0.01  # pixels; only turned rectangles, which are written by their angle,
 def convert(source: Path, source_format: str, out: Path, out_format: str, damaged: str = "refuse") -> list[str]:
     """Write the data set in the folder `source` into the new folder `out`, and say in sentences what was written and what was lost.
 
-    Pictures are copied as they are. Every annotation is read back before anything is written: its outline and whether it counts must
+    Images are copied as they are. Every annotation is read back before anything is written: its outline and whether it counts must
     come back, else CompressError is raised; transcriptions that the format has no place for are counted. The training part stays
     whole; `val.txt` goes along. damaged: `refuse` what cannot be read, or `skip` it and say so.
     """
@@ -38,7 +38,7 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
         pictures[part] = [converted(file, reading, writing, problems, changed) for file in files]
         pictures[part] = [file for file in pictures[part] if file]
         names |= new_names(pictures[part])
-        told.append(f"{part}: {len(pictures[part])} pictures")
+        told.append(f"{part}: {len(pictures[part])} images")
     if problems and damaged == "refuse":
         raise CompressError(f"{summary(problems)} Repair them, or leave them out with --damaged skip.")
     if problems:
@@ -60,16 +60,16 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
     return told
 
 
-def folder_format(name: str, root: Path) -> PictureFolder:
-    """The format called `name`, its data in `root`. Raises CompressError for one whose data lie in no folder."""
+def folder_format(name: str, root: Path) -> ImageFolder:
+    """The format called `name`, its data in `root`. Raises CompressError for one that is not of scenes in a folder."""
     config = from_options(name, root)
-    if not isinstance(config, PictureFolder):
-        known = ", ".join(sorted(name for name, kind in FORMATS.items() if issubclass(kind, PictureFolder)))
-        raise CompressError(f"{name} pictures are drawn, not kept in files; formats that convert are {known}.")
+    if not isinstance(config, ImageFolder):
+        known = ", ".join(sorted(name for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)))
+        raise CompressError(f"Data of the format {name} cannot be converted; formats that can are {known}.")
     return config
 
 
-def converted(file: Files, reading: PictureFolder, writing: PictureFolder, problems: list[str], changed: list[str]) -> Files | None:
+def converted(file: Files, reading: ImageFolder, writing: ImageFolder, problems: list[str], changed: list[str]) -> Files | None:
     """The file with its words in the other format; None if they cannot be read. Adds to `changed` where a transcription is not kept.
 
     Raises CompressError for words that do not come back as they were.
@@ -110,11 +110,11 @@ def marks(text: str) -> bool:
 
 
 def new_names(files: list[Files]) -> dict[str, str]:
-    """Name -> name without folders. Raises CompressError where two pictures would have the same."""
+    """Name -> name without folders. Raises CompressError where two images would have the same."""
     names: dict[str, str] = {}
     for file in files:
         flat = PurePosixPath(file.name).name
         if flat in names.values():
-            raise CompressError(f"{file.image}: another picture is called {flat} too; rename one of them.")
+            raise CompressError(f"{file.image}: another image is called {flat} too; rename one of them.")
         names[file.name] = flat
     return names

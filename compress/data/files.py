@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Files:
-    """A picture and its annotations as they are stored: `content`, found in the file `truth`, at `line` where it holds several pictures.
+    """An image and its annotations as they are stored: `content`, found in the file `truth`, at `line` where it holds several images.
 
-    name: the picture's file name without the suffix, with folders where the format lists paths.
+    name: the image's file name without the suffix, with folders where the format lists paths.
     """
 
     name: str

@@ -1,15 +1,16 @@
-"""The data formats a recipe can name. A new one is a pydantic model like those here, and its name in the union and the table."""
+"""The data formats a recipe can name. A new one is a pydantic model like those here, and a line in the table."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
+from compress.data.data_format import DataFormat
 from compress.data.detection.cocotext import CocoText
 from compress.data.detection.ctw1500 import Ctw1500
-from compress.data.detection.formats import DetectionData
 from compress.data.detection.icdar2015 import Icdar2015
 from compress.data.detection.msra_td500 import MsraTd500
 from compress.data.detection.paddleocr import PaddleOcr
@@ -23,8 +24,7 @@ from compress.data.split import Split
 from compress.errors import CompressError, suggestion
 from compress.progress import bar
 
-DataConfig = Annotated[DetectionData | SyntheticLines | Lines | Turned | Labels, Field(discriminator="format")]
-FORMATS = {
+FORMATS: dict[str, type[DataFormat]] = {
     "synthetic": Synthetic,
     "icdar2015": Icdar2015,
     "totaltext": TotalText,
@@ -37,6 +37,20 @@ FORMATS = {
     "turned": Turned,
     "labels": Labels,
 }
+
+
+def typed(values: object) -> object:
+    """A `data` section as its format's class. Raises ValueError for one that no format fits."""
+    if not isinstance(values, Mapping):
+        return values
+    name = values.get("format")
+    if name not in FORMATS:
+        raise ValueError(f"there is no data format '{name}'{suggestion(str(name), FORMATS)}")
+    return FORMATS[name].model_validate(values)
+
+
+# A field that holds the data of any format of the table.
+DataConfig = Annotated[SerializeAsAny[DataFormat], BeforeValidator(typed)]
 
 
 def from_options(name: str, root: Path | None) -> DataConfig:
@@ -57,12 +71,12 @@ def from_options(name: str, root: Path | None) -> DataConfig:
 
 
 def open_split(config: DataConfig, name: str, seed: int, quiet: bool = False) -> Split:
-    """One split of the data, with a bar while pictures are drawn or decoded for the first time.
+    """One split of the data, with a bar while images are made or decoded for the first time.
 
     Raises CompressError for a split that is not there, is damaged, or is empty.
     """
-    with bar(f"preparing the {name} pictures", 0, quiet=quiet) as shown:
+    with bar(f"preparing the {name} images", 0, quiet=quiet) as shown:
         split = config.open(name, seed, shown.reach)
     if not len(split):
-        raise CompressError(f"The {name} split of the data is empty; give it pictures, or another share.")
+        raise CompressError(f"The {name} split of the data is empty; give it images, or another share.")
     return split

@@ -35,11 +35,17 @@ def fit_into(image: np.ndarray, size: tuple[int, int], mean: Sequence[float]) ->
     height, width = size
     own = min(width, max(1, math.ceil(image.shape[1] * height / image.shape[0])))
     fitted = image if image.shape[:2] == (height, own) else cv2.resize(image, (own, height), interpolation=cv2.INTER_LINEAR)
+    return padded(fitted, width, mean)
+
+
+def padded(image: np.ndarray, width: int, mean: Sequence[float]) -> np.ndarray:
+    """(H, W, 3) uint8, W at most `width`, with the colour `mean`, of R, G and B in 0..1, to the right of it."""
+    height, own = image.shape[:2]
     if own == width:
-        return fitted
+        return image
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = np.round(255 * np.array(mean)).astype(np.uint8)
-    canvas[:, :own] = fitted
+    canvas[:, :own] = image
     return canvas
 
 

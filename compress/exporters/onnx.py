@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ def onnx_model(network: nn.Module, example: Tensor, description: Mapping[str, An
         torch.onnx.export(
             inference,
             (example,),
-            buffer,
+            cast(str, buffer),  # a file-like object is documented, and left out of the stubs
             input_names=[INPUT],
             output_names=names,
             dynamic_axes=dict.fromkeys([INPUT, *names], open_axes),
@@ -153,7 +153,7 @@ def spell_out_float_weights(model: onnx.ModelProto) -> None:
 def float_weights(model: onnx.ModelProto) -> set[str]:
     """Names of the dequantized weights that ONNX Runtime will use in float.
 
-    It computes a convolution in integers where its picture comes from a DequantizeLinear and its result goes, through a Relu at most,
+    It computes a convolution in integers where its image comes from a DequantizeLinear and its result goes, through a Relu at most,
     into one QuantizeLinear and nowhere else; a transposed one never.
     """
     writers = {name: node for node in model.graph.node for name in node.output}

@@ -28,7 +28,7 @@ def verify(
     tolerance: float | None = None,
     mean_tolerance: float | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Compare an exported file with the network it was made of, on normalised (B, 3, H, W) batches of real pictures.
+    """Compare an exported file with the network it was made of, on normalised (B, 3, H, W) batches of real images.
 
     Each map must have the same shape, be finite, lie in 0..1 where the network's own does, and differ from it by at most
     `tolerance` in the 99.9 % quantile of the absolute differences and by at most `mean_tolerance` in their mean. By default
@@ -62,7 +62,7 @@ def verify(
             costs.setdefault(name, []).append(np.abs(unrounded.get(name, values) - values).ravel())
             largest[name] = max(largest.get(name, 1.0), float(np.abs(values).max()))
     if not differences:
-        raise CompressError("There is no picture to verify the exported model with; give the export stage at least one.")
+        raise CompressError("There is no image to verify the exported model with; give the export stage at least one.")
     report = {}
     for name, parts in differences.items():
         report[name], cost = summary(parts), summary(costs[name])

@@ -39,7 +39,7 @@ def size(evaluate: EvaluateDetection, wanted: Input) -> tuple[int, int]:
     return side, side
 
 
-def view(sample: Sample, config: Augment, size: tuple[int, int], rng: np.random.Generator) -> Sample:
+def view(sample: Sample, config: Augment, size: tuple[int, int], _wanted: Input, rng: np.random.Generator) -> Sample:
     """A random training view, see :func:`augment`. Raises ValueError for a size that is not square."""
     height, width = size
     if height != width:

@@ -101,7 +101,7 @@ class Task:
     evaluate, augment: the classes of the recipe's sections.
     crop: height and width, in pixels, of training images where a stage says nothing else.
     size: `(evaluate, input) -> (height, width)`: of training images on the scale at which images are evaluated.
-    view: `(sample, augment, (height, width), rng) -> sample`: a random training view of exactly that size.
+    view: `(sample, augment, (height, width), input, rng) -> sample`: a random training view of exactly that size.
     shown: `(image, evaluate, input) -> image`: (H, W, 3) uint8 RGB, resized as the network is shown it at inference.
     resized: `(sample, evaluate, input) -> sample`: the same of an image with its ground truth.
     judge: `([(answer, truth)], evaluate) -> scores`: at least all metrics; more may follow, such as `accuracy <label>` for each class:
@@ -119,7 +119,7 @@ class Task:
     augment: type[BaseModel]
     crop: tuple[int, int]
     size: Callable[[Any, Input], tuple[int, int]]
-    view: Callable[[Sample, Any, tuple[int, int], np.random.Generator], Sample]
+    view: Callable[[Sample, Any, tuple[int, int], Input, np.random.Generator], Sample]
     shown: Callable[[np.ndarray, Any, Input], np.ndarray]
     resized: Callable[[Sample, Any, Input], Sample]
     judge: Callable[[Sequence[tuple[Any, Any]], Any], Scores]

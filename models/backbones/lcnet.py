@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from torch import Tensor, nn
+
 from compress.models.backbones.mobilenet_v3 import Width, round_to_8, tapped
 from compress.models.layers import SqueezeExcite, conv_bn, initialise
-from torch import Tensor, nn
 
 # Kernel, output channels, stride, squeeze-and-excite; PP-LCNetV3 begins alike.
 FIRST_ROWS = ((3, 32, 1, False), (3, 64, 2, False), (3, 64, 1, False), (3, 128, 2, False), (3, 128, 1, False), (3, 256, 2, False))

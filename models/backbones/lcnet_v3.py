@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from pydantic import Field
+from torch import Tensor, nn
+
 from compress.models.backbones.lcnet import FIRST_ROWS, LAST_ROWS
 from compress.models.backbones.mobilenet_v3 import tapped
 from compress.models.layers import SqueezeExcite, conv_bn, initialise
-from pydantic import Field
-from torch import Tensor, nn
 
 ROWS = (*FIRST_ROWS, *[(5, 256, 1, False)] * 4, *LAST_ROWS, *[(5, 512, 1, False)] * 2)
 TAPS = (2, 4, 9, 13)

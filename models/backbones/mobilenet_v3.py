@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from compress.models.layers import SqueezeExcite, conv_bn, initialise
 from pydantic import Field
 from torch import Tensor, nn
+
+from compress.models.layers import SqueezeExcite, conv_bn, initialise
 
 Width = Annotated[float, Field(gt=0, le=4)]
 

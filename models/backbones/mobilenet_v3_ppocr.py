@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from compress.models.backbones.mobilenet_v3 import TABLE_1, TABLE_2, Row, round_to_8, tapped
-from compress.models.layers import SqueezeExcite, conv_bn, initialise
 from pydantic import Field
 from torch import Tensor, nn
+
+from compress.models.backbones.mobilenet_v3 import TABLE_1, TABLE_2, Row, round_to_8, tapped
+from compress.models.layers import SqueezeExcite, conv_bn, initialise
 
 LARGE_TAPS = (2, 5, 11)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from compress.models.backbones.mobilenet_v3 import round_to_8
-from compress.models.layers import conv_bn, initialise
 from pydantic import Field
 from torch import Tensor, nn
+
+from compress.models.backbones.mobilenet_v3 import round_to_8
+from compress.models.layers import conv_bn, initialise
 
 STEM = (64, 64, 128)
 # Width inside the blocks, width of their outputs, blocks.

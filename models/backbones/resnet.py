@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from compress.models.layers import conv_bn, initialise
 from pydantic import Field
 from torch import Tensor, nn
+
+from compress.models.layers import conv_bn, initialise
 
 Width = Annotated[float, Field(gt=0, le=4)]
 

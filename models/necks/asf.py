@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
+
 from compress.models.layers import Uncoupled, conv_bn, initialise
 from compress.models.necks.fpn import Channels, conv, enlarged, top_down
-from torch import Tensor, nn
 
 Attention = Literal["scale_spatial", "scale_channel_spatial"]
 

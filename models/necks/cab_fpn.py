@@ -1,7 +1,7 @@
 """A feature pyramid that is merged level by level, with context attention blocks behind it, the neck of SAST (Wang et al. 2019, "A
 single-shot arbitrarily-shaped text detector based on context attended multi-task learning").
 
-The published network has a second pyramid, from the picture and the stem up to stride 4, and one level more, at stride 64; here are the
+The published network has a second pyramid, from the image and the stem up to stride 4, and one level more, at stride 64; here are the
 four levels that every backbone gives, so that any backbone and any detector can have this neck.
 """
 
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from compress.models.layers import conv_bn, initialise
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+from compress.models.layers import conv_bn, initialise
 
 ALONG_ROWS, ALONG_COLUMNS = (0, 2, 3, 1), (0, 3, 2, 1)  # (B, C, H, W) as (B, H, W, C), and as (B, W, H, C)
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from compress.models.layers import conv_bn, initialise
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+from compress.models.layers import conv_bn, initialise
 
 
 def separable(channels: int, stride: int) -> nn.Sequential:

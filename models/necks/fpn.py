@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
-from compress.models.layers import SqueezeExcite, conv_bn, initialise
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+from compress.models.layers import SqueezeExcite, conv_bn, initialise
 
 Channels = Annotated[int, Field(gt=0, multiple_of=4)]
 

@@ -79,7 +79,7 @@ def two_rows(touching: bool) -> Sample:
     rng = np.random.default_rng(0)
     places = [(130 + i % 10 * 112, 150 + i // 10 * (30 if touching else 180)) for i in range(20)]
     words = [cv2.boxPoints((place, (rng.uniform(90, 110), 30), 0)) for place in places]
-    return Sample("picture", np.zeros((*SIZE, 3), np.uint8), Words(words, np.zeros(20, bool)))
+    return Sample("image", np.zeros((*SIZE, 3), np.uint8), Words(words, np.zeros(20, bool)))
 
 
 def sast_maps(touching: bool) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Matching 500 pictures at once against loops over polygons that skip pairs whose bounding boxes are apart."""
+"""Matching 500 images at once against loops over polygons that skip pairs whose bounding boxes are apart."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import shapely
 
-from compress.evaluation.icdar import Picture, match_all
+from compress.evaluation.icdar import Scene, match_all
 
 
-def pictures(each: int, strays: int) -> list[Picture]:
-    """500 pictures of 12 words like ICDAR2015's, two thirds do-not-care, with `each` detections on a word and some elsewhere."""
+def images(each: int, strays: int) -> list[Scene]:
+    """500 images of 12 words like ICDAR2015's, two thirds do-not-care, with `each` detections on a word and some elsewhere."""
     rng = np.random.default_rng(0)
 
     def quads(count: int) -> np.ndarray:
@@ -54,9 +54,9 @@ def plain_match(detections: list, polygons: list, ignore: list) -> tuple[int, in
 
 @pytest.mark.parametrize(("each", "strays"), [(1, 2), (3, 10)], ids=["usual", "crowded"])
 def test_matching_is_many_times_faster_than_loops(each: int, strays: int) -> None:
-    data = pictures(each, strays)
+    data = images(each, strays)
     start = time.perf_counter()
-    expected = [plain_match(*picture) for picture in data]
+    expected = [plain_match(*image) for image in data]
     plain = time.perf_counter() - start
     times = []
     for _ in range(5):
@@ -65,5 +65,5 @@ def test_matching_is_many_times_faster_than_loops(each: int, strays: int) -> Non
         times.append(time.perf_counter() - start)
     ours = min(times)
     np.testing.assert_array_equal(counts, expected)
-    print(f"\nmatching 500 pictures, {12 * each + strays} detections each: {ours * 1e3:.0f} ms, plain {plain * 1e3:.0f} ms")
+    print(f"\nmatching 500 images, {12 * each + strays} detections each: {ours * 1e3:.0f} ms, plain {plain * 1e3:.0f} ms")
     assert ours < plain / 3

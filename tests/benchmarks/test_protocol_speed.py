@@ -11,15 +11,15 @@ from plain_protocols import arc, box, plain_cleval, plain_deteval, plain_polygon
 from compress.evaluation import cleval, deteval, icdar
 from compress.evaluation.overlaps import overlaps
 
-PICTURES = 40
+IMAGES = 40
 
 
-def pictures() -> list:
+def images() -> list:
     """Twelve words each, five of them curved, a third do-not-care; most found once, some in two pieces, together or
     too wide; a few detections astray."""
     rng = np.random.default_rng(0)
     made = []
-    for _ in range(PICTURES):
+    for _ in range(IMAGES):
         words, found = [], []
         for index in range(12):
             where = np.array([index % 4 * 310 + 90, index // 4 * 230 + 90]) + rng.uniform(-20, 20, 2)
@@ -40,22 +40,22 @@ def pictures() -> list:
 
 
 def judged(judge) -> list:
-    return lambda data: [judge(seen, picture) for seen, picture in zip(overlaps(data), data, strict=True)]
+    return lambda data: [judge(seen, image) for seen, image in zip(overlaps(data), data, strict=True)]
 
 
 CASES = {
-    "polygon_iou": (lambda data: icdar.match_all(data, whole_pixels=False), lambda picture: plain_polygon_iou(*picture[:3]), 3),
-    "deteval": (judged(lambda seen, _picture: deteval.judge(seen)), lambda picture: plain_deteval(*picture[:3]), 3),
-    "cleval": (judged(cleval.judge), lambda picture: plain_cleval(*picture), 2),
+    "polygon_iou": (lambda data: icdar.match_all(data, whole_pixels=False), lambda image: plain_polygon_iou(*image[:3]), 3),
+    "deteval": (judged(lambda seen, _image: deteval.judge(seen)), lambda image: plain_deteval(*image[:3]), 3),
+    "cleval": (judged(cleval.judge), lambda image: plain_cleval(*image), 2),
 }
 
 
 @pytest.mark.parametrize("protocol", CASES)
 def test_a_split_is_judged_many_times_faster_than_by_loops(protocol: str) -> None:
     whole, plain, ratio = CASES[protocol]
-    data = pictures()
+    data = images()
     start = time.perf_counter()
-    expected = [plain(picture) for picture in data]
+    expected = [plain(image) for image in data]
     slow = time.perf_counter() - start
     times = []
     for _ in range(5):
@@ -65,5 +65,5 @@ def test_a_split_is_judged_many_times_faster_than_by_loops(protocol: str) -> Non
     fast = min(times)
     np.testing.assert_allclose(np.array(found, float), np.array(expected, float), atol=1e-9)
     assert np.sum(expected, 0).min() > 0
-    print(f"\n{protocol}, {PICTURES} pictures: {fast * 1e3:.1f} ms, plain {slow * 1e3:.0f} ms, {slow / fast:.1f} times faster")
+    print(f"\n{protocol}, {IMAGES} images: {fast * 1e3:.1f} ms, plain {slow * 1e3:.0f} ms, {slow / fast:.1f} times faster")
     assert fast < slow / ratio

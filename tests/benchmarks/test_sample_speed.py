@@ -1,4 +1,4 @@
-"""One training sample at crop 640 from a 720 x 1280 picture with 12 words, against doing each step on the whole picture."""
+"""One training sample at crop 640 from a 720 x 1280 image with 12 words, against doing each step on the whole image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def scene() -> Sample:
 
 
 def plain_sample(sample: Sample, config: Augment, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Colours, scale, rotation and crop one after another on the whole picture, and each word's label on the whole crop."""
+    """Colours, scale, rotation and crop one after another on the whole image, and each word's label on the whole crop."""
     saturation, brightness = 1 + rng.uniform(-0.5, 0.5), 1 + rng.uniform(-0.125, 0.125)
     image = sample.image.astype(np.float32)
     grey = (image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]

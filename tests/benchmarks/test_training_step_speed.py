@@ -40,7 +40,7 @@ THREADS, SIDE = ("1", "384") if "PYTEST_XDIST_WORKER" in os.environ else ("2", "
 
 
 def seconds(way: str) -> float:
-    """The faster of two steps of two pictures, after one more, in a process of its own: memory that is kept stays kept."""
+    """The faster of two steps of two images, after one more, in a process of its own: memory that is kept stays kept."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, way, THREADS, SIDE], capture_output=True, text=True, timeout=300, check=True)
     return float(done.stdout)
 

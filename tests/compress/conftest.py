@@ -48,7 +48,7 @@ class SmallDetector(nn.Module):
 
 
 def smooth_noise(seed: int, *shape: int) -> Tensor:
-    """Smooth noise: neighbouring pixels of pictures are alike."""
+    """Smooth noise: neighbouring pixels of images are alike."""
     coarse = torch.randn(*shape[:2], shape[2] // 8, shape[3] // 8, generator=torch.Generator().manual_seed(seed))
     return nn.functional.interpolate(coarse, scale_factor=8.0, mode="bilinear")
 
@@ -70,7 +70,7 @@ def enliven(network: nn.Module, last: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(scope="session")
-def pictures():
+def batches():
     return [smooth_noise(seed, 2, 3, 64, 96) for seed in range(1, 5)]
 
 
@@ -83,11 +83,11 @@ def detector():
 
 
 @pytest.fixture(scope="session")
-def quantized_detector(detector, pictures):
+def quantized_detector(detector, batches):
     """Not to be changed by a test; deep copy it."""
     from compress.quantization.nncf_torch import quantize
 
-    return quantize(detector, pictures, pictures[0], ["last"])
+    return quantize(detector, batches, batches[0], ["last"])
 
 
 @pytest.fixture

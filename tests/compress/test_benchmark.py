@@ -11,14 +11,14 @@ import torch
 from typer.testing import CliRunner
 
 from compress import benchmark as module
-from compress.benchmark import benchmark, pairs, picture_size, pinned, remarks, thread_counts
+from compress.benchmark import benchmark, image_size, pairs, pinned, remarks, thread_counts
 from compress.checkpoint import fresh, save
 from compress.cli import app
 from compress.errors import CompressError
 from compress.exporters.write import write_files
 from compress.runtimes import Runtime
 from compress.runtimes.runtime import timed
-from compress.tasks.detection import EvaluateDetection as Evaluate
+from compress.tasks.detection import EvaluateDetection
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,9 @@ def artefacts(tmp_path_factory):
     """A checkpoint folder and its ONNX and OpenVINO files."""
     folder = tmp_path_factory.mktemp("artefacts")
     torch.manual_seed(0)
-    model = fresh({"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 32}}, Evaluate(short_side=64))
+    model = fresh(
+        {"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 32}}, EvaluateDetection(short_side=64)
+    )
     save(model, folder / "checkpoint")
     files = {name: folder / path for name, path, _ in write_files(model, ["onnx", "openvino"], folder, [])}
     return {"checkpoint": folder / "checkpoint", **files}
@@ -68,7 +70,7 @@ def test_the_command_prints_the_table_and_json(artefacts):
     [
         ({"size": "736"}, "height and width"),
         ({"size": "0x32"}, "height and width"),
-        ({"size": "100x64"}, "multiples of 32, such as 96x64"),
+        ({"size": "100x64"}, "multiples of 32x32, such as 96x64"),
         ({"threads": ["0"]}, "no number of threads"),
         ({"threads": ["1,two"]}, "no number of threads"),
         ({"threads": ["100000"]}, "more than the"),
@@ -95,7 +97,7 @@ def test_what_cannot_be_run_is_refused(artefacts, tmp_path):
 
 
 def test_sizes_and_threads_are_read():
-    assert picture_size("736x1280") == (736, 1280)
+    assert image_size("736x1280") == (736, 1280)
     assert thread_counts(["1"]) == thread_counts(["1,1", "1"]) == [1]
 
 
@@ -130,6 +132,15 @@ def test_int8_that_is_slower_is_said_so():
     assert any("b in onnxruntime (int8) is slower than the fp32 a" in line and "15.0 ms against 10.0 ms" in line for line in told)
     assert told[-1].startswith("Fastest with 1 thread(s): a in onnxruntime")
     assert not any("slower" in line for line in remarks([result("a", first, first), result("b", first * 0.5, first, "int8")]))
+
+
+def test_int8_belongs_to_the_float_artefact_named_before_it():
+    first = np.full(9, 0.010)
+    small, large = result("small", first, first), result("large", first * 4, first)
+    of_small, of_large = result("small8", first * 2, first, "int8"), result("large8", first * 3, first, "int8")
+    slower = [line for line in remarks([small, of_small, large, of_large]) if "slower" in line]
+    assert slower == ["small8 in onnxruntime (int8) is slower than the fp32 small: 20.0 ms against 10.0 ms with 1 thread(s)."]
+    assert len([line for line in remarks([of_small, small]) if "slower" in line]) == 1, "before the first float one, it belongs to that"
 
 
 def test_a_machine_that_slows_down_for_all_alike_is_no_scatter_and_one_that_flutters_is():

@@ -38,7 +38,7 @@ EXPORTS = [
 
 
 @pytest.fixture(scope="module")
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return draw(0, "val", 0, 128)[1]
 
 
@@ -55,7 +55,7 @@ def run_onnx(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def as_paddleocr(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """An RGB picture as PaddleOCR feeds it: BGR, with the constants of RGB in that order."""
+    """An RGB image as PaddleOCR feeds it: BGR, with the constants of RGB in that order."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return ((bgr / 255.0 - np.array(mean)) / np.array(std)).astype(np.float32).transpose(2, 0, 1)[None]
 
@@ -69,21 +69,21 @@ def test_alignment_of_pp_ocr(tmp_path, name, title, parameters, maps) -> None:
     path = PPOCR / f"{name}_infer.onnx"
     if not path.exists():
         pytest.skip(f"no {path}; set COMPRESS_SHARED to a folder with data/ppocr")
-    pictures = [draw(0, "val", index, 320)[1] for index in range(2)]
-    converted = convert(path, pictures)
+    images = [draw(0, "val", index, 320)[1] for index in range(2)]
+    converted = convert(path, images)
     counted = sum(tensor.numel() for name, tensor in converted.model.network.named_parameters() if name not in converted.fresh)
     assert (converted.family.title, counted, set(converted.differences)) == (title, parameters, maps)
     assert not converted.unused
     assert all(largest <= TOLERANCE for largest, _ in converted.differences.values())
     if converted.family.lines:
         return
-    expected = fed(path, pictures[0])[:, :1]
-    assert (expected > 0.3).mean() > 0.005  # there is text on the picture, and the map says so
+    expected = fed(path, images[0])[:, :1]
+    assert (expected > 0.3).mean() > 0.005  # there is text on the image, and the map says so
     from compress.checkpoint import save
 
     save(converted.model, tmp_path)
-    (given,) = open_predictor(tmp_path).outputs([cv2.resize(pictures[0], (736, 736))])
-    expected = fed(path, cv2.resize(pictures[0], (736, 736)))[:, :1]
+    (given,) = open_predictor(tmp_path).outputs([cv2.resize(images[0], (736, 736))])
+    expected = fed(path, cv2.resize(images[0], (736, 736)))[:, :1]
     assert np.abs(given["probability"] - expected).max() <= TOLERANCE
 
 
@@ -108,9 +108,9 @@ def test_alignment_of_files_that_other_packages_bring_along(package, name, title
 
 @pytest.mark.parametrize("neck", ["rse_fpn", "db_fpn"])
 @pytest.mark.parametrize("training", [False, True])
-def test_a_generated_detector(tmp_path, picture, neck, training) -> None:
+def test_a_generated_detector(tmp_path, image, neck, training) -> None:
     path, _ = detector(tmp_path, neck=neck, training=training)
-    converted = convert(path, [picture])
+    converted = convert(path, [image])
     assert converted.model.config["neck"]["name"] == neck
     assert set(converted.differences) == ({"probability", "threshold"} if training else {"probability"})
     assert converted.unused == []
@@ -122,9 +122,9 @@ def test_a_generated_detector(tmp_path, picture, neck, training) -> None:
         up1 = [branch.up1(branch.conv(features)) for branch in (network.probability, network.threshold)]
         assert torch.equal(*up1)
         assert torch.equal(network.threshold(features), torch.zeros(1, 1, 32, 32))
-    expected = fed(path, picture)
+    expected = fed(path, image)
     assert expected[:, 0].std() > 0.02  # a constant map would prove nothing
-    outputs = open_runner(converted, picture)
+    outputs = open_runner(converted, image)
     for index, name in enumerate(("probability", "threshold")[: expected.shape[1]]):
         np.testing.assert_allclose(outputs[name].numpy()[:, 0], expected[:, index], atol=TOLERANCE)
 
@@ -132,32 +132,32 @@ def test_a_generated_detector(tmp_path, picture, neck, training) -> None:
 @pytest.mark.parametrize(
     ("kind", "title"), [("resnet50_vd", "PP-OCRv3 teacher (ResNet50_vd, LK-PAN, 7x7 head)"), ("pphgnet", "PP-OCRv4 server detector")]
 )
-def test_generated_large_detectors(tmp_path, picture, kind, title) -> None:
+def test_generated_large_detectors(tmp_path, image, kind, title) -> None:
     graph, parameters = server_detector(tmp_path, kind)
-    converted = convert(graph, [picture])
+    converted = convert(graph, [image])
     assert converted.family.title == title
     assert converted.unused == []
-    expected = fed(graph, picture)
+    expected = fed(graph, image)
     assert expected.std() > 0.02
-    np.testing.assert_allclose(open_runner(converted, picture)["probability"].numpy(), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(open_runner(converted, image)["probability"].numpy(), expected, atol=TOLERANCE)
     assert_same(converted, convert(parameters, []))
 
 
-def test_a_generated_mobile_detector_of_the_fourth_version(tmp_path, picture) -> None:
+def test_a_generated_mobile_detector_of_the_fourth_version(tmp_path, image) -> None:
     graph, parameters = mobile_v4_detector(tmp_path)
-    converted = convert(graph, [picture])
+    converted = convert(graph, [image])
     assert converted.family.title == "PP-OCRv4 mobile detector"
     assert converted.unused == []
-    expected = fed(graph, picture)
+    expected = fed(graph, image)
     assert expected.std() > 0.02
-    np.testing.assert_allclose(open_runner(converted, picture)["probability"].numpy(), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(open_runner(converted, image)["probability"].numpy(), expected, atol=TOLERANCE)
     assert_same(converted, convert(parameters, []))
 
 
-def open_runner(converted, picture: np.ndarray) -> dict[str, torch.Tensor]:
-    """All maps of our network for one RGB picture, normalised by what the checkpoint says."""
+def open_runner(converted, image: np.ndarray) -> dict[str, torch.Tensor]:
+    """All maps of our network for one RGB image, normalised by what the checkpoint says."""
     algorithm, network = converted.model.algorithm, converted.model.network
-    images = torch.from_numpy(((picture / 255.0 - np.array(algorithm.mean)) / np.array(algorithm.std)).astype(np.float32))
+    images = torch.from_numpy(((image / 255.0 - np.array(algorithm.mean)) / np.array(algorithm.std)).astype(np.float32))
     network.eval()
     network.training = True
     with torch.inference_mode():
@@ -167,28 +167,28 @@ def open_runner(converted, picture: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("reshapes", [False, True])
-def test_a_generated_classifier(tmp_path, picture, reshapes) -> None:
+def test_a_generated_classifier(tmp_path, image, reshapes) -> None:
     path, parameters = classifier(tmp_path, reshapes=reshapes)
-    converted = convert(path, [picture])
+    converted = convert(path, [image])
     assert converted.model.algorithm.task == "classification"
-    expected = run_onnx(path, as_paddleocr(cv2.resize(picture, (192, 48)), (0.5,) * 3, (0.5,) * 3))
-    outputs = open_runner(converted, cv2.resize(picture, (192, 48)))
+    expected = run_onnx(path, as_paddleocr(cv2.resize(image, (192, 48)), (0.5,) * 3, (0.5,) * 3))
+    outputs = open_runner(converted, cv2.resize(image, (192, 48)))
     np.testing.assert_allclose(outputs["probability"].numpy(), expected, atol=TOLERANCE)
     assert 0.001 < expected[0, 0] < 0.999
     assert_same(converted, convert(parameters, []))
 
 
-def test_a_converted_classifier_is_exported_asked_and_evaluated(tmp_path, picture) -> None:
+def test_a_converted_classifier_is_exported_asked_and_evaluated(tmp_path, image) -> None:
     """PP-OCR's layers with random weights: what counts is that the files and the network agree, and what is refused."""
     list(convert_file(classifier(tmp_path)[0], tmp_path / "angle"))
     word = tmp_path / "word.png"
-    cv2.imwrite(str(word), picture[:40, :100, ::-1])
+    cv2.imwrite(str(word), image[:40, :100, ::-1])
     told = list(predict_files([word], tmp_path / "angle", tmp_path / "out", "cpu"))
     found = read_json(tmp_path / "out" / "word.json")
     assert told == [f"{word}: {found['label']}, probability {found['score']:.4f}"]
     assert found["label"] in ("0", "180")
     assert 0.5 <= found["score"] <= 1
-    outputs = open_runner(convert(tmp_path / "model.onnx", [picture]), cv2.resize(picture[:40, :100], (128, 48)))
+    outputs = open_runner(convert(tmp_path / "model.onnx", [image]), cv2.resize(image[:40, :100], (128, 48)))
     assert found["score"] == pytest.approx(float(outputs["probability"].max()), abs=1e-4)
     assert found["label"] == ("0", "180")[int(outputs["probability"].argmax())]
     list(export_checkpoint(tmp_path / "angle", ("onnx", "openvino"), tmp_path / "files", [word]))  # equal to torch, or refused
@@ -214,13 +214,13 @@ def assert_same(first, second) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_both_kinds_of_file_give_the_same_weights(tmp_path, picture, protocol) -> None:
+def test_both_kinds_of_file_give_the_same_weights(tmp_path, image, protocol) -> None:
     graph, parameters = detector(tmp_path, training=True, neck="db_fpn" if protocol == 3 else "rse_fpn")
     write_pdparams(parameters, read_pdparams(parameters), protocol)
-    assert_same(convert(graph, [picture]), convert(parameters, []))
+    assert_same(convert(graph, [image]), convert(parameters, []))
 
 
-def test_the_checkpoint_is_an_ordinary_one(tmp_path, files, picture) -> None:
+def test_the_checkpoint_is_an_ordinary_one(tmp_path, files, image) -> None:
     """It loads at its odd widths, finds words, trains, and starts a recipe's model."""
     lines = "\n".join(convert_file(files[0], tmp_path / "out"))
     assert "largest difference" in lines
@@ -233,7 +233,7 @@ def test_the_checkpoint_is_an_ordinary_one(tmp_path, files, picture) -> None:
     assert blocks[10].project[0].in_channels == 18
     assert blocks[10].project[0].out_channels == 9
     assert model.network.threshold.conv[0].weight.shape == model.network.probability.conv[0].weight.shape
-    open_predictor(tmp_path / "out").predict(picture)
+    open_predictor(tmp_path / "out").predict(image)
     model.network.train()
     outputs = model.network(torch.randn(1, 3, 64, 64))
     sum(values.sum() for values in outputs.values()).backward()

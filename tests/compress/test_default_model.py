@@ -21,10 +21,10 @@ FOLDER = ROOT / "compress" / "default_model"
 
 
 def test_a_word_is_found_from_another_folder_without_a_word_about_models(tmp_path):
-    picture = np.full((240, 480, 3), 235, np.uint8)
-    cv2.putText(picture, "COFFEE", (100, 140), cv2.FONT_HERSHEY_DUPLEX, 2.0, (30, 30, 30), 5, cv2.LINE_AA)
-    left, top, width, height = cv2.boundingRect(cv2.findNonZero((picture[..., 0] < 200).astype(np.uint8)))
-    cv2.imwrite(str(tmp_path / "photo.jpg"), picture)
+    image = np.full((240, 480, 3), 235, np.uint8)
+    cv2.putText(image, "COFFEE", (100, 140), cv2.FONT_HERSHEY_DUPLEX, 2.0, (30, 30, 30), 5, cv2.LINE_AA)
+    left, top, width, height = cv2.boundingRect(cv2.findNonZero((image[..., 0] < 200).astype(np.uint8)))
+    cv2.imwrite(str(tmp_path / "photo.jpg"), image)
     # The checkout under test, whatever else is installed.
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "compress", "predict", "photo.jpg"]

@@ -112,8 +112,8 @@ def test_the_other_detectors_by_their_published_schedules_and_thresholds(recipes
     training = found.stage(stage)
     assert (training.epochs, training.crop, training.optimizer, training.milestones, training.gamma) == schedule
     assert (training.lr, training.decay, training.ema, training.sparsity) == (1.0e-3, "step", 0, 0)
-    picture = resize_short_side(np.zeros((720, 1280, 3), np.uint8), found.evaluate.short_side, 32)
-    assert picture.shape[1] == long_side
+    image = resize_short_side(np.zeros((720, 1280, 3), np.uint8), found.evaluate.short_side, 32)
+    assert image.shape[1] == long_side
     thresholds = found.evaluate.thresholds(build(found.model))
     assert (getattr(thresholds, "min_kernel_area", None), thresholds.min_area, thresholds.score_threshold) == (kernel_area, area, score)
     assert getattr(thresholds, "nms_threshold", 0.2) == 0.2

@@ -28,7 +28,7 @@ def judged_by(monkeypatch):
     asked: list[tuple[str, list]] = []
 
     def judge(name: str):
-        return lambda pictures: asked.append((name, pictures)) or Score(0.25, 0.5, 1 / 3, 1, 4, 2)
+        return lambda images: asked.append((name, images)) or Score(0.25, 0.5, 1 / 3, 1, 4, 2)
 
     monkeypatch.setattr(protocols, "PROTOCOLS", {name: judge(name) for name in protocols.PROTOCOLS})
     return asked
@@ -38,14 +38,14 @@ def test_every_way_to_measure_asks_the_protocol_of_the_recipe(judged_by, tmp_pat
     recipe = load(TINY, ["evaluate.protocol=cleval"])
     lab = Lab(recipe, tmp_path, torch.device("cpu"), lambda _: None, quiet=True)
     model = fresh(recipe.model, recipe.evaluate)
-    pictures = lab.split("val")
+    images = lab.split("val")
     lab.evaluate(model, "val")
-    score(of_model(model), pictures, [recipe.evaluate, recipe.evaluate.with_thresholds(box_threshold=0.9)])
-    tune_on(of_model(model), recipe.evaluate, pictures)
+    score(of_model(model), images, [recipe.evaluate, recipe.evaluate.with_thresholds(box_threshold=0.9)])
+    tune_on(of_model(model), recipe.evaluate, images)
     assert len(judged_by) > 4
     assert {name for name, _ in judged_by} == {"cleval"}
     for _, judged in judged_by:
-        assert [texts for _, _, _, texts in judged] == [words.truth.texts for words in pictures.annotations]
+        assert [texts for _, _, _, texts in judged] == [words.truth.texts for words in images.annotations]
     described = report(Score(1, 1, 1, 1, 1, 1), recipe.evaluate, of_model(model))
     assert described["thresholds"]["protocol"] == "cleval"
 
@@ -62,7 +62,7 @@ def test_the_caption_names_a_protocol_that_is_not_the_default():
     assert "protocol" not in ledger.markdown([row()])
     assert "protocol polygon_iou" in ledger.markdown([row(protocol="polygon_iou")])
     both = ledger.markdown([row(), row(protocol="deteval")])
-    assert both.count("Hmean on 3 test pictures") == 2
+    assert both.count("Hmean on 3 test images") == 2
 
 
 def test_the_default_protocol_changes_no_dump_and_no_key():

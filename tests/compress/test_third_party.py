@@ -108,12 +108,12 @@ def test_what_a_run_left_is_opened_where_its_module_is_allowed_and_refused_elsew
 
 
 def test_every_command_on_an_artefact_asks_for_the_module(own, ran, tmp_path):
-    picture = str(tmp_path / "photo.png")
-    cv2.imwrite(picture, np.full((64, 96, 3), 200, np.uint8))
+    image = str(tmp_path / "photo.png")
+    cv2.imwrite(image, np.full((64, 96, 3), 200, np.uint8))
     model, file = str(ran / "pruned"), str(ran / "files" / "onnx" / "model.onnx")
     commands = [
         ["eval", model, "--json"],
-        ["predict", picture, "--model", file, "--out", str(tmp_path / "found")],
+        ["predict", image, "--model", file, "--out", str(tmp_path / "found")],
         ["export", model, "-f", "onnx", "--out", str(tmp_path / "files")],
         ["benchmark", file, model, "--input", "64x64", "--rounds", "3", "--json"],
         ["sensitivity", model, "--fast", "--ratios", "0.5", "--workers", "1", "--out", str(tmp_path / "sensitivity")],

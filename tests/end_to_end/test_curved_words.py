@@ -19,7 +19,7 @@ from compress.data.detection.augment import Augment
 from compress.data.detection.synthetic import draw
 from compress.data.formats import from_options
 from compress.data.training import TrainingSet
-from compress.evaluation.icdar import Picture
+from compress.evaluation.icdar import Scene
 from compress.evaluation.protocols import evaluate
 from compress.files import read_lines
 from compress.models.contract import Algorithm, Sample
@@ -28,7 +28,7 @@ from compress.predictor import open_predictor
 from compress.tasks.detection import EvaluateDetection as Evaluate
 
 SIZE = 320
-PICTURES = {"train": 6, "test": 3}
+IMAGES = {"train": 6, "test": 3}
 FORMATS = ("totaltext", "ctw1500")
 
 # What a network that has learnt its labels would give, in the shape of its exported maps.
@@ -47,7 +47,7 @@ def perfect_pan(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class Detector(NamedTuple):
-    """model, evaluate: sections of a recipe. maps: labels of a picture to maps."""
+    """model, evaluate: sections of a recipe. maps: labels of an image to maps."""
 
     model: str
     evaluate: str
@@ -93,7 +93,7 @@ stages:
 def folders(tmp_path_factory) -> dict[str, Path]:
     """Drawn words along curves, written as PaddleOCR has them and converted into each published format."""
     root = tmp_path_factory.mktemp("curved")
-    for part, count in PICTURES.items():
+    for part, count in IMAGES.items():
         (root / "drawn" / part).mkdir(parents=True)
         lines = []
         for index in range(count):
@@ -118,7 +118,7 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_outlines_are_those_that_were_drawn(folders, name):
-    for part, count in PICTURES.items():
+    for part, count in IMAGES.items():
         split = from_options(name, folders[name]).open(part, 0)
         for sample, index in zip(split, range(count), strict=False):
             words, image = draw(0, part, index, SIZE, 1.0)
@@ -131,20 +131,20 @@ def test_outlines_are_those_that_were_drawn(folders, name):
 
 @pytest.fixture(scope="module")
 def views(folders) -> list:
-    """Augmented training pictures, turned and mirrored, of both formats."""
+    """Augmented training images, turned and mirrored, of both formats."""
     config = Augment(scales=(2.0,), cover=1.0)
     sets = [TrainingSet(from_options(name, folders[name]).open("train", 0), lambda _: {}, config, 2 * SIZE, 0) for name in FORMATS]
     return [one.view(epoch, index) for epoch, one in enumerate(sets) for index in range(len(one))]
 
 
-def predicted(name: str, algorithm: Algorithm, settings: Evaluate, samples: Sequence[Sample]) -> list[Picture]:
+def predicted(name: str, algorithm: Algorithm, settings: Evaluate, samples: Sequence[Sample]) -> list[Scene]:
     """What the labels of each sample decode to, as if they had been predicted, and its words, as protocols take them."""
-    pictures = []
+    images = []
     for sample in samples:
         maps = {key: array[None] for key, array in DETECTORS[name].maps(algorithm.targets(sample)).items()}
         found = algorithm.decode(maps, [sample.image.shape[:2]], settings.thresholds(algorithm))[0].polygons
-        pictures.append((found, sample.truth.polygons, sample.truth.ignore, sample.truth.texts))
-    return pictures
+        images.append((found, sample.truth.polygons, sample.truth.ignore, sample.truth.texts))
+    return images
 
 
 @pytest.mark.parametrize("name", DETECTORS)

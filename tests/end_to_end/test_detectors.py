@@ -67,8 +67,8 @@ def test_layers_that_give_maps_keep_their_channels_and_the_rest_lose_some(chain)
 @pytest.mark.parametrize("file", ["onnx/model.onnx", "openvino/model.xml"])
 def test_exported_files_of_the_pruned_and_quantized_network_equal_torch(chain, file):
     parent, exported = open_predictor(chain / "int8"), open_predictor(chain / "files" / file)
-    picture = draw(0, "val", 1, 96)[1]
-    (expected,), (given,) = parent.outputs([picture]), exported.outputs([picture])
+    image = draw(0, "val", 1, 96)[1]
+    (expected,), (given,) = parent.outputs([image]), exported.outputs([image])
     assert expected.keys() == given.keys()
     for name, maps in expected.items():
         assert given[name].shape == maps.shape
@@ -79,10 +79,10 @@ def test_exported_files_of_the_pruned_and_quantized_network_equal_torch(chain, f
 
 def test_float_files_equal_torch(chain, tmp_path):
     model = load_checkpoint(chain / "distilled")
-    picture = draw(0, "val", 1, 96)[1]
-    (expected,) = of_model(model).outputs([picture])
+    image = draw(0, "val", 1, 96)[1]
+    (expected,) = of_model(model).outputs([image])
     for _, path, _ in write_files(model, ["onnx", "openvino"], tmp_path, ()):
-        (given,) = open_predictor(tmp_path / path).outputs([picture])
+        (given,) = open_predictor(tmp_path / path).outputs([image])
         for name, maps in expected.items():
             np.testing.assert_allclose(given[name], maps, rtol=1e-4, atol=1e-4, err_msg=f"{path}: {name}")
 

@@ -12,13 +12,13 @@ def test_attention_equals_loops_over_rows_and_columns() -> None:
     torch.manual_seed(0)
     theta, phi, g = torch.randn(3, 2, 5, 4, 6)
     rows, columns = torch.empty_like(g), torch.empty_like(g)
-    for picture in range(2):
+    for image in range(2):
         for y in range(4):
-            weights = torch.softmax(theta[picture, :, y].T @ phi[picture, :, y], 1)
-            rows[picture, :, y] = (weights @ g[picture, :, y].T).T
+            weights = torch.softmax(theta[image, :, y].T @ phi[image, :, y], 1)
+            rows[image, :, y] = (weights @ g[image, :, y].T).T
         for x in range(6):
-            weights = torch.softmax(theta[picture, :, :, x].T @ phi[picture, :, :, x], 1)
-            columns[picture, :, :, x] = (weights @ g[picture, :, :, x].T).T
+            weights = torch.softmax(theta[image, :, :, x].T @ phi[image, :, :, x], 1)
+            columns[image, :, :, x] = (weights @ g[image, :, :, x].T).T
     torch.testing.assert_close(attended(theta, phi, g, ALONG_ROWS), rows)
     torch.testing.assert_close(attended(theta, phi, g, ALONG_COLUMNS), columns)
 

@@ -30,7 +30,7 @@ def test_an_upright_box_grows_by_the_unclip_ratio() -> None:
     assert found.polygons[0].dtype == found.scores.dtype == np.float32
 
 
-def test_x_and_y_scale_apart_and_boxes_stay_on_the_picture() -> None:
+def test_x_and_y_scale_apart_and_boxes_stay_on_the_image() -> None:
     probability = painted((40, 30, 80, 50, 0.9), (1, 60, 30, 80, 0.9))
     plain = decode(probability)
     stretched = decode(probability, size=(96 * 3, 128 * 2))
@@ -92,7 +92,7 @@ def test_polygons_follow_a_bent_word_where_boxes_cannot() -> None:
     assert all(cv2.pointPolygonTest(bent, (float(x), float(y)), False) >= 0 for x, y in drawn)
 
 
-def test_an_empty_map_gives_nothing_and_a_full_one_the_picture() -> None:
+def test_an_empty_map_gives_nothing_and_a_full_one_the_image() -> None:
     nothing = decode(np.zeros((32, 64), np.float32))
     assert nothing.polygons == []
     assert nothing.scores.shape == (0,)
@@ -101,7 +101,7 @@ def test_an_empty_map_gives_nothing_and_a_full_one_the_picture() -> None:
     assert decode(np.ones((32, 64), np.float32), bin_threshold=1.0).polygons == []
 
 
-def test_pictures_of_a_batch_are_independent() -> None:
+def test_images_of_a_batch_are_independent() -> None:
     first, second = painted((10, 10, 40, 20, 0.8)), painted((60, 40, 100, 60, 0.9))
     both = db_decode({"probability": np.stack([first, second])[:, None]}, [(96, 128), (192, 256)], Thresholds())
     np.testing.assert_array_equal(both[0].polygons, decode(first).polygons)

@@ -16,7 +16,7 @@ from compress.models.geometry import area, offset, perimeter, rectangles, short_
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = (160, 200)) -> Sample:
     arrays = [np.array(polygon, np.float32) for polygon in polygons]
     flags = np.array(ignore if ignore is not None else [False] * len(arrays), bool)
-    return Sample("picture", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
+    return Sample("image", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
 
 
 def upright(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:

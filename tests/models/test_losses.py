@@ -1,4 +1,4 @@
-"""Hard examples and dice against plain numpy, a picture and a map at a time."""
+"""Hard examples and dice against plain numpy, an image and a map at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compress.models.losses import dice, hard_examples
 
 
 def plain_hard_examples(probability: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """One picture, (H, W)."""
+    """One image, (H, W)."""
     text, other = (target * mask) > 0, ((1 - target) * mask) > 0
     wanted = min(3 * text.sum(), other.sum())
     if not text.any():
@@ -28,7 +28,7 @@ def plain_dice(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> 
 
 @pytest.mark.parametrize("positive", [0.0, 0.02, 0.2, 0.6, 1.0])
 @pytest.mark.parametrize("masked", [0.0, 0.3, 1.0])
-def test_hard_examples_are_chosen_in_each_picture_alone(positive: float, masked: float) -> None:
+def test_hard_examples_are_chosen_in_each_image_alone(positive: float, masked: float) -> None:
     rng = np.random.default_rng(0)
     probability = rng.random((3, 1, 16, 20), np.float32)
     target = (rng.random(probability.shape) < positive).astype(np.float32)

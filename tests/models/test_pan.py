@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from compress.models.contract import Sample, Words
-from compress.models.pan import LossWeights, Thresholds, pan, pan_decode, pan_loss, pan_targets, pixel_aggregation
+from compress.models.networks.pan import pan_loss
+from compress.models.pan import LossWeights, Thresholds, pan, pan_decode, pan_targets, pixel_aggregation
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 
@@ -19,7 +20,7 @@ NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = (160, 200)) -> Sample:
     arrays = [np.array(polygon, np.float32) for polygon in polygons]
     flags = np.array(ignore if ignore is not None else [False] * len(arrays), bool)
-    return Sample("picture", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
+    return Sample("image", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
 
 
 def upright(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:
@@ -98,14 +99,14 @@ def test_words_that_are_not_judged_are_masked_and_leave_no_other_trace() -> None
 
 
 def batch(seed: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Two pictures of different words and one without any; random maps."""
+    """Two images of different words and one without any; random maps."""
     rng = np.random.default_rng(seed)
-    pictures = [
+    samples = [
         sample([upright(4, 4, 30, 12), upright(4, 24, 34, 14), upright(44, 20, 16, 30)], [False, False, True], (56, 64)),
         sample([upright(10, 10, 40, 20)], size=(56, 64)),
         sample([], size=(56, 64)),
     ]
-    labels = [pan_targets(picture) for picture in pictures]
+    labels = [pan_targets(sample) for sample in samples]
     targets = {name: torch.from_numpy(np.stack([label[name] for label in labels])) for name in labels[0]}
     outputs = {name: torch.from_numpy(rng.random((3, 1, 56, 64), np.float32)) for name in ("text", "kernel")}
     outputs["similarity"] = torch.from_numpy(rng.normal(0, 1, (3, 4, 56, 64)).astype(np.float32))
@@ -149,7 +150,7 @@ def test_kernels_are_judged_inside_the_labelled_text_alone() -> None:
     torch.testing.assert_close(pan_loss(outputs, targets, LossWeights())[1]["kernel"], parts["kernel"])
     outputs["kernel"] = (targets["kernel"] > 0).float()
     perfect = pan_loss(outputs, targets, LossWeights())[1]["kernel"]
-    assert float(perfect) == pytest.approx(1 / 3, abs=1e-5)  # the picture without words counts as missed
+    assert float(perfect) == pytest.approx(1 / 3, abs=1e-5)  # the image without words counts as missed
 
 
 def test_gradients_are_finite_where_vectors_are_equal_and_where_there_is_no_text() -> None:

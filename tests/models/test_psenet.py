@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from compress.models.contract import Sample, Words
-from compress.models.psenet import Thresholds, progressive_scale_expansion, pse_decode, pse_loss, pse_targets, psenet, scales
+from compress.models.networks.psenet import pse_loss
+from compress.models.psenet import Thresholds, progressive_scale_expansion, pse_decode, pse_targets, psenet, scales
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 
@@ -19,7 +20,7 @@ NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = (160, 200)) -> Sample:
     arrays = [np.array(polygon, np.float32) for polygon in polygons]
     flags = np.array(ignore if ignore is not None else [False] * len(arrays), bool)
-    return Sample("picture", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
+    return Sample("image", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
 
 
 def upright(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:
@@ -139,17 +140,17 @@ def test_loss_is_the_sum_of_plain_dice() -> None:
         return 1 - 2 * (prediction * target).sum() / ((prediction**2).sum() + (target**2).sum())
 
     text, kernels = [], []
-    for picture in range(2):
-        score, label, usable = maps[picture, -1], labels[picture, -1] > 0, mask[picture, 0] > 0
+    for image in range(2):
+        score, label, usable = maps[image, -1], labels[image, -1] > 0, mask[image, 0] > 0
         negatives = np.sort(score[~label & usable])[::-1][: 3 * (label & usable).sum()]
         text.append(dice(score, label, usable & (label | (score >= negatives[-1]))))
-        kernels += [dice(maps[picture, i], labels[picture, i], usable & (score >= 0.5)) for i in range(3)]
+        kernels += [dice(maps[image, i], labels[image, i], usable & (score >= 0.5)) for i in range(3)]
     assert float(parts["text"]) == pytest.approx(np.mean(text), rel=1e-5)
     assert float(parts["kernels"]) == pytest.approx(np.mean(kernels), rel=1e-5)
     assert float(total) == pytest.approx(0.6 * np.mean(text) + 0.4 * np.mean(kernels), rel=1e-5)
 
 
-def test_perfect_maps_have_no_loss_and_pictures_without_text_a_finite_gradient() -> None:
+def test_perfect_maps_have_no_loss_and_images_without_text_a_finite_gradient() -> None:
     words = {name: torch.from_numpy(array)[None] for name, array in pse_targets(sample([upright(20, 30, 100, 40)])).items()}
     total, _ = pse_loss({"kernels": words["kernels"].float()}, words)
     assert float(total) == pytest.approx(0, abs=1e-6)

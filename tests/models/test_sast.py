@@ -9,7 +9,8 @@ import torch
 from shapely.geometry import Polygon
 
 from compress.models.contract import Sample, Words
-from compress.models.sast import MAPS, LossWeights, Thresholds, nearest, sast, sast_decode, sast_loss, sast_targets
+from compress.models.networks.sast import sast_loss
+from compress.models.sast import MAPS, LossWeights, Thresholds, nearest, sast, sast_decode, sast_targets
 
 SIZE = (160, 240)
 
@@ -17,7 +18,7 @@ SIZE = (160, 240)
 def sample(polygons: list, ignore: list[bool] | None = None, size: tuple[int, int] = SIZE) -> Sample:
     arrays = [np.array(polygon, np.float32) for polygon in polygons]
     flags = np.array(ignore if ignore is not None else [False] * len(arrays), bool)
-    return Sample("picture", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
+    return Sample("image", np.zeros((*size, 3), np.uint8), Words(arrays, flags))
 
 
 def upright(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:
@@ -63,7 +64,7 @@ def test_curves_come_back_from_their_labels_as_polygons() -> None:
     assert max(iou(words[0], polygon) for polygon in quads.polygons) < 0.6
 
 
-def test_drawn_pictures_come_back_from_their_labels() -> None:
+def test_synthetic_images_come_back_from_their_labels() -> None:
     from compress.data.detection.synthetic import draw
 
     for index, curved in ((0, 0.0), (1, 0.0), (2, 1.0), (3, 1.0)):
@@ -76,10 +77,10 @@ def test_drawn_pictures_come_back_from_their_labels() -> None:
             assert max(iou(word, polygon) for polygon in found.polygons) > 0.7
 
 
-def test_a_larger_picture_gets_larger_polygons() -> None:
+def test_a_larger_image_gets_larger_polygons() -> None:
     maps = perfect(sast_targets(sample(QUADS)))
     (small,), (large,) = (sast_decode(maps, [size], Thresholds()) for size in (SIZE, (3 * SIZE[0], 3 * SIZE[1])))
-    for one, other in zip(small.truth.polygons, large.polygons, strict=True):
+    for one, other in zip(small.polygons, large.polygons, strict=True):
         # Between centres of pixels, that of the first at 0.
         np.testing.assert_allclose(3 * (one + 0.5) - 0.5, other, atol=1e-3)
 
@@ -284,7 +285,7 @@ def test_wrong_thresholds_and_maps_are_refused_by_name() -> None:
 
 
 def batch() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Two pictures with words, one of which is do-not-care, and one without; maps at random."""
+    """Two images with words, one of which is do-not-care, and one without; maps at random."""
     labels = [sast_targets(one) for one in (sample(QUADS, [False, True, False]), sample([upright(30, 50, 60, 30)]), sample([]))]
     targets = {name: torch.from_numpy(np.stack([label[name] for label in labels])) for name in labels[0]}
     generator = torch.Generator().manual_seed(0)
@@ -296,12 +297,12 @@ def test_the_loss_equals_a_loop_over_pixels() -> None:
     outputs, targets = batch()
     total, parts = sast_loss(outputs, targets, LossWeights())
     sums, count = dict.fromkeys(("border", "tvo", "tco"), 0.0), 0
-    for picture, _, y, x in (targets["score"] * targets["mask"]).nonzero().tolist():
+    for image, _, y, x in (targets["score"] * targets["mask"]).nonzero().tolist():
         count += 1
         for name in sums:
-            apart = (outputs[name][picture, :, y, x] - targets[name][picture, :, y, x]).abs()
+            apart = (outputs[name][image, :, y, x] - targets[name][image, :, y, x]).abs()
             smooth = torch.where(apart < 1, 0.5 * apart**2, apart - 0.5).mean()
-            sums[name] += float(smooth / targets["height"][picture, 0, y, x]) * (2 if name == "border" else 1)
+            sums[name] += float(smooth / targets["height"][image, 0, y, x]) * (2 if name == "border" else 1)
     assert count > 50
     for name, value in sums.items():
         assert float(parts[name]) == pytest.approx(value / count, rel=1e-4)

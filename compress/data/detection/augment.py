@@ -1,4 +1,4 @@
-"""Random views of a training picture: one affine matrix, one warp straight to the crop's size, one colour matrix."""
+"""Random views of a training image: one affine matrix, one warp straight to the crop's size, one colour matrix."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
 
 
 class Augment(BaseModel):
-    """What may happen to a training picture. The defaults are those of the published DB runs: crops of 640, ICDAR2015.
+    """What may happen to a training image. The defaults are those of the published DB runs: crops of 640, ICDAR2015.
 
-    scales: factors on the picture's size, one of which is drawn.
-    cover: the factor is raised until the picture's short side is this many times the crop's; below 1 a black border can show.
-    min_side: the factor is lowered until the crop covers this share of the picture's short side.
+    scales: factors on the image's size, one of which is drawn.
+    cover: the factor is raised until the image's short side is this many times the crop's; below 1 a black border can show.
+    min_side: the factor is lowered until the crop covers this share of the image's short side.
     rotate: largest angle, in degrees, either way.
     flip: probability of mirroring left to right.
     tries: places tried for the crop. The first that holds a whole word and cuts none is taken, else the one that cuts fewest.
@@ -64,7 +64,7 @@ def choose_scale(config: Augment, short: int, crop: int, rng: np.random.Generato
 
 
 def turn(width: int, height: int, scale: float, angle: float, flip: bool) -> np.ndarray:
-    """(2, 3) matrix that scales the picture to (width * scale, height * scale), turns it about its centre and mirrors it there."""
+    """(2, 3) matrix that scales the image to (width * scale, height * scale), turns it about its centre and mirrors it there."""
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
     linear = np.array([[cosine, -sine], [sine, cosine]])
     if flip:
@@ -84,9 +84,9 @@ def transformed(polygons: list[np.ndarray], matrix: np.ndarray) -> list[np.ndarr
 def choose_corner(
     polygons: list[np.ndarray], ignore: np.ndarray, size: tuple[float, float], crop: int, tries: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """(x, y) of the crop's top left corner in the turned picture.
+    """(x, y) of the crop's top left corner in the turned image.
 
-    Every try is drawn around one of the words that count; a picture without such words gets any place within its frame.
+    Every try is drawn around one of the words that count; an image without such words gets any place within its frame.
     """
     room = np.array(size) - crop
     least, most = np.minimum(room, 0), np.maximum(room, 0)
@@ -110,14 +110,14 @@ def choose_corner(
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, scale: float, colours: np.ndarray, crop: int) -> np.ndarray:
-    """The crop at the origin of the matrix's target, its colours mixed by the (3, 3) `colours`, black where there is no picture."""
+    """The crop at the origin of the matrix's target, its colours mixed by the (3, 3) `colours`, black where there is no image."""
     linear, shift = matrix[:, :2], matrix[:, 2]
     if scale < 0.5:  # bilinear sampling would skip pixels: average whole blocks of them first
         block = int(1 / scale)
         height, width = image.shape[0] // block * block, image.shape[1] // block * block
         image = cv2.resize(image[:height, :width], (width // block, height // block), interpolation=cv2.INTER_AREA)
         matrix = np.column_stack([linear * block, shift + linear.sum(axis=1) * (block - 1) / 2])
-    elif scale >= 2:  # half the size still samples every pixel of the picture, and enlarging costs a third of warping
+    elif scale >= 2:  # half the size still samples every pixel of the image, and enlarging costs a third of warping
         half = -(-crop // 2)
         small = warp(image, np.column_stack([linear / 2, shift / 2 - 0.25]), scale / 2, colours, half)
         return np.ascontiguousarray(cv2.resize(small, (2 * half, 2 * half), interpolation=cv2.INTER_LINEAR)[:crop, :crop])

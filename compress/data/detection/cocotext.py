@@ -12,7 +12,7 @@ import cv2
 
 from compress.data.detection.folder import (
     Files,
-    PictureFolder,
+    ImageFolder,
     Word,
     annotated,
     by_number,
@@ -30,14 +30,14 @@ JSON = ("cocotext.v2.json", "annotations/cocotext.v2.json")
 PICTURES = ("images", "train2014", ".")
 
 
-class CocoText(PictureFolder):
-    """The data set in the folder `root`: `cocotext.v2.json`, and the pictures in `train2014`. Its set `val` is the test part.
+class CocoText(ImageFolder):
+    """The data set in the folder `root`: `cocotext.v2.json`, and the images in `train2014`. Its set `val` is the test part.
 
     annotations: the JSON file, where it is called otherwise.
     language: `english`, `not english` or `na`: words of any other are do-not-care. Without it all languages count.
     """
 
-    expected: ClassVar = "cocotext.v2.json with pictures of its set train"
+    expected: ClassVar = "cocotext.v2.json with images of its set train"
 
     format: Literal["cocotext"]
     annotations: Path | None = None
@@ -65,7 +65,7 @@ class CocoText(PictureFolder):
             if image.get("set") != SETS[part]:
                 continue
             if not listed or not (folder / listed).is_file():
-                problems.append(f"{path}: image {key}: there is no picture {folder / listed}")
+                problems.append(f"{path}: image {key}: there is no image {folder / listed}")
                 continue
             name = str(PurePosixPath(listed).with_suffix(""))
             found[name] = Files(name, folder / listed, path, json.dumps(words.get(str(key), [])).encode())

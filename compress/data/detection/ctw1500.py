@@ -44,7 +44,7 @@ class Ctw1500(FilePerPicture):
 
     @staticmethod
     def paired_by(stem: str) -> str:
-        return stem.lstrip("0") or "0"  # picture 1001 has its annotations in 0001001.txt
+        return stem.lstrip("0") or "0"  # image 1001 has its annotations in 0001001.txt
 
     def words(self, file: Files, problems: list[str]) -> Annotation | None:
         if file.truth.suffix.lower() != ".xml":

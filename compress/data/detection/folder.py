@@ -1,18 +1,19 @@
-"""What data sets in folders share: pictures paired with annotations, the held-out split, damage, and the cache of decoded pictures."""
+"""What data sets in folders share: images paired with annotations, the held-out split, damage, and the cache of decoded images."""
 
 from __future__ import annotations
 
 import math
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from compress.data.cache import read_entry, write_entry
+from compress.data.data_format import DataFormat
 from compress.data.detection.augment import Augment
 from compress.data.files import Files, Images, fingerprints, settle, text_of
 from compress.data.images import read_image
@@ -28,17 +29,15 @@ NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 Word = tuple[np.ndarray, str, bool]  # polygon, text, whether it is do-not-care
 
 
-class PictureFolder(BaseModel, ABC):
+class ImageFolder(DataFormat):
     """The data set in the folder `root`.
 
-    val_list: names of the training pictures held out for validation, one a line; `val.txt` in the root if there is one.
-    val_fraction: without a list, the share of the training pictures held out. They are one block of neighbours, because
+    val_list: names of the training images held out for validation, one a line; `val.txt` in the root if there is one.
+    val_fraction: without a list, the share of the training images held out. They are one block of neighbours, because
         neighbouring numbers are neighbouring shots; where the block begins is decided by the seed.
-    damaged: what to do with lines and pictures that cannot be used. `skip` leaves out the line, or the picture.
-    cache: keep decoded pixels in the cache folder (2.8 MB a picture) instead of decoding each time.
+    damaged: what to do with lines and images that cannot be used. `skip` leaves out the line, or the image.
+    cache: keep decoded pixels in the cache folder (2.8 MB an image) instead of decoding each time.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     reader: ClassVar[int] = 1  # raised whenever the same files come to be read differently
     task: ClassVar[str] = "detection"
@@ -57,7 +56,7 @@ class PictureFolder(BaseModel, ABC):
 
     @abstractmethod
     def files(self, part: str) -> tuple[list[Files], list[str]]:
-        """The pictures of a part that is there, and a sentence for each file without its partner."""
+        """The images of a part that is there, and a sentence for each file without its partner."""
 
     @abstractmethod
     def words(self, file: Files, problems: list[str]) -> Annotation | None:
@@ -69,7 +68,7 @@ class PictureFolder(BaseModel, ABC):
 
     @abstractmethod
     def save(self, pictures: Mapping[str, Sequence[Files]]) -> None:
-        """Write a data set into `root`: for each part copies of the pictures, and each one's rendered content, under its name."""
+        """Write a data set into `root`: for each part copies of the images, and each one's rendered content, under its name."""
 
     def default_augment(self) -> Augment:
         return Augment()
@@ -77,16 +76,16 @@ class PictureFolder(BaseModel, ABC):
     def splits(self) -> tuple[str, ...]:
         """Those of `train`, `val` and `test` that the folder holds. Raises CompressError if it holds none."""
         if not self.root.is_dir():
-            raise CompressError(f"data.root: there is no folder {self.root}; give the folder that holds the {self.format} pictures.")
+            raise CompressError(f"data.root: there is no folder {self.root}; give the folder that holds the {self.format} images.")
         found = [part for part in PARTS if self.has(part)]
         if not found:
             raise CompressError(f"data.root: {self.root} holds neither {self.expected} nor a test part.")
         return tuple(split for part in found for split in (("train", "val") if part == "train" else ("test",)))
 
     def open(self, split: str, seed: int, progress: Callable[[int, int], None] | None = None) -> Split:
-        """Read the annotations of `split`; pictures are decoded once into the cache, or when asked for without it.
+        """Read the annotations of `split`; images are decoded once into the cache, or when asked for without it.
 
-        progress: called with (pictures done, pictures in all) while the cache is being written.
+        progress: called with (images done, images in all) while the cache is being written.
         Raises CompressError for a missing split, a validation list that does not fit, and damage unless it is skipped.
         """
         if split not in self.splits():
@@ -112,11 +111,11 @@ class PictureFolder(BaseModel, ABC):
         damage = (*unpaired, *damage)
         settle(damage, self.damaged)
         if not annotations:
-            raise CompressError(f"data: the {split} part of {self.root} has no pictures left; nothing can be done with it.")
+            raise CompressError(f"data: the {split} part of {self.root} has no images left; nothing can be done with it.")
         return Split(split, annotations, picture, digest, damage)
 
     def held_out(self, names: list[str], seed: int) -> set[str]:
-        """Names of the training pictures that are the validation split."""
+        """Names of the training images that are the validation split."""
         path = self.val_list or Path("val.txt")
         path = path if path.is_absolute() else self.root / path
         if self.val_list is None and not path.is_file():
@@ -124,20 +123,20 @@ class PictureFolder(BaseModel, ABC):
             count = max(1, round(self.val_fraction * len(names)))
             return {names[(first + step) % len(names)] for step in range(count)}
         if not path.is_file():
-            raise CompressError(f"data.val_list: there is no file {path}; name a list of training pictures, one a line.")
+            raise CompressError(f"data.val_list: there is no file {path}; name a list of training images, one a line.")
         known = {PurePosixPath(name).name: name for name in names} | {name: name for name in names}
         lines = [PurePosixPath(line.strip()) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         listed = [known.get(str(line.parent / line.stem), known.get(line.stem)) for line in lines]
         unknown = sorted(line.stem for line, name in zip(lines, listed, strict=True) if name is None)
         if unknown or not listed:
-            what = f"names {len(unknown)} pictures that are not in the training part, {unknown[0]} first" if unknown else "is empty"
-            raise CompressError(f"data.val_list: {path} {what}; list names of training pictures, one a line.")
+            what = f"names {len(unknown)} images that are not in the training part, {unknown[0]} first" if unknown else "is empty"
+            raise CompressError(f"data.val_list: {path} {what}; list names of training images, one a line.")
         return set(listed)
 
     def usable(
         self, files: list[Files], problems: list[str], progress: Callable[[int, int], None] | None
     ) -> Iterator[tuple[Annotation, np.ndarray]]:
-        """Words and pixels of every picture that can be read; what cannot is added to `problems`."""
+        """Words and pixels of every image that can be read; what cannot is added to `problems`."""
         for done, file in enumerate(files, 1):
             words = self.words(file, problems)
             try:
@@ -151,11 +150,11 @@ class PictureFolder(BaseModel, ABC):
                 progress(done, len(files))
 
 
-class FilePerPicture(PictureFolder):
-    """A data set with a file of annotations for each picture.
+class FilePerPicture(ImageFolder):
+    """A data set with a file of annotations for each image.
 
-    images, truths: part -> folders in the root that may hold its pictures, its annotations; the first are those written.
-    truth_suffixes: endings of annotation files. written: what the one of a picture is called when written.
+    images, truths: part -> folders in the root that may hold its images, its annotations; the first are those written.
+    truth_suffixes: endings of annotation files. written: what the one of an image is called when written.
     """
 
     images: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -165,11 +164,11 @@ class FilePerPicture(PictureFolder):
 
     @staticmethod
     def paired_by(stem: str) -> str:
-        """What the file names of a picture and of its annotations, without suffixes, have in common."""
+        """What the file names of an image and of its annotations, without suffixes, have in common."""
         return stem.removeprefix("gt_")
 
     def folders(self, part: str) -> tuple[Path, Path] | None:
-        """The folders of pictures and of annotations of `train` or `test`, or None if either is missing."""
+        """The folders of images and of annotations of `train` or `test`, or None if either is missing."""
         found = [
             next((self.root / name for name in names[part] if (self.root / name).is_dir()), None) for names in (self.images, self.truths)
         ]
@@ -183,7 +182,7 @@ class FilePerPicture(PictureFolder):
         pictures = {self.paired_by(path.stem): path for path in sorted(images.iterdir()) if path.suffix.lower() in SUFFIXES}
         texts = {self.paired_by(path.stem): path for path in sorted(truths.iterdir()) if path.suffix.lower() in self.truth_suffixes}
         alone = [f"{pictures[key]}: there is no ground truth for it in {truths}" for key in sorted(pictures.keys() - texts.keys())]
-        alone += [f"{texts[key]}: there is no picture for it in {images}" for key in sorted(texts.keys() - pictures.keys())]
+        alone += [f"{texts[key]}: there is no image for it in {images}" for key in sorted(texts.keys() - pictures.keys())]
         both = sorted(pictures.keys() & texts.keys(), key=by_number)
         return [Files(pictures[key].stem, pictures[key], texts[key], texts[key].read_bytes()) for key in both], alone
 
@@ -201,7 +200,7 @@ def by_number(name: str) -> list[tuple[int, str]]:
 
 
 def copy_pictures(files: Sequence[Files], folder: Path) -> None:
-    """Copy each picture, byte by byte, into `folder` as its name and its own suffix."""
+    """Copy each image, byte by byte, into `folder` as its name and its own suffix."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         (folder / copied_name(file)).write_bytes(file.image.read_bytes())
@@ -221,7 +220,7 @@ def numbered_lines(file: Files, problems: list[str]) -> list[tuple[str, str]] | 
 
 
 def annotated(name: str, records: Iterable[tuple[str, Any]], parse: Callable[[Any], Word], problems: list[str]) -> Annotation:
-    """The words of one picture. Records, given with their place, for which `parse` raises ValueError go to `problems`."""
+    """The words of one image. Records, given with their place, for which `parse` raises ValueError go to `problems`."""
     polygons, texts, ignore = [], [], []
     for place, record in records:
         try:

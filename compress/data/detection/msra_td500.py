@@ -19,13 +19,13 @@ EXACT = 0.01  # pixels a corner may lie beside that of the rectangle that is wri
 
 
 class MsraTd500(FilePerPicture):
-    """The data set in the folder `root`: `train` and `test`, each with pictures and their `.gt` files."""
+    """The data set in the folder `root`: `train` and `test`, each with images and their `.gt` files."""
 
     images: ClassVar = {"train": ("train",), "test": ("test",)}
     truths: ClassVar = images
     truth_suffixes: ClassVar = (".gt",)
     written: ClassVar = "{}.gt"
-    expected: ClassVar = "a folder train of pictures and .gt files"
+    expected: ClassVar = "a folder train of images and .gt files"
 
     format: Literal["msra_td500"]
 

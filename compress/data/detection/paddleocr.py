@@ -1,4 +1,4 @@
-"""PaddleOCR's label files: a line `path\t[{"transcription": "text", "points": [[x, y], ...]}, ...]` for each picture.
+"""PaddleOCR's label files: a line `path\t[{"transcription": "text", "points": [[x, y], ...]}, ...]` for each image.
 
 Polygons of any length; the transcriptions `###` and `*` are do-not-care.
 """
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from compress.data.detection.folder import (
     Files,
-    PictureFolder,
+    ImageFolder,
     Word,
     annotated,
     by_number,
@@ -31,7 +31,7 @@ LABELS = {
 }
 
 
-class PaddleOcr(PictureFolder):
+class PaddleOcr(ImageFolder):
     """The data set in the folder `root`, from which paths in the label files lead on; from the folder above, as PPOCRLabel has it, too.
 
     train, test: label files; without one, a file of a usual name is looked for. What a file called `val.txt` lists is as everywhere.
@@ -70,7 +70,7 @@ class PaddleOcr(PictureFolder):
             problems.append(f"{place}: not JSON ({error})")
             return None
         if not isinstance(listed, list):
-            problems.append(f"{place}: the words of a picture are a list in square brackets")
+            problems.append(f"{place}: the words of an image are a list in square brackets")
             return None
         return annotated(file.name, ((f"{place}: word {number}", entry) for number, entry in enumerate(listed, 1)), word, problems)
 
@@ -89,7 +89,7 @@ class PaddleOcr(PictureFolder):
 
 
 def word(entry: Any) -> Word:
-    """One word of a picture. Raises ValueError, saying what is wrong."""
+    """One word of an image. Raises ValueError, saying what is wrong."""
     try:
         text, points = str(entry["transcription"]), [value for x, y in entry["points"] for value in (x, y)]
     except (KeyError, TypeError, ValueError):

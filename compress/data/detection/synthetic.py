@@ -1,6 +1,6 @@
-"""Pictures of words, drawn: every one of them a pure function of (seed, split, index), so nothing has to be downloaded.
+"""Images of words, drawn: every one of them a pure function of (seed, split, index), so nothing has to be downloaded.
 
-A picture is a background, clutter that is not text, and a few words in perspective or along curves, then blur and noise over all of it.
+An image is a background, clutter that is not text, and a few words in perspective or along curves, then blur and noise over all of it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import ClassVar, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from compress.data.cache import read_entry, write_entry
+from compress.data.data_format import DataFormat
 from compress.data.detection.augment import Augment
 from compress.data.rendering import FONTS, background, clutter, degrade, font, ink_colour, library_versions, rendered, word
 from compress.data.split import SPLITS, Annotation, Split
@@ -27,20 +28,18 @@ GENERATOR = 4  # raised whenever the same configuration comes to be drawn differ
 HEIGHTS = (22.0, 60.0)  # pixels from the descent to the ascent of the font, for words that count
 TINY = (5.0, 8.0)
 DO_NOT_CARE = 0.08  # share of the lines that are too small, too faint or too blurred to be asked for
-COARSE = 4  # pixels of the picture for one of the map of what is taken
+COARSE = 4  # pixels of the image for one of the map of what is taken
 TRIES = 25  # places tried for a line before it is given up
 TURNED = (0.5, 2.4)  # radians, from the first letter to the last along an arc
 CHORD = 0.3  # pixels between a curve and the straight pieces of the polygon around it
 
 
-class Synthetic(BaseModel):
-    """Drawn pictures, `size` pixels square; `train`, `val` and `test` are how many there are.
+class Synthetic(DataFormat):
+    """Drawn images, `size` pixels square; `train`, `val` and `test` are how many there are.
 
     curved: share of the lines of words that are drawn along arcs and waves; their polygons have an even number of corners, the first half
         above the word.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: ClassVar[str] = "detection"
 
@@ -59,7 +58,7 @@ class Synthetic(BaseModel):
         return SPLITS
 
     def open(self, split: str, seed: int, progress: Callable[[int, int], None] | None = None) -> Split:
-        """Draw the pictures of `split` into the cache, unless they are there; `progress` gets (pictures done, in all)."""
+        """Draw the images of `split` into the cache, unless they are there; `progress` gets (images done, in all)."""
         if split not in SPLITS:
             raise CompressError(f"data: synthetic words have no split '{split}'{suggestion(split, SPLITS)}")
         count = getattr(self, split)
@@ -81,7 +80,7 @@ class Synthetic(BaseModel):
 
 
 def draw(seed: int, split: str, index: int, size: int, curved: float = 0.0) -> tuple[Annotation, np.ndarray]:
-    """One picture, (size, size, 3) uint8 RGB, and its words, of which the share `curved` is on curves."""
+    """One image, (size, size, 3) uint8 RGB, and its words, of which the share `curved` is on curves."""
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     image = background(size, size, rng)
     clutter(image, rng)
@@ -89,7 +88,7 @@ def draw(seed: int, split: str, index: int, size: int, curved: float = 0.0) -> t
     taken = np.zeros((size // COARSE + 1, size // COARSE + 1), np.uint8)
     for _ in range(rng.integers(3, 9)):
         composed = compose(size, rng)
-        # No number is drawn where there are no curves: those pictures stay what they were.
+        # No number is drawn where there are no curves: those images stay what they were.
         put = place_on_curve if curved and rng.random() < curved else place
         line = put(composed, size, taken, rng)
         if line is None:
@@ -105,7 +104,7 @@ def draw(seed: int, split: str, index: int, size: int, curved: float = 0.0) -> t
 
 @dataclass
 class Line:
-    """Words side by side, `ink` (h, w) uint8. Once placed, it covers the picture from `corner` (x, y) on, and `quads` are in its pixels.
+    """Words side by side, `ink` (h, w) uint8. Once placed, it covers the image from `corner` (x, y) on, and `quads` are in its pixels.
 
     quads: an outline for each word; of those on curves 2k corners, k of them above the word and k below.
     """

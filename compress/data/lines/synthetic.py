@@ -13,9 +13,10 @@ from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from compress.data.cache import kept
+from compress.data.data_format import DataFormat
 from compress.data.files import settle
 from compress.data.lines.augment import AugmentLine
 from compress.data.lines.fonts import characters, default_fonts, digest, fonts_in
@@ -29,13 +30,11 @@ GENERATOR = 1  # raised whenever the same configuration comes to be drawn differ
 WIDEST = 32  # heights of the image
 
 
-class SyntheticLines(BaseModel):
+class SyntheticLines(DataFormat):
     """Synthetic lines; `train`, `val` and `test` are how many there are.
 
     height: of the images, in pixels; their widths vary with the text. fonts: a folder; the fonts below it are used beside matplotlib's.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: ClassVar[str] = "recognition"
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from compress.data.data_format import DataFormat
 from compress.data.lines.augment import AugmentLine
 from compress.data.lines.lines import Lines
 from compress.data.lines.synthetic import SyntheticLines
@@ -21,13 +22,11 @@ TURNER = 1  # raised whenever others come to be turned
 LineData = SyntheticLines | Lines
 
 
-class Turned(BaseModel):
+class Turned(DataFormat):
     """The lines of another data set, each rotated by 180 degrees or not, at even odds that (seed, split, index) decide.
 
     of: a `data` section of a format of lines.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: ClassVar[str] = "classification"
 

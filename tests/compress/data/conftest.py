@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def picture_cache(tmp_path_factory, monkeypatch):
+def image_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("COMPRESS_CACHE", str(folder))
     return folder

@@ -76,7 +76,7 @@ def test_polygons_and_pixels_go_through_the_same_matrix(scale, crop):
             drawn = cv2.fillPoly(np.zeros((crop, crop), np.uint8), [polygon.round().astype(np.int32)], 1) == 1
             shown = np.abs(view.image[..., 0].astype(int) - level) <= 6
             both = (drawn & shown).sum()
-            # Borders are blended over about a pixel of the picture and rounded to one of the crop.
+            # Borders are blended over about a pixel of the image and rounded to one of the crop.
             edge = (1.5 + 0.7 * scale) * cv2.arcLength(polygon, True)
             assert drawn.sum() - both <= edge
             assert (drawn & shown).sum() > 0.4 * drawn.sum()
@@ -86,7 +86,7 @@ def test_polygons_and_pixels_go_through_the_same_matrix(scale, crop):
 
 @pytest.mark.parametrize("scale", [2.0, 3.0])
 def test_enlarging_in_two_steps_shows_what_one_warp_shows(scale):
-    """A smooth picture, so that bilinear samples of it agree wherever they are taken."""
+    """A smooth image, so that bilinear samples of it agree wherever they are taken."""
     y, x = np.mgrid[0:120, 0:160].astype(np.float32)
     image = np.stack([127 + 120 * np.sin(x / 15), 127 + 120 * np.cos(y / 12), 60 + x], axis=2).astype(np.uint8)
     config = Augment(scales=(scale,), cover=0.1, rotate=0, flip=0, brightness=0, saturation=0)
@@ -137,7 +137,7 @@ def test_do_not_care_words_do_not_steer_the_crop_and_stay_do_not_care():
     assert whole.truth.ignore.tolist() == [True, False]
 
 
-def test_pictures_without_words_and_pictures_smaller_than_the_crop():
+def test_images_without_words_and_images_smaller_than_the_crop():
     for height, width in ((10, 30), (200, 40), (1, 1), (300, 500)):
         view = plain_view(words(np.full((height, width, 3), 90, np.uint8)), Augment(), 64, 0)
         assert view.image.shape == (64, 64, 3)
@@ -169,7 +169,7 @@ def test_mirroring_and_turning_happen_as_often_and_as_far_as_asked():
     config = STILL.model_copy(update={"rotate": 15.0, "flip": 0.25})
     mirrored, angles = 0, []
     for seed in range(400):
-        points = plain_view(sample, config, 200, seed).polygons[0]
+        points = plain_view(sample, config, 200, seed).truth.polygons[0]
         mirrored += cv2.contourArea(points, oriented=True) < 0
         along = points[1] - points[0]
         angles.append(np.degrees(np.arctan2(along[1], abs(along[0]))))

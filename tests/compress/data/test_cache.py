@@ -24,7 +24,7 @@ def entries():
         yield words, rng.integers(0, 256, shape, np.uint8)
 
 
-def test_round_trip_of_pictures_of_all_shapes():
+def test_round_trip_of_images_of_all_shapes():
     write_entry(KEY, entries(), ["one thing"])
     entry = read_entry(KEY)
     assert entry.problems == ("one thing",)
@@ -57,7 +57,7 @@ def mangle(folder):
     (folder / "index.json").write_text("{" * 10)
 
 
-def drop_picture(folder):
+def drop_image(folder):
     index = json.loads((folder / "index.json").read_text())
     index["annotations"].pop()
     (folder / "index.json").write_text(json.dumps(index))
@@ -67,7 +67,7 @@ def remove_pixels(folder):
     (folder / "pixels.bin").unlink()
 
 
-@pytest.mark.parametrize("breakage", [truncate, mangle, drop_picture, remove_pixels])
+@pytest.mark.parametrize("breakage", [truncate, mangle, drop_image, remove_pixels])
 def test_a_broken_entry_is_built_again(breakage):
     data = Synthetic(format="synthetic", train=2, size=64)
     split = data.open("train", 0)
@@ -79,14 +79,14 @@ def test_a_broken_entry_is_built_again(breakage):
     assert read_entry(split.fingerprint()) is not None
 
 
-def test_nothing_half_written_is_left_behind(picture_cache, monkeypatch):
+def test_nothing_half_written_is_left_behind(image_cache, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(synthetic, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Synthetic(format="synthetic", train=2, size=64).open("train", 0)
-    assert list(picture_cache.iterdir()) == []
+    assert list(image_cache.iterdir()) == []
 
 
 def test_of_two_writers_the_first_to_finish_wins():

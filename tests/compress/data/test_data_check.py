@@ -99,7 +99,7 @@ def test_the_preview_has_a_row_a_view_and_lays_maps_over_it(tmp_path):
     out = tmp_path / "preview.png"
     preview(data, TASKS["detection"], out, count=3)
     sheet = read(out)
-    assert sheet.shape == (3 * TILE, 2 * TILE, 3)  # the picture and the one map; a count is no map
+    assert sheet.shape == (3 * TILE, 2 * TILE, 3)  # the image and the one map; a count is no map
     left, right = sheet[40:TILE, TILE : TILE + TILE // 2 - 10], sheet[40:TILE, TILE + TILE // 2 + 10 :]
     assert left[..., 0].mean() > left[..., 2].mean() + 30
     assert right[..., 2].mean() > right[..., 0].mean() + 30

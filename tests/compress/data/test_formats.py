@@ -12,17 +12,17 @@ import pytest
 
 from compress.data.check import check
 from compress.data.convert import convert
-from compress.data.detection.folder import numbers_and_text
+from compress.data.detection.folder import ImageFolder, numbers_and_text
 from compress.data.formats import FORMATS, from_options
 from compress.errors import CompressError
 
-FOLDER_FORMATS = [name for name in FORMATS if name != "synthetic"]
+FOLDER_FORMATS = [name for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)]
 CURVED = "206,633,251,811,386,931,542,946,620,926,646,976,550,1009,358,989,189,845,140,629"
 CURVE = np.array(CURVED.split(","), float).reshape(-1, 2)
 SQUARE = [(1, 2), (11, 2), (11, 8), (1, 8)]
 
 
-def picture(path: Path, shade: int = 90) -> None:
+def write_image(path: Path, shade: int = 90) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((20, 30, 3), shade, np.uint8))
 
@@ -37,8 +37,8 @@ def opened(name: str, root: Path, split: str = "test", **fields):
 
 
 def one(name: str, root: Path, image: str, truth: str, content: str | bytes, **fields):
-    """The only sample of the test part: a picture and its annotations."""
-    picture(root / image)
+    """The only sample of the test part: an image and its annotations."""
+    write_image(root / image)
     put(root / truth, content)
     return opened(name, root, **fields)[0]
 
@@ -119,7 +119,7 @@ def test_ctw1500_in_all_its_forms(tmp_path):
 
 @pytest.mark.parametrize("damage", ["<Annotations><box>", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'])
 def test_xml_that_is_none_is_damage(tmp_path, damage):
-    picture(tmp_path / "test_images/1.png")
+    write_image(tmp_path / "test_images/1.png")
     one_more = one("ctw1500", tmp_path, "test_images/2.png", "test_gts/2.txt", f"{FLAT},####x\n", damaged="skip")
     assert one_more.truth.texts == ["x"]
     put(tmp_path / "test_gts/1.xml", damage)
@@ -150,21 +150,21 @@ WORDS = [
 
 def test_paddleocr_labels(tmp_path):
     root = tmp_path / "set"
-    picture(root / "pictures/img_1.jpg")
-    picture(root / "img_2.png")
-    lines = f"\ufeffpictures/img_1.jpg\t{json.dumps(WORDS)}\r\n\nset/img_2.png\t[]\n"
+    write_image(root / "images/img_1.jpg")
+    write_image(root / "img_2.png")
+    lines = f"\ufeffimages/img_1.jpg\t{json.dumps(WORDS)}\r\n\nset/img_2.png\t[]\n"
     put(root / "test_icdar2015_label.txt", lines)
     split = opened("paddleocr", root)
-    assert [annotation.name for annotation in split.annotations] == ["pictures/img_1", "set/img_2"]
+    assert [annotation.name for annotation in split.annotations] == ["images/img_1", "set/img_2"]
     assert split[0].truth.texts == ["a\tb", "###", "*"]
     assert split[0].truth.ignore.tolist() == [False, True, True]
     np.testing.assert_array_equal(split[0].truth.polygons[2], CURVE)
     assert split[1].truth.polygons == []
     put(root / "other.txt", lines)
     assert opened("paddleocr", root, test=Path("other.txt")).fingerprint() == split.fingerprint()
-    picture(root / "img_3.png")
+    write_image(root / "img_3.png")
     put(root / "train.txt", lines + "img_3.png\t[]\n")
-    put(root / "val.txt", "pictures/img_1.jpg\nimg_3.jpg\n")
+    put(root / "val.txt", "images/img_1.jpg\nimg_3.jpg\n")
     assert [len(opened("paddleocr", root, split)) for split in ("train", "val")] == [1, 2]
 
 
@@ -184,7 +184,7 @@ def coco(root: Path) -> dict:
     ]
     sets = {7: "val", 8: "train", 9: "train", 10: "test"}
     for number in (7, 8, 9):
-        picture(root / f"train2014/COCO_{number}.jpg")
+        write_image(root / f"train2014/COCO_{number}.jpg")
     return {
         "anns": {str(item["id"]): item for item in annotations},
         "imgs": {str(number): {"id": number, "set": name, "file_name": f"COCO_{number}.jpg"} for number, name in sets.items()},
@@ -202,7 +202,7 @@ def test_cocotext(tmp_path):
     assert english[0].truth.ignore.tolist() == [False, True, True]
     assert english.fingerprint() != opened("cocotext", tmp_path).fingerprint()
     both = [opened("cocotext", tmp_path, split) for split in ("train", "val")]
-    assert sorted(len(split[0].truth.polygons) for split in both) == [0, 1]  # the picture without text is one too
+    assert sorted(len(split[0].truth.polygons) for split in both) == [0, 1]  # the image without text is one too
     document["anns"]["1"] |= {"mask": None}
     document["imgs"]["11"] = {"set": "val", "file_name": "gone.jpg"}
     put(tmp_path / "cocotext.v2.json", json.dumps(document))
@@ -238,7 +238,7 @@ IMAGES = {"totaltext": "Images/Test/{}.png", "ctw1500": "test_images/{}.png", "m
 def test_damaged_lines_are_named_and_left_out(tmp_path, name):
     truth, lines = BAD[name]
     for number, line in enumerate(lines):
-        picture(tmp_path / IMAGES[name].format(f"1{number}"))
+        write_image(tmp_path / IMAGES[name].format(f"1{number}"))
         if truth:
             put(tmp_path / truth.format(f"1{number}"), line + "\n")
     if not truth:
@@ -256,17 +256,17 @@ def test_damaged_lines_are_named_and_left_out(tmp_path, name):
     assert len(problems) == len(lines) + extra
     assert all(str(tmp_path) in problem and ": " in problem for problem in problems)
     if report:
-        assert [(split.pictures, split.words) for split in report.splits] == [(len(lines), 0)]
+        assert [(split.images, split.counts) for split in report.splits] == [(len(lines), {"words": 0, "do-not-care": 0})]
 
 
 @pytest.mark.parametrize("name", ["totaltext", "ctw1500", "msra_td500"])
 def test_what_is_not_text_and_what_is_alone(tmp_path, name):
     truth = BAD[name][0]
-    picture(tmp_path / IMAGES[name].format("21"))
+    write_image(tmp_path / IMAGES[name].format("21"))
     put(tmp_path / truth.format("21"), b"\xff\xfe1\n")
-    picture(tmp_path / IMAGES[name].format("22"))
+    write_image(tmp_path / IMAGES[name].format("22"))
     put(tmp_path / truth.format("23"), "")
-    picture(tmp_path / IMAGES[name].format("24"))
+    write_image(tmp_path / IMAGES[name].format("24"))
     put(tmp_path / truth.format("24"), "")
     split = opened(name, tmp_path, damaged="skip")
     assert len(split) == 1
@@ -285,12 +285,12 @@ def test_folders_that_hold_nothing_are_refused(tmp_path, name):
 
 
 def source(root: Path, quads_only: bool = False) -> Path:
-    """A data set as PaddleOCR has them: three pictures to train on, one to test, curved words unless told otherwise."""
+    """A data set as PaddleOCR has them: three images to train on, one to test, curved words unless told otherwise."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 3), ("test", 1)):
         lines = []
         for number in range(1, count + 1):
-            picture(root / part / f"img_{number}.png", 40 * number)
+            write_image(root / part / f"img_{number}.png", 40 * number)
             words = []
             for text in ("word", "###", 'it\'s "a" café, 1', "1984", ""):
                 corners = CURVE + rng.normal(0, 3, CURVE.shape) if not quads_only else np.array(SQUARE) * 3 + rng.normal(0, 1, (4, 2))
@@ -321,7 +321,7 @@ def same(one: dict[str, list], other: dict[str, list], marks: tuple[str, ...] = 
 def test_polygons_of_any_length_come_back_exactly(tmp_path, to):
     start = everything("paddleocr", source(tmp_path / "a"))
     assert [sample.name for sample in start["val"]] == ["train/img_2"]
-    assert convert(tmp_path / "a", "paddleocr", tmp_path / "b", to) == ["train: 3 pictures", "test: 1 pictures"]
+    assert convert(tmp_path / "a", "paddleocr", tmp_path / "b", to) == ["train: 3 images", "test: 1 images"]
     same(start, everything(to, tmp_path / "b"))
     convert(tmp_path / "b", to, tmp_path / "c", "paddleocr")
     same(start, everything("paddleocr", tmp_path / "c"))
@@ -343,11 +343,11 @@ def test_quads_come_back_exactly(tmp_path, via):
 
 
 def test_turned_rectangles_there_and_back(tmp_path):
-    picture(tmp_path / "a/test/IMG_1.png")
+    write_image(tmp_path / "a/test/IMG_1.png")
     put(tmp_path / "a/test/IMG_1.gt", "0 0 100 50 40 20 0.3\n1 1 13 57 140 21 -1.2\n")
     start = opened("msra_td500", tmp_path / "a")[0]
     convert(tmp_path / "a", "msra_td500", tmp_path / "b", "icdar2015")
-    assert convert(tmp_path / "b", "icdar2015", tmp_path / "c", "msra_td500") == ["test: 1 pictures"]
+    assert convert(tmp_path / "b", "icdar2015", tmp_path / "c", "msra_td500") == ["test: 1 images"]
     back = opened("msra_td500", tmp_path / "c")[0]
     np.testing.assert_allclose(back.truth.polygons, start.truth.polygons, atol=1e-3)
     assert back.truth.ignore.tolist() == [False, True]
@@ -360,7 +360,7 @@ def test_what_a_format_cannot_hold_is_refused_in_a_sentence(tmp_path):
         ("curved", "icdar2015", r"test\.txt|train\.txt.*10 corners, and icdar2015 holds words of four corners"),
         ("curved", "msra_td500", "no rectangle"),
         ("quads", "msra_td500", "no rectangle"),
-        ("curved", "synthetic", "formats that convert are"),
+        ("curved", "synthetic", "formats that can are"),
         ("curved", "totltext", "did you mean 'totaltext'"),
         ("curved", "paddleocr", "there already"),
     ):
@@ -378,14 +378,14 @@ def test_what_a_format_cannot_hold_is_refused_in_a_sentence(tmp_path):
 def test_transcriptions_that_are_lost_are_counted(tmp_path):
     put(tmp_path / "a/cocotext.v2.json", json.dumps(coco(tmp_path / "a")))
     told = convert(tmp_path / "a", "cocotext", tmp_path / "b", "totaltext")
-    assert told == ["train: 2 pictures", "test: 1 pictures"]
+    assert told == ["train: 2 images", "test: 1 images"]
     document = coco(tmp_path / "c")
     document["anns"]["2"]["utf8_string"] = "illegible, yet written"
     document["anns"]["1"]["utf8_string"] = "two\nlines"
     put(tmp_path / "c/cocotext.v2.json", json.dumps(document))
     told = convert(tmp_path / "c", "cocotext", tmp_path / "d", "ctw1500")
     assert told[-1] == "2 transcriptions are not the same in ctw1500, that of 'two\nlines' in COCO_7 first."
-    assert opened("ctw1500", tmp_path / "d")[0].texts == ["two lines", "###", "mot"]
+    assert opened("ctw1500", tmp_path / "d")[0].truth.texts == ["two lines", "###", "mot"]
 
 
 def test_damage_is_refused_or_left_out_of_a_conversion(tmp_path):
@@ -396,15 +396,15 @@ def test_damage_is_refused_or_left_out_of_a_conversion(tmp_path):
         convert(tmp_path / "a", "paddleocr", tmp_path / "b", "totaltext")
     assert not (tmp_path / "b").exists()
     told = convert(tmp_path / "a", "paddleocr", tmp_path / "b", "totaltext", damaged="skip")
-    assert told[:2] == ["train: 3 pictures", "test: 1 pictures"]
+    assert told[:2] == ["train: 3 images", "test: 1 images"]
     assert told[2].startswith("Left out: 1 problems in the data")
 
 
-def test_pictures_of_one_name_are_not_lost(tmp_path):
+def test_images_of_one_name_are_not_lost(tmp_path):
     for folder in "xy":
-        picture(tmp_path / f"a/{folder}/img.png")
+        write_image(tmp_path / f"a/{folder}/img.png")
     put(tmp_path / "a/test.txt", "x/img.png\t[]\ny/img.png\t[]\n")
-    with pytest.raises(CompressError, match="another picture is called img"):
+    with pytest.raises(CompressError, match="another image is called img"):
         convert(tmp_path / "a", "paddleocr", tmp_path / "b", "totaltext")
 
 
@@ -418,7 +418,7 @@ def test_the_command(tmp_path):
         app, ["data", "convert", str(tmp_path / "a"), "--from", "paddleocr", "--to", "totaltext", "-o", str(tmp_path / "b")]
     )
     assert ran.exit_code == 0
-    assert "train: 3 pictures" in ran.output
+    assert "train: 3 images" in ran.output
     ran = CliRunner().invoke(app, ["data", "check", str(tmp_path / "b"), "--format", "totaltext", "--out", str(tmp_path / "sheet.png")])
     assert ran.exit_code == 0
-    assert "test: 1 pictures, 4 words, 1 do-not-care" in ran.output
+    assert "test: 1 images, 4 words, 1 do-not-care" in ran.output

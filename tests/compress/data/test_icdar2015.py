@@ -21,7 +21,7 @@ OFFICIAL = (
 )
 
 
-def picture(number: int) -> np.ndarray:
+def image(number: int) -> np.ndarray:
     """Flat squares in a colour each, which lossy formats keep."""
     return np.full((24 + number, 40, 3), (10 * number, 200, 30), np.uint8)
 
@@ -31,7 +31,7 @@ def make(root: Path, names=PLAIN, train: int = 10, test: int = 2, suffix: str = 
         for folder in part if count else ():
             (root / folder).mkdir(parents=True)
         for number in range(1, count + 1):
-            cv2.imwrite(str(root / part[0] / f"img_{number}{suffix}"), cv2.cvtColor(picture(number), cv2.COLOR_RGB2BGR))
+            cv2.imwrite(str(root / part[0] / f"img_{number}{suffix}"), cv2.cvtColor(image(number), cv2.COLOR_RGB2BGR))
             (root / part[1] / f"{prefix}img_{number}.txt").write_text("1,2,11,2,11,8,1,8,word\n")
     return root
 
@@ -47,7 +47,7 @@ def names(split) -> list[str]:
 @pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("folders", [PLAIN, OFFICIAL])
 @pytest.mark.parametrize(("suffix", "prefix"), [(".png", "gt_"), (".jpg", ""), (".webp", "gt_")])
-def test_reads_pictures_and_words(tmp_path, cache, folders, suffix, prefix):
+def test_reads_images_and_words(tmp_path, cache, folders, suffix, prefix):
     data = config(make(tmp_path, folders, suffix=suffix, prefix=prefix), cache=cache)
     assert data.splits() == ("train", "val", "test")
     split = data.open("test", 0)
@@ -55,7 +55,7 @@ def test_reads_pictures_and_words(tmp_path, cache, folders, suffix, prefix):
     sample = split[1]
     assert sample.image.shape == (26, 40, 3)
     assert sample.image.dtype == np.uint8
-    np.testing.assert_allclose(sample.image.astype(int), picture(2), atol=6)  # RGB, whatever the decoder's order
+    np.testing.assert_allclose(sample.image.astype(int), image(2), atol=6)  # RGB, whatever the decoder's order
     np.testing.assert_array_equal(sample.truth.polygons, [[(1, 2), (11, 2), (11, 8), (1, 8)]])
     assert sample.truth.texts == ["word"]
     assert not sample.truth.ignore.any()
@@ -75,7 +75,7 @@ def test_byte_order_marks_commas_line_ends_and_do_not_care(tmp_path):
     assert split.problems == ()
 
 
-def test_a_list_decides_which_pictures_validate(tmp_path):
+def test_a_list_decides_which_images_validate(tmp_path):
     make(tmp_path)
     (tmp_path / "val.txt").write_text("img_3.jpg\nimg_10.png\n")  # the stem counts
     data = config(tmp_path)
@@ -113,7 +113,7 @@ def test_a_list_that_does_not_fit_is_refused(tmp_path, content):
 def test_a_list_of_everything_leaves_nothing_to_train_on(tmp_path):
     make(tmp_path, train=2)
     (tmp_path / "val.txt").write_text("img_1\nimg_2\n")
-    with pytest.raises(CompressError, match="no pictures left"):
+    with pytest.raises(CompressError, match="no images left"):
         config(tmp_path).open("train", 0)
 
 
@@ -170,7 +170,7 @@ def test_damage_is_refused_or_skipped_but_always_named(tmp_path, cache):
             assert any(place in problem for problem in split.problems)
         assert names(split) == ["img_1", "img_6"]
         assert split[0].truth.texts == ["good"]
-        assert split[1].image.shape == picture(6).shape
+        assert split[1].image.shape == image(6).shape
 
 
 def test_repaired_damage_is_not_remembered(tmp_path):
@@ -185,7 +185,7 @@ def test_repaired_damage_is_not_remembered(tmp_path):
     (tmp_path / "test_images" / "img_2.png").write_bytes(good)
     split = config(tmp_path).open("test", 0)
     assert split.problems == ()
-    np.testing.assert_array_equal(split[1].image, picture(2))
+    np.testing.assert_array_equal(split[1].image, image(2))
 
 
 def test_the_fingerprint_is_of_the_data_not_of_the_place(tmp_path):
@@ -207,11 +207,11 @@ def test_wrong_settings_are_refused(tmp_path):
             config(tmp_path, **wrong)
 
 
-def test_there_is_no_picture_beyond_the_last(tmp_path):
+def test_there_is_no_image_beyond_the_last(tmp_path):
     split = config(make(tmp_path, train=0)).open("test", 0)
     assert len(list(split)) == 2
     for index in (2, -1):
-        with pytest.raises(IndexError, match="2 pictures"):
+        with pytest.raises(IndexError, match="2 images"):
             split[index]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,24 +12,26 @@ from compress.data.detection.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError
-from compress.models.contract import Sample, Words
+from compress.models.contract import Label, Sample, Words
+from compress.models.registry import build
+from compress.tasks import TASKS
 
 
-def picture(index: int) -> np.ndarray:
+def image(index: int) -> np.ndarray:
     y, x = np.mgrid[0:40, 0:60]
     return np.stack([x + y, 3 * x, np.full_like(x, index)], axis=2).astype(np.uint8)
 
 
 def targets(sample: Sample) -> dict[str, np.ndarray]:
-    """The number of the picture, and a map that depends on the view."""
+    """The number of the image, and a map that depends on the view."""
     return {"number": np.array(int(sample.name), np.int64), "map": sample.image[None, ..., 0].astype(np.float32) / 255}
 
 
 def training_set(length: int, seed: int = 0, **augment) -> TrainingSet:
     quad = np.array([(5, 5), (20, 5), (20, 15), (5, 15)], np.float32)
     annotations = [Annotation(str(index), Words([quad], np.array([False]), ["w"])) for index in range(length)]
-    split = Split("train", annotations, picture, "digest")
-    return TrainingSet(split, targets, Augment(**augment), 32, seed)
+    split = Split("train", annotations, image, "digest")
+    return TrainingSet(split, replace(build("db"), targets=targets), Augment(**augment), (32, 32), seed)
 
 
 def numbers(data: TrainingSet, epoch: int, batch_size: int, **options) -> list[list[int]]:
@@ -41,7 +44,19 @@ def test_batches_are_stacked_tensors():
     assert batch["image"].dtype == torch.uint8
     assert batch["map"].shape == (4, 1, 32, 32)
     assert batch["map"].dtype == torch.float32
+    assert batch["number"].dtype == torch.int64
     assert sorted(batch["number"].tolist()) == [0, 1, 2, 3]
+
+
+def test_views_are_those_of_the_task_in_height_and_width():
+    algorithm = replace(build("angle"), targets=lambda sample: {"label": np.array(len(sample.truth.name), np.int64)})
+    split = Split("train", [Annotation(str(index), Label("180")) for index in range(3)], image, "digest")
+    (batch,) = batches(TrainingSet(split, algorithm, TASKS["classification"].augment(), (48, 112), 0), 0, 3, 0)
+    assert batch["image"].shape == (3, 48, 112, 3)
+    assert batch["label"].tolist() == [3, 3, 3]
+    wide = TrainingSet(training_set(1).split, build("db"), Augment(), (48, 112), 0)
+    with pytest.raises(ValueError, match=r"give one number, not \[48, 112\]"):
+        wide.view(0, 0)
 
 
 def test_an_item_is_decided_by_seed_epoch_and_index():
@@ -115,7 +130,7 @@ def test_a_set_smaller_than_a_batch_is_one_smaller_batch():
 
 
 def test_an_empty_split_is_refused():
-    with pytest.raises(CompressError, match="no pictures"):
+    with pytest.raises(CompressError, match="no images"):
         training_set(0)
 
 

@@ -40,7 +40,7 @@ def random_quad(rng: np.random.Generator, room: float, jitter: float = 2) -> np.
     return corners + rng.normal(0, jitter, (4, 2))
 
 
-def random_picture(rng: np.random.Generator) -> tuple[list, list, list]:
+def random_image(rng: np.random.Generator) -> tuple[list, list, list]:
     polygons = [np.rint(random_quad(rng, 120)) for _ in range(rng.integers(0, 6))]
     detections = [random_quad(rng, 120) for _ in range(rng.integers(0, 4))]
     for polygon in polygons:
@@ -51,19 +51,19 @@ def random_picture(rng: np.random.Generator) -> tuple[list, list, list]:
     return [detections[i] for i in order], polygons, [bool(flag) for flag in rng.random(len(polygons)) < 0.4]
 
 
-def test_thousands_of_random_pictures_match_as_the_plain_loops_do() -> None:
+def test_thousands_of_random_images_match_as_the_plain_loops_do() -> None:
     rng = np.random.default_rng(0)
-    pictures = [random_picture(rng) for _ in range(2000)]
-    expected = [plain_match(*picture) for picture in pictures]
+    images = [random_image(rng) for _ in range(2000)]
+    expected = [plain_match(*image) for image in images]
     assert sum(matched for matched, _, _ in expected) > 500
-    assert sum(detected for _, detected, _ in expected) < sum(len(detections) for detections, _, _ in pictures) - 500
-    np.testing.assert_array_equal(match_all(pictures), expected)
-    assert [match(*picture) for picture in pictures[:200]] == expected[:200]
+    assert sum(detected for _, detected, _ in expected) < sum(len(detections) for detections, _, _ in images) - 500
+    np.testing.assert_array_equal(match_all(images), expected)
+    assert [match(*image) for image in images[:200]] == expected[:200]
 
 
 def test_polygons_of_any_length_and_shape() -> None:
     rng = np.random.default_rng(1)
-    pictures = []
+    images = []
     for _ in range(300):
         polygons, detections = [], []
         for _ in range(rng.integers(1, 4)):
@@ -73,8 +73,8 @@ def test_polygons_of_any_length_and_shape() -> None:
             polygons.append(star)
             detections.append(star + rng.normal(0, 2, star.shape))
             detections.append(star[rng.permutation(count)])
-        pictures.append((detections, polygons, [bool(flag) for flag in rng.random(len(polygons)) < 0.3]))
-    np.testing.assert_array_equal(match_all(pictures), [plain_match(*picture) for picture in pictures])
+        images.append((detections, polygons, [bool(flag) for flag in rng.random(len(polygons)) < 0.3]))
+    np.testing.assert_array_equal(match_all(images), [plain_match(*image) for image in images])
 
 
 def test_convex_intersections_equal_shapelys() -> None:
@@ -136,12 +136,12 @@ def test_nothing_to_find_and_nothing_found() -> None:
     assert match([], [], []) == (0, 0, 0)
     assert match([word], [], []) == (0, 1, 0)
     assert match([], [word, word], [False, True]) == (0, 0, 1)
-    for pictures in ([], [([], [], [])], [([word], [], [])], [([], [word], [False])]):
-        score = evaluate(pictures)
+    for images in ([], [([], [], [])], [([word], [], [])], [([], [word], [False])]):
+        score = evaluate(images)
         assert (score.precision, score.recall, score.hmean) == (0, 0, 0)
 
 
-def test_a_score_sums_counts_over_pictures() -> None:
+def test_a_score_sums_counts_over_images() -> None:
     word, elsewhere = box(10, 10, 60, 20), box(300, 300, 60, 20)
     score = evaluate(iter([([word, elsewhere], [word], [False]), ([word], [word, elsewhere, word], [False, False, False])]))
     assert (score.matched, score.detected, score.words) == (2, 3, 4)
@@ -150,11 +150,11 @@ def test_a_score_sums_counts_over_pictures() -> None:
     assert score.hmean == pytest.approx(2 * 2 / 3 * 1 / 2 / (2 / 3 + 1 / 2))
 
 
-def test_pictures_do_not_see_each_other_and_may_come_in_any_order() -> None:
+def test_images_do_not_see_each_other_and_may_come_in_any_order() -> None:
     rng = np.random.default_rng(3)
-    pictures = [random_picture(rng) for _ in range(100)]
+    images = [random_image(rng) for _ in range(100)]
     order = rng.permutation(100)
-    np.testing.assert_array_equal(match_all([pictures[i] for i in order]), match_all(pictures)[order])
+    np.testing.assert_array_equal(match_all([images[i] for i in order]), match_all(images)[order])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Polygon IoU, DetEval and CLEval: examples worked by hand, and plain loops with shapely on random pictures."""
+"""Polygon IoU, DetEval and CLEval: examples worked by hand, and plain loops with shapely on random images."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import get_args
 import numpy as np
 import pytest
 import shapely
-from plain_protocols import arc, box, plain_cleval, plain_deteval, plain_polygon_iou, random_pictures
+from plain_protocols import arc, box, plain_cleval, plain_deteval, plain_polygon_iou, random_images
 
 from compress.errors import CompressError
 from compress.evaluation import cleval, deteval, icdar
-from compress.evaluation.icdar import Picture, Score
+from compress.evaluation.icdar import Scene, Score
 from compress.evaluation.protocols import PROTOCOLS
 from compress.models.registry import build
 from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.tasks.detection import Protocol
 
 
-def evaluate(pictures: Iterable[Picture], protocol: str = "icdar2015") -> Score:
-    return PROTOCOLS[protocol](list(pictures))
+def evaluate(images: Iterable[Scene], protocol: str = "icdar2015") -> Score:
+    return PROTOCOLS[protocol](list(images))
 
 
 def hmean(precision: float, recall: float) -> float:
@@ -42,8 +42,8 @@ def test_every_protocol_that_a_recipe_can_name_is_there() -> None:
 
 
 def test_the_default_stays_as_it_was() -> None:
-    pictures = random_pictures(50, seed=5)
-    assert evaluate(pictures) == icdar.evaluate([picture[:3] for picture in pictures])
+    images = random_images(50, seed=5)
+    assert evaluate(images) == icdar.evaluate([image[:3] for image in images])
 
 
 # The `evaluate` section
@@ -79,9 +79,9 @@ def test_polygon_iou_takes_corners_as_they_are() -> None:
 
 
 def test_polygon_iou_is_what_loops_find() -> None:
-    pictures = random_pictures(150, seed=0)
-    matched, detected, words = np.sum([plain_polygon_iou(*picture[:3]) for picture in pictures], axis=0)
-    score = evaluate(pictures, "polygon_iou")
+    images = random_images(150, seed=0)
+    matched, detected, words = np.sum([plain_polygon_iou(*image[:3]) for image in images], axis=0)
+    score = evaluate(images, "polygon_iou")
     assert (score.matched, score.detected, score.words) == (matched, detected, words)
     assert 50 < matched < detected
 
@@ -90,8 +90,8 @@ def test_polygon_iou_is_what_loops_find() -> None:
 
 
 def credit(found: list, words: list, ignore: list | None = None) -> tuple[float, float, int, int]:
-    picture = (found, words, ignore or [False] * len(words))
-    (seen,) = deteval.overlaps([picture])
+    image = (found, words, ignore or [False] * len(words))
+    (seen,) = deteval.overlaps([image])
     return deteval.judge(seen)
 
 
@@ -123,12 +123,12 @@ def test_deteval_leaves_out_what_is_not_to_be_judged() -> None:
 
 
 def test_deteval_is_what_the_scripts_loops_find() -> None:
-    pictures = random_pictures(200, seed=1)
-    expected = np.array([plain_deteval(*picture[:3]) for picture in pictures])
-    found = np.array([deteval.judge(seen) for seen in deteval.overlaps(pictures)])
+    images = random_images(200, seed=1)
+    expected = np.array([plain_deteval(*image[:3]) for image in images])
+    found = np.array([deteval.judge(seen) for seen in deteval.overlaps(images)])
     np.testing.assert_allclose(found, expected, atol=1e-9)
     assert (found[:, 0] != found[:, 1]).sum() > 20  # words in pieces, and words found together
-    score = evaluate(pictures, "deteval")
+    score = evaluate(images, "deteval")
     recall, precision = expected[:, 0].sum() / expected[:, 3].sum(), expected[:, 1].sum() / expected[:, 2].sum()
     assert (score.recall, score.precision) == pytest.approx((recall, precision))
     assert score.hmean == pytest.approx(hmean(precision, recall))
@@ -138,8 +138,8 @@ def test_deteval_is_what_the_scripts_loops_find() -> None:
 
 
 def characters(found: list, words: list, texts: list, ignore: list | None = None) -> tuple[int, int, int, int, int]:
-    picture = (found, words, ignore or [False] * len(words), texts)
-    return cleval.judge(*deteval.overlaps([picture]), picture)
+    image = (found, words, ignore or [False] * len(words), texts)
+    return cleval.judge(*deteval.overlaps([image]), image)
 
 
 def test_pseudo_character_centers() -> None:
@@ -185,13 +185,13 @@ def test_cleval_and_do_not_care() -> None:
 
 
 def test_cleval_is_what_its_steps_give() -> None:
-    pictures = random_pictures(200, seed=2)
-    expected = np.array([plain_cleval(*picture) for picture in pictures])
-    found = [cleval.judge(seen, picture) for seen, picture in zip(deteval.overlaps(pictures), pictures, strict=True)]
+    images = random_images(200, seed=2)
+    expected = np.array([plain_cleval(*image) for image in images])
+    found = [cleval.judge(seen, image) for seen, image in zip(deteval.overlaps(images), images, strict=True)]
     np.testing.assert_array_equal(found, expected)
     assert (expected.sum(0) > 20).all()
     characters_found, cuts, joins, detected, there = expected.sum(0)
-    score = evaluate(pictures, "cleval")
+    score = evaluate(images, "cleval")
     assert score.recall == pytest.approx((characters_found - cuts) / there)
     assert score.precision == pytest.approx((characters_found - joins) / detected)
 

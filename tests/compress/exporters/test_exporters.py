@@ -17,9 +17,9 @@ from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.openvino import export_openvino
 from compress.exporters.verify import verify
 from compress.models.backbones.resnet import resnet18
-from compress.models.db import DBNet
 from compress.models.layers import conv_bn
 from compress.models.necks.fpn import fpn
+from compress.models.networks.db import DBNet
 from compress.quantization.nncf_torch import plain_state, quantize
 from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file
@@ -28,13 +28,13 @@ EXPORTS = {"onnx": export_onnx, "xml": export_openvino}
 
 
 @pytest.fixture(scope="module")
-def int8_graph(quantized_detector, pictures):
-    return onnx_model(quantized_detector, pictures[0], {})
+def int8_graph(quantized_detector, batches):
+    return onnx_model(quantized_detector, batches[0], {})
 
 
 @pytest.fixture(scope="module")
-def symmetric_detector(detector, pictures):
-    return quantize(detector, pictures[:2], pictures[0], ["last"], settings=Quantizers(activations="symmetric"))
+def symmetric_detector(detector, batches):
+    return quantize(detector, batches[:2], batches[0], ["last"], settings=Quantizers(activations="symmetric"))
 
 
 class Wide(nn.Module):
@@ -52,10 +52,10 @@ class Wide(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def wide(pictures):
+def wide(batches):
     torch.manual_seed(0)
     network = Wide().eval()
-    return network, quantize(network, [pictures[0][:, :, :24, :24]], pictures[0])
+    return network, quantize(network, [batches[0][:, :, :24, :24]], batches[0])
 
 
 def sizes(folder, network, example) -> dict[str, int]:
@@ -64,8 +64,8 @@ def sizes(folder, network, example) -> dict[str, int]:
     return {"onnx": (folder / "m.onnx").stat().st_size, "bin": (folder / "m.bin").stat().st_size}
 
 
-def test_int8_files_are_small(wide, pictures, tmp_path):
-    before, after = (sizes(tmp_path, network, pictures[0]) for network in wide)
+def test_int8_files_are_small(wide, batches, tmp_path):
+    before, after = (sizes(tmp_path, network, batches[0]) for network in wide)
     weights = sum(parameter.numel() for parameter in wide[0].parameters() if parameter.dim() == 4)
     assert before["onnx"] > 4 * weights
     assert before["bin"] > 4 * weights
@@ -75,40 +75,40 @@ def test_int8_files_are_small(wide, pictures, tmp_path):
 
 @pytest.mark.parametrize("kind", EXPORTS)
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_int8_files_compute_what_torch_simulates(detector, quantized_detector, symmetric_detector, pictures, tmp_path, kind, symmetric):
+def test_int8_files_compute_what_torch_simulates(detector, quantized_detector, symmetric_detector, batches, tmp_path, kind, symmetric):
     network = symmetric_detector if symmetric else quantized_detector
-    runtime = open_file(EXPORTS[kind](network, tmp_path / f"m.{kind}", pictures[0], {}), threads=1)
+    runtime = open_file(EXPORTS[kind](network, tmp_path / f"m.{kind}", batches[0], {}), threads=1)
     assert runtime.precision == "int8"
-    figures = verify(runtime, network, pictures)["probability"]
-    expected, simulated = from_network(detector, 1).run(pictures[0].numpy()), from_network(network, 1).run(pictures[0].numpy())
+    figures = verify(runtime, network, batches)["probability"]
+    expected, simulated = from_network(detector, 1).run(batches[0].numpy()), from_network(network, 1).run(batches[0].numpy())
     assert expected["probability"].std() > 0.2
     # The file is nearer to its simulation than the float network is.
     assert figures["mean"] < np.abs(expected["probability"] - simulated["probability"]).mean()
 
 
-def test_onnx_as_written_is_the_simulation(quantized_detector, int8_graph, pictures):
+def test_onnx_as_written_is_the_simulation(quantized_detector, int8_graph, batches):
     """Without the runtime's own rewriting the graph differs by float rounding alone: scales and zero points are right."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(int8_graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    check_is_simulation(quantized_detector, pictures, lambda images: session.run(None, {"images": images})[0])
+    check_is_simulation(quantized_detector, batches, lambda images: session.run(None, {"images": images})[0])
 
 
-def test_openvino_as_written_is_the_simulation(quantized_detector, pictures, tmp_path):
+def test_openvino_as_written_is_the_simulation(quantized_detector, batches, tmp_path):
     import openvino
 
     core = openvino.Core()
-    path = export_openvino(quantized_detector, tmp_path / "m.xml", pictures[0], {})
+    path = export_openvino(quantized_detector, tmp_path / "m.xml", batches[0], {})
     settings = {"LP_TRANSFORMS_MODE": "NO", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
-    check_is_simulation(quantized_detector, pictures, lambda images: compiled(images)[0])
+    check_is_simulation(quantized_detector, batches, lambda images: compiled(images)[0])
 
 
-def check_is_simulation(network, pictures, run):
-    expected = np.stack([from_network(network, 1).run(images.numpy())["probability"] for images in pictures])
-    difference = np.abs(np.stack([run(images.numpy()) for images in pictures]) - expected)
+def check_is_simulation(network, batches, run):
+    expected = np.stack([from_network(network, 1).run(images.numpy())["probability"] for images in batches])
+    difference = np.abs(np.stack([run(images.numpy()) for images in batches]) - expected)
     assert np.median(difference) < 1e-6
     assert difference.mean() < 1e-3
 
@@ -136,13 +136,13 @@ def test_weights_are_stored_as_int8(int8_graph):
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_exporting_leaves_the_network_alone(detector, quantized_detector, pictures, tmp_path, kind):
+def test_exporting_leaves_the_network_alone(detector, quantized_detector, batches, tmp_path, kind):
     for network in (detector, quantized_detector):
         network = copy.deepcopy(network).train()
         network.blocks.eval()
         state = plain_state(network)
         modules = {name: (type(module), module.training) for name, module in network.named_modules()}
-        EXPORTS[kind](network, tmp_path / f"m.{kind}", pictures[0], {})
+        EXPORTS[kind](network, tmp_path / f"m.{kind}", batches[0], {})
         after = plain_state(network)
         assert state.keys() == after.keys()
         assert all(torch.equal(state[name], after[name]) for name in state)
@@ -150,19 +150,19 @@ def test_exporting_leaves_the_network_alone(detector, quantized_detector, pictur
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_a_failed_export_leaves_the_old_file(detector, pictures, tmp_path, kind):
-    path = EXPORTS[kind](detector, tmp_path / f"m.{kind}", pictures[0], {"first": True})
+def test_a_failed_export_leaves_the_old_file(detector, batches, tmp_path, kind):
+    path = EXPORTS[kind](detector, tmp_path / f"m.{kind}", batches[0], {"first": True})
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(TypeError):
-        EXPORTS[kind](detector, path, pictures[0], {"not json": object()})
+        EXPORTS[kind](detector, path, batches[0], {"not json": object()})
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_channels_last_networks(detector, pictures, tmp_path, kind):
+def test_channels_last_networks(detector, batches, tmp_path, kind):
     network = copy.deepcopy(detector).to(memory_format=torch.channels_last)
-    runtime = open_file(EXPORTS[kind](network, tmp_path / f"m.{kind}", pictures[0], {}), threads=1)
-    assert verify(runtime, detector, pictures)["probability"]["maximum"] < 2e-5
+    runtime = open_file(EXPORTS[kind](network, tmp_path / f"m.{kind}", batches[0], {}), threads=1)
+    assert verify(runtime, detector, batches)["probability"]["maximum"] < 2e-5
 
 
 def distorted(network: nn.Module, change) -> Runtime:
@@ -181,19 +181,19 @@ def distorted(network: nn.Module, change) -> Runtime:
         (lambda maps: {"map": maps["probability"]}, "instead of"),
     ],
 )
-def test_verify_catches(detector, pictures, change, message):
+def test_verify_catches(detector, batches, change, message):
     with pytest.raises(CompressError, match=message):
-        verify(distorted(detector, change), detector, pictures)
+        verify(distorted(detector, change), detector, batches)
 
 
-def test_verify_measures(detector, pictures):
+def test_verify_measures(detector, batches):
     def change(maps):
         return {"probability": np.clip(maps["probability"] + 0.25 * (np.arange(96) == 7), 0, 1)}
 
-    figures = verify(distorted(detector, change), detector, pictures, tolerance=0.3, mean_tolerance=0.1)["probability"]
+    figures = verify(distorted(detector, change), detector, batches, tolerance=0.3, mean_tolerance=0.1)["probability"]
     assert figures["maximum"] == pytest.approx(0.25)
     assert 0 < figures["mean"] <= 0.25 / 96 * 1.001
-    assert verify(distorted(detector, dict), detector, pictures) == {"probability": {"maximum": 0, "quantile": 0, "mean": 0}}
+    assert verify(distorted(detector, dict), detector, batches) == {"probability": {"maximum": 0, "quantile": 0, "mean": 0}}
 
 
 class Offsets(nn.Module):
@@ -208,23 +208,23 @@ class Offsets(nn.Module):
         return {"offsets": self.scale * (self.network(images)["probability"] - 0.5)}
 
 
-def test_verify_measures_large_values_by_the_largest(detector, pictures):
+def test_verify_measures_large_values_by_the_largest(detector, batches):
     def change(maps):
         return {"offsets": maps["offsets"] + 2e-4}
 
     with pytest.raises(CompressError, match="'offsets'"):
-        verify(distorted(Offsets(detector, 1.0), change), Offsets(detector, 1.0), pictures)
+        verify(distorted(Offsets(detector, 1.0), change), Offsets(detector, 1.0), batches)
     network = Offsets(detector, 1000.0)
     with torch.inference_mode():
-        largest = max(float(network(batch)["offsets"].abs().max()) for batch in pictures)
+        largest = max(float(network(batch)["offsets"].abs().max()) for batch in batches)
     assert largest > 50
-    verify(distorted(network, change), network, pictures)
+    verify(distorted(network, change), network, batches)
     with pytest.raises(CompressError, match="'offsets'"):
-        verify(distorted(network, lambda maps: {"offsets": maps["offsets"] + 2e-5 * largest}), network, pictures)
+        verify(distorted(network, lambda maps: {"offsets": maps["offsets"] + 2e-5 * largest}), network, batches)
 
 
-def test_verify_wants_pictures(detector):
-    with pytest.raises(CompressError, match="no picture"):
+def test_verify_wants_images(detector):
+    with pytest.raises(CompressError, match="no image"):
         verify(from_network(detector, 1), detector, [])
 
 
@@ -267,9 +267,9 @@ class Pooled(nn.Module):
         return {"probability": self.last(self.join(torch.cat([x, self.conv(x)], 1))).sigmoid()}
 
 
-def test_a_quantizer_that_runs_at_two_resolutions(tmp_path, pictures, lively):
+def test_a_quantizer_that_runs_at_two_resolutions(tmp_path, batches, lively):
     torch.manual_seed(0)
     network = Pooled()
-    quantized = quantize(lively(network, network.last), pictures, pictures[0], ["last"])
-    path = export_onnx(quantized, tmp_path / "model.onnx", pictures[0], {})
-    verify(open_file(path), quantized, pictures)
+    quantized = quantize(lively(network, network.last), batches, batches[0], ["last"])
+    path = export_onnx(quantized, tmp_path / "model.onnx", batches[0], {})
+    verify(open_file(path), quantized, batches)

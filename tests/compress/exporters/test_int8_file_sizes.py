@@ -23,18 +23,18 @@ def all_maps(network, images):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory, noise_pictures):
+def files(tmp_path_factory, noise_images):
     """Precision -> the network, its .onnx and its .xml: DB with MobileNetV3, 0.6 of all channels removed, random weights."""
     torch.manual_seed(0)
     model = fresh(CONFIG, Evaluate())
-    network, example = model.network.eval(), noise_pictures[0]
+    network, example = model.network.eval(), noise_images[0]
     maps = [network.probability.up2, network.threshold.up2]
     importance = torch_pruning.importance.MagnitudeImportance()
     torch_pruning.pruner.MagnitudePruner(
         network, example, importance, pruning_ratio=0.6, ignored_layers=maps, round_to=8, forward_fn=all_maps
     ).step()
     network.eval()
-    networks = {"fp32": network, "int8": quantize(network, noise_pictures, example, model.algorithm.kept_layers)}
+    networks = {"fp32": network, "int8": quantize(network, noise_images, example, model.algorithm.kept_layers)}
     folder = tmp_path_factory.mktemp("files")
     return {
         name: (
@@ -47,7 +47,7 @@ def files(tmp_path_factory, noise_pictures):
 
 
 @pytest.fixture(scope="module")
-def noise_pictures():
+def noise_images():
     return [torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
 
 
@@ -79,13 +79,13 @@ def test_openvino_reads_each_activation_as_one_rounding(files):
     assert kinds.count("Convert") == written.count("DequantizeLinear") - written.count("QuantizeLinear") + written.count("Cast")
 
 
-def test_attributes_left_out_are_the_defaults(files, noise_pictures):
+def test_attributes_left_out_are_the_defaults(files, noise_images):
     """Every layer computes with what it was given: the file's maps are the network's, and nothing at its default is said."""
     network, path, _ = files["fp32"]
-    expected = from_network(network, 1).run(noise_pictures[0].numpy())["probability"]
-    given = open_file(path, threads=1).run(noise_pictures[0].numpy())["probability"]
+    expected = from_network(network, 1).run(noise_images[0].numpy())["probability"]
+    given = open_file(path, threads=1).run(noise_images[0].numpy())["probability"]
     assert abs(given - expected).max() < 1e-4
-    layers = [node for node in onnx_model(network, noise_pictures[0], {}).graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    layers = [node for node in onnx_model(network, noise_images[0], {}).graph.node if node.op_type in ("Conv", "ConvTranspose")]
     told = {attribute.name: set() for node in layers for attribute in node.attribute}
     for node in layers:
         assert node.name

@@ -29,8 +29,8 @@ FLOAT_FORMATS = {"torchscript": export_torchscript, "pt2": export_torch_export}
 
 
 @pytest.fixture(scope="module")
-def int8_file(tmp_path_factory, quantized_detector, pictures):
-    return export_onnx(quantized_detector, tmp_path_factory.mktemp("int8") / "m.onnx", pictures[0], {})
+def int8_file(tmp_path_factory, quantized_detector, batches):
+    return export_onnx(quantized_detector, tmp_path_factory.mktemp("int8") / "m.onnx", batches[0], {})
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def tiny_model():
     return fresh({"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 32}}, Evaluate(short_side=64))
 
 
-def test_a_program_of_torch_export_takes_any_batch_height_and_width(detector, pictures, tmp_path):
-    program = export_torch_export(detector, tmp_path / "m.pt2", pictures[0][:1], {"größe": 1})
+def test_a_program_of_torch_export_takes_any_batch_height_and_width(detector, batches, tmp_path):
+    program = export_torch_export(detector, tmp_path / "m.pt2", batches[0][:1], {"größe": 1})
     for shape in [(1, 3, 64, 96), (3, 3, 96, 64)]:
         images = torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
         with torch.no_grad():
@@ -52,10 +52,10 @@ def test_a_program_of_torch_export_takes_any_batch_height_and_width(detector, pi
 
 
 @pytest.mark.parametrize("kind", FLOAT_FORMATS)
-def test_exporting_leaves_the_network_alone(detector, pictures, tmp_path, kind):
+def test_exporting_leaves_the_network_alone(detector, batches, tmp_path, kind):
     network = copy.deepcopy(detector).train()
     state = plain_state(network)
-    FLOAT_FORMATS[kind](network, tmp_path / f"m.{kind}", pictures[0], {})
+    FLOAT_FORMATS[kind](network, tmp_path / f"m.{kind}", batches[0], {})
     after = plain_state(network)
     assert state.keys() == after.keys()
     assert all(torch.equal(state[name], after[name]) for name in state)
@@ -64,19 +64,19 @@ def test_exporting_leaves_the_network_alone(detector, pictures, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", FLOAT_FORMATS)
-def test_a_failed_export_leaves_the_old_file(detector, pictures, tmp_path, kind):
+def test_a_failed_export_leaves_the_old_file(detector, batches, tmp_path, kind):
     path = tmp_path / f"m.{kind}"
     path.write_bytes(b"old")
     with pytest.raises(TypeError):
-        FLOAT_FORMATS[kind](detector, path, pictures[0], {"not json": object()})
+        FLOAT_FORMATS[kind](detector, path, batches[0], {"not json": object()})
     with pytest.raises(RuntimeError):
-        FLOAT_FORMATS[kind](detector, path, pictures[0][:, :1], {})
+        FLOAT_FORMATS[kind](detector, path, batches[0][:, :1], {})
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {path.name: b"old"}
 
 
 def test_every_format_is_checked_and_says_which_model_it_holds(tiny_model, tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
-    written = list(write_files(tiny_model, ["torchscript", "torch_export"], tmp_path, [picture]))
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    written = list(write_files(tiny_model, ["torchscript", "torch_export"], tmp_path, [image]))
     assert [(name, path) for name, path, _ in written] == [
         ("torchscript", "torchscript/model.torchscript"),
         ("torch_export", "torch_export/model.pt2"),
@@ -103,12 +103,12 @@ def test_ncnn_blobs_are_called_as_the_maps_are():
     assert UNSUPPORTED.search(graph + "aten::erfinv x 1 1 a b\n").group() == "aten::erfinv"
 
 
-def test_ncnn_as_converted(detector, pictures, tmp_path):
+def test_ncnn_as_converted(detector, batches, tmp_path):
     pytest.importorskip("pnnx", reason="pnnx is not installed")
     from compress.exporters.ncnn import export_ncnn
 
     before = plain_state(detector)
-    path = export_ncnn(detector, tmp_path / "m.ncnn.param", pictures[0][:1], {})
+    path = export_ncnn(detector, tmp_path / "m.ncnn.param", batches[0][:1], {})
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.ncnn.bin", "m.ncnn.param"]
     weights = sum(parameter.numel() for name, parameter in detector.named_parameters() if parameter.dim() == 4 and "aside" not in name)
     assert 4 * weights <= path.with_suffix(".bin").stat().st_size < 4.5 * weights
@@ -124,10 +124,10 @@ def run_session(model_bytes: bytes, images: np.ndarray, *, optimized: bool) -> n
     return onnxruntime.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"]).run(None, {"images": images})[0]
 
 
-def test_spelt_out_weights_are_the_same_numbers(quantized_detector, int8_file, pictures):
-    plain = onnx_model(quantized_detector, pictures[0], {})
+def test_spelt_out_weights_are_the_same_numbers(quantized_detector, int8_file, batches):
+    plain = onnx_model(quantized_detector, batches[0], {})
     assert float_weights(plain), "nothing was spelt out, so nothing is tested"
-    for images in pictures:
+    for images in batches:
         given, expected = (
             run_session(data, images.numpy(), optimized=False) for data in (int8_file.read_bytes(), plain.SerializeToString())
         )
@@ -143,14 +143,14 @@ def optimized_graph(path, tmp_path):
     return onnx.load(tmp_path / "optimized.onnx").graph
 
 
-def test_onnxruntime_dequantizes_no_weight_at_each_call(quantized_detector, int8_file, pictures, tmp_path):
+def test_onnxruntime_dequantizes_no_weight_at_each_call(quantized_detector, int8_file, batches, tmp_path):
     def dequantized_weights(path):
         graph = optimized_graph(path, tmp_path)
         stored = {constant.name for constant in graph.initializer}
         return sum(node.op_type == "DequantizeLinear" and node.input[0] in stored for node in graph.node)
 
     plain = tmp_path / "plain.onnx"
-    plain.write_bytes(onnx_model(quantized_detector, pictures[0], {}).SerializeToString())
+    plain.write_bytes(onnx_model(quantized_detector, batches[0], {}).SerializeToString())
     assert dequantized_weights(plain) == len(float_weights(onnx.load(plain)))
     assert dequantized_weights(int8_file) == 0
 
@@ -161,28 +161,28 @@ def executed_layers(network: nn.Module) -> list[nn.Module]:
     ]
 
 
-def test_integers_are_counted_in_what_onnxruntime_executes(detector, quantized_detector, int8_file, pictures, tmp_path):
+def test_integers_are_counted_in_what_onnxruntime_executes(detector, quantized_detector, int8_file, batches, tmp_path):
     found = inspect(int8_file)
     layers = executed_layers(detector)
-    in_integers = len(layers) - 1 - len(float_weights(onnx_model(quantized_detector, pictures[0], {})))
+    in_integers = len(layers) - 1 - len(float_weights(onnx_model(quantized_detector, batches[0], {})))
     assert (found["runtime"], found["convs"], found["integer_convs"]) == ("onnxruntime", len(layers), in_integers)
     assert 0 < in_integers < len(layers)
     assert found["weight_bytes"]["int8"] == sum(layer.weight.numel() for layer in layers) - detector.last.weight.numel()
-    in_float = inspect(export_onnx(detector, tmp_path / "f.onnx", pictures[0], {}))
+    in_float = inspect(export_onnx(detector, tmp_path / "f.onnx", batches[0], {}))
     assert (in_float["integer_convs"], in_float["convs"]) == (0, len(layers))
     assert in_float["weight_bytes"].keys() == {"float32"}
     assert words(found).startswith(f"{in_integers} of {len(layers)} convolutions run as integers in onnxruntime; weights: ")
 
 
-def test_integers_are_counted_in_what_openvino_executes(detector, quantized_detector, int8_file, pictures, tmp_path):
-    path = export_openvino(quantized_detector, tmp_path / "m.xml", pictures[0], {})
+def test_integers_are_counted_in_what_openvino_executes(detector, quantized_detector, int8_file, batches, tmp_path):
+    path = export_openvino(quantized_detector, tmp_path / "m.xml", batches[0], {})
     found = inspect(path)
     layers = executed_layers(detector)
     assert (found["runtime"], found["convs"]) == ("openvino", len(layers))
     assert 0 < found["integer_convs"] <= len(layers) - 1
     assert found["weight_bytes"]["int8"] == sum(layer.weight.numel() for layer in layers) - detector.last.weight.numel()
     assert inspect(int8_file, "openvino")["integer_convs"] == found["integer_convs"]
-    in_float = inspect(export_openvino(detector, tmp_path / "f.xml", pictures[0], {}))
+    in_float = inspect(export_openvino(detector, tmp_path / "f.xml", batches[0], {}))
     assert (in_float["integer_convs"], in_float["convs"]) == (0, len(layers))
 
 

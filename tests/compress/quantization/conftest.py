@@ -50,7 +50,7 @@ class Brightness(nn.Module):
 
 
 def rectangles(name: str, count: int) -> Split:
-    """Pictures with two bright rectangles each."""
+    """Images with two bright rectangles each."""
     corners = np.random.default_rng(len(name)).integers(0, 12, (count, 2, 2))
     images, annotations = [], []
     for index, places in enumerate(corners):
@@ -67,7 +67,7 @@ def rectangles(name: str, count: int) -> Split:
 
 @pytest.fixture
 def brightness(tmp_path) -> Callable[[Collection[int]], tuple[Model, Lab]]:
-    """culprits -> a model that suffers in those of its layers, and a lab with six training and four validation pictures."""
+    """culprits -> a model that suffers in those of its layers, and a lab with six training and four validation images."""
 
     def make(culprits: Collection[int]) -> tuple[Model, Lab]:
         recipe = load(TINY, ["evaluate.short_side=64", "evaluate.unclip_ratio=0"])

@@ -38,31 +38,31 @@ class ReadTwice(nn.Module):
         return {"map": (self.norm(x) + x).sigmoid()}
 
 
-def test_held_norms_keep_their_statistics_and_learn_their_scales(pictures):
+def test_held_norms_keep_their_statistics_and_learn_their_scales(batches):
     with pytest.raises(CompressError, match="bias_correction: false"):
-        quantize(ReadTwice(), pictures[:1], pictures[0])
-    network = quantize(ReadTwice(), pictures[:1], pictures[0], (), Quantizers(bias_correction=False)).train()
-    network(pictures[0])
+        quantize(ReadTwice(), batches[:1], batches[0])
+    network = quantize(ReadTwice(), batches[:1], batches[0], (), Quantizers(bias_correction=False)).train()
+    network(batches[0])
     before = copy.deepcopy(network.norm.state_dict())
     hold_norms(network)
-    network(pictures[1])["map"].sum().backward()
+    network(batches[1])["map"].sum().backward()
     after = network.norm.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert network.norm.weight.grad.abs().sum() > 0
     assert network.training
     assert network.conv.training
-    network.train()(pictures[1])
+    network.train()(batches[1])
     assert not torch.equal(network.norm.running_mean, before["running_mean"])
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9)])
-def test_held_ranges_stay_whatever_momentum_they_had(quantized_detector, pictures, optimizer):
+def test_held_ranges_stay_whatever_momentum_they_had(quantized_detector, batches, optimizer):
     network = copy.deepcopy(quantized_detector).train()
     optimizer = optimizer(network.parameters(), lr=1e-2)
 
     def step(held: bool) -> tuple[list[torch.Tensor], torch.Tensor]:
         optimizer.zero_grad()
-        network(pictures[0])["probability"].square().sum().backward()
+        network(batches[0])["probability"].square().sum().backward()
         if held:
             hold_ranges(network)
         optimizer.step()

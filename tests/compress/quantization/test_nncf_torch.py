@@ -39,13 +39,13 @@ def weight_quantizers(network: nn.Module) -> set[int]:
     return [tuple(module.scale_shape) for module in quantizers(network).values() if len(module.scale_shape) == 4]
 
 
-def test_a_quantized_network_is_near_and_the_original_untouched(detector, quantized_detector, pictures):
+def test_a_quantized_network_is_near_and_the_original_untouched(detector, quantized_detector, batches):
     assert is_quantized(quantized_detector)
     assert not is_quantized(detector)
     assert any(isinstance(module, nn.BatchNorm2d) for module in detector.modules())
-    difference = (probability(detector, pictures[1]) - probability(quantized_detector, pictures[1])).abs()
+    difference = (probability(detector, batches[1]) - probability(quantized_detector, batches[1])).abs()
     assert 1e-4 < difference.mean() < 0.06
-    assert probability(detector, pictures[1]).std() > 0.1
+    assert probability(detector, batches[1]).std() > 0.1
 
 
 def test_weights_are_on_255_levels_a_channel_and_activations_on_one_scale(quantized_detector):
@@ -59,9 +59,9 @@ def test_weights_are_on_255_levels_a_channel_and_activations_on_one_scale(quanti
             assert tuple(module.scale_shape) == (1,)
 
 
-def test_keep_float_finds_layers_in_lists(detector, pictures):
-    network = quantize(detector, pictures[:1], pictures[0], ["blocks.1.*", "last"])
-    images = pictures[0]
+def test_keep_float_finds_layers_in_lists(detector, batches):
+    network = quantize(detector, batches[:1], batches[0], ["blocks.1.*", "last"])
+    images = batches[0]
     expected = set()
     handles = [
         module.register_forward_hook(lambda _module, inputs, _output, name=name: expected.add((name, len(inputs[0].unique()) > 256)))
@@ -78,69 +78,69 @@ def test_keep_float_finds_layers_in_lists(detector, pictures):
     assert ("blocks.1.depthwise.0", True) in expected
 
 
-def test_a_pattern_that_matches_nothing_is_refused(detector, pictures):
+def test_a_pattern_that_matches_nothing_is_refused(detector, batches):
     with pytest.raises(CompressError, match=r"'block\.1'"):
-        quantize(detector, pictures[:1], pictures[0], ["block.1"])
+        quantize(detector, batches[:1], batches[0], ["block.1"])
 
 
-def test_no_calibration_data_is_refused(detector, pictures):
+def test_no_calibration_data_is_refused(detector, batches):
     with pytest.raises(CompressError, match="calibration"):
-        quantize(detector, iter(()), pictures[0])
+        quantize(detector, iter(()), batches[0])
 
 
-def test_the_same_batches_give_the_same_quantizers(detector, quantized_detector, pictures):
-    again = quantize(detector, pictures, pictures[0], ["last"])
+def test_the_same_batches_give_the_same_quantizers(detector, quantized_detector, batches):
+    again = quantize(detector, batches, batches[0], ["last"])
     first, second = plain_state(quantized_detector), plain_state(again)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_it_trains(quantized_detector, pictures):
+def test_it_trains(quantized_detector, batches):
     network = copy.deepcopy(quantized_detector).train()
-    outputs = network(pictures[0])
+    outputs = network(batches[0])
     assert set(outputs) == {"probability", "aside"}
     sum(map_.square().sum() for map_ in outputs.values()).backward()
     for name, parameter in network.named_parameters():
         if name.endswith(("weight", "_scale_param_storage")):
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
-    before = probability(network.eval(), pictures[0])
+    before = probability(network.eval(), batches[0])
     torch.optim.SGD(network.parameters(), 0.05).step()
-    assert not torch.equal(probability(network, pictures[0]), before)
+    assert not torch.equal(probability(network, batches[0]), before)
 
 
-def test_a_copy_is_independent(quantized_detector, pictures):
+def test_a_copy_is_independent(quantized_detector, batches):
     twin = copy.deepcopy(quantized_detector)
-    expected = probability(quantized_detector, pictures[0])
-    assert torch.equal(probability(twin, pictures[0]), expected)
+    expected = probability(quantized_detector, batches[0])
+    assert torch.equal(probability(twin, batches[0]), expected)
     for parameter in twin.parameters():
         if parameter.is_floating_point():
             parameter.data.mul_(1.3)
-    assert not torch.equal(probability(twin, pictures[0]), expected)
-    assert torch.equal(probability(quantized_detector, pictures[0]), expected)
+    assert not torch.equal(probability(twin, batches[0]), expected)
+    assert torch.equal(probability(quantized_detector, batches[0]), expected)
 
 
 @pytest.mark.parametrize("settings", KNOBS, ids=str)
-def test_it_comes_back_bit_for_bit(detector, fresh_detector, pictures, settings):
-    network = quantize(detector, pictures[:2], pictures[0], ["last"], Quantizers(**settings))
+def test_it_comes_back_bit_for_bit(detector, fresh_detector, batches, settings):
+    network = quantize(detector, batches[:2], batches[0], ["last"], Quantizers(**settings))
     data, config = save(plain_state(network)), config_json(network)
     state = load(data)
     back = fresh_detector()
     fold_like(back, state.keys())
-    back = restore(back, config, pictures[0])
+    back = restore(back, config, batches[0])
     back.load_state_dict(state, strict=True)
-    for images in pictures:
+    for images in batches:
         assert torch.equal(probability(back.eval(), images), probability(network, images))
     assert config_json(back) == config
 
 
 @pytest.mark.parametrize("config", ["", "[]", "{}", '{"compression_state": [{}]}', '{"compression_state": [{"module_path": "os"}]}'])
-def test_damaged_configurations_are_refused(fresh_detector, pictures, config):
+def test_damaged_configurations_are_refused(fresh_detector, batches, config):
     with pytest.raises(CompressError, match="cannot be read"):
-        restore(fresh_detector(), config, pictures[0])
+        restore(fresh_detector(), config, batches[0])
 
 
-def test_quantizers_of_another_architecture_are_refused(quantized_detector, pictures):
+def test_quantizers_of_another_architecture_are_refused(quantized_detector, batches):
     class Other(nn.Module):
         def __init__(self):
             super().__init__()
@@ -150,12 +150,12 @@ def test_quantizers_of_another_architecture_are_refused(quantized_detector, pict
             return {"probability": self.conv(images)}
 
     with pytest.raises(CompressError, match="another architecture"):
-        restore(Other(), config_json(quantized_detector), pictures[0])
+        restore(Other(), config_json(quantized_detector), batches[0])
 
 
-def test_nncf_says_nothing(detector, pictures, capfd):
-    network = quantize(detector, pictures[:1], pictures[0])
-    probability(network, pictures[0])
+def test_nncf_says_nothing(detector, batches, capfd):
+    network = quantize(detector, batches[:1], batches[0])
+    probability(network, batches[0])
     config_json(network)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""

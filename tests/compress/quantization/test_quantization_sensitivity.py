@@ -14,7 +14,7 @@ from compress.files import read_json
 from compress.quantization import sensitivity
 from compress.quantization.folding import fold_batch_norms
 from compress.quantization.nncf_torch import enable_only, layer_quantizers, quantize, quantizers
-from compress.quantization.sensitivity import quantization_sensitivity, rank_correlation
+from compress.quantization.sensitivity import quantization_sensitivity
 from compress.quantization.settings import Quantizers
 
 UNCORRECTED = Quantizers(bias_correction=False)
@@ -50,16 +50,16 @@ def test_one_layer_quantized_is_what_a_hand_computes(brightness):
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_with_no_quantizer_on_the_network_is_the_folded_float_one(detector, pictures):
-    network = quantize(detector, pictures[:1], pictures[0], ["last"], UNCORRECTED)
+def test_with_no_quantizer_on_the_network_is_the_folded_float_one(detector, batches):
+    network = quantize(detector, batches[:1], batches[0], ["last"], UNCORRECTED)
     enable_only(network, ())
     folded = copy.deepcopy(detector)
-    fold_batch_norms(folded, pictures[0])
-    assert torch.equal(probability(network, pictures[1]), probability(folded, pictures[1]))
+    fold_batch_norms(folded, batches[0])
+    assert torch.equal(probability(network, batches[1]), probability(folded, batches[1]))
 
 
-def test_every_layer_has_its_weight_and_the_activations_that_it_reads(quantized_detector, pictures):
-    layers = layer_quantizers(quantized_detector, pictures[0])
+def test_every_layer_has_its_weight_and_the_activations_that_it_reads(quantized_detector, batches):
+    layers = layer_quantizers(quantized_detector, batches[0])
     names = ["stem.0", *(f"blocks.{i}.{part}.0" for i in (0, 1) for part in ("expand", "depthwise", "project")), "head.0", "up.0"]
     assert list(layers) == names
     widths = {name: quantized_detector.get_submodule(name).weight.shape[1 if name == "up.0" else 0] for name in names}
@@ -73,25 +73,26 @@ def test_the_culprit_is_the_most_sensitive_layer(brightness):
     model, lab = brightness({3})
     report = quantization_sensitivity(model, lab, artefact="there", top=3, calibration=6, images=3)
     assert read_json(lab.folder / "sensitivity_quantize.json") == report
-    fixed = {key: report[key] for key in ("kind", "artefact", "split", "images", "short_side", "seed")}
-    assert fixed == {"kind": "quantize", "artefact": "there", "split": "val", "images": 3, "short_side": 64, "seed": 0}
-    assert report["baseline"] == {"loss": 0.0, "precision": 1.0, "recall": 1.0, "hmean": 1.0}
+    fixed = {key: report[key] for key in ("kind", "artefact", "task", "main", "split", "images", "seed")}
+    assert fixed == {"kind": "quantize", "artefact": "there", "task": "detection", "main": "hmean", "split": "val", "images": 3, "seed": 0}
+    assert report["settings"] == lab.recipe.evaluate.reported(model.algorithm)
+    assert report["baseline"] == {"loss": 0.0, "scores": {"precision": 1.0, "recall": 1.0, "hmean": 1.0}}
     points = {point["layer"]: point for point in report["points"]}
     assert list(points) == [f"layers.{index}" for index in range(7)]
     culprit = points.pop("layers.3")
     assert culprit["scores"]["hmean"] == 0
     assert culprit["loss"] > 10 * max(point["loss"] for point in points.values())
-    assert sum(point["scores"]["hmean"] is not None for point in points.values()) == 2
+    assert sum(point["scores"] is not None for point in points.values()) == 2
     assert report["rank_correlation"] > 0
 
 
-def test_the_difference_of_maps_is_the_mean_over_pictures_and_maps():
+def test_the_difference_of_maps_is_the_mean_over_images_and_maps():
     zero, one = np.zeros((1, 1, 2, 2), np.float32), np.ones((1, 1, 4, 4), np.float32)
     given, expected = [{"a": zero, "b": one}, {"a": one, "b": one}], [{"a": zero, "b": -one}, {"a": one, "b": 0 * one}]
     assert sensitivity.difference(given, expected) == pytest.approx((0 + 2 + 0 + 1) / 4)
 
 
-def test_a_pass_that_was_cut_off_measures_nothing_twice(brightness, monkeypatch):
+def test_a_sweep_that_was_cut_off_measures_nothing_twice(brightness, monkeypatch):
     model, lab = brightness({3})
     whole = quantization_sensitivity(model, lab, top=2, calibration=2, images=2, folder=lab.folder / "..")
     calls = []
@@ -127,14 +128,5 @@ def test_what_cannot_be_measured_is_said(brightness):
         quantization_sensitivity(model, lab, artefact="runs/int8")
     model.quantization = None
     lab.splits["val"] = type(lab.split("val"))("val", [], None, "")
-    with pytest.raises(CompressError, match="val split holds no pictures"):
+    with pytest.raises(CompressError, match="val split holds no images"):
         quantization_sensitivity(model, lab)
-
-
-def test_rank_correlation():
-    assert rank_correlation([1, 2, 30], [0.1, 0.2, 0.3]) == pytest.approx(1)
-    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    # Ranks 0, 1.5, 1.5, 3 and 0, 1, 2, 3: covariance 1.125 over standard deviations sqrt(1.125) and sqrt(1.25).
-    assert rank_correlation([1, 2, 2, 5], [1, 2, 3, 4]) == pytest.approx(np.sqrt(0.9))
-    assert rank_correlation([1, 2], [1, 2]) is None
-    assert rank_correlation([1, 2, 3], [4, 4, 4]) is None

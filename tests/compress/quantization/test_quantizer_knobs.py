@@ -26,9 +26,9 @@ class One(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def singles(pictures):
-    """Pictures one at a time, of unlike contrast, as calibration gives them."""
-    return [batch[:1] * contrast for batch, contrast in zip(pictures, (0.5, 1.0, 1.5, 3.0), strict=True)]
+def singles(batches):
+    """Images one at a time, of unlike contrast, as calibration gives them."""
+    return [batch[:1] * contrast for batch, contrast in zip(batches, (0.5, 1.0, 1.5, 3.0), strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def changed(first: nn.Module, second: nn.Module) -> set[str]:
 
 
 def read_by(network: nn.Module, layer: str, images: list[torch.Tensor]) -> list[np.ndarray]:
-    """What a float layer reads on each picture."""
+    """What a float layer reads on each image."""
     seen = []
     handle = network.get_submodule(layer).register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].numpy().copy()))
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_bias_correction_restores_the_mean_that_rounded_weights_lose():
     assert (shifts[1] < 0.02).all()
 
 
-def test_more_pictures_change_ranges_alone(detector, singles, made):
+def test_more_images_change_ranges_alone(detector, singles, made):
     fewer = quantize(detector, singles[:2], singles[0], ["last"], Quantizers(bias_correction=False))
     assert {name.rpartition(".")[2] for name in changed(made(), fewer)} <= {"input_low", "input_range"}
 

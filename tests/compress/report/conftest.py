@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compress.ledger import Row
+from compress.tasks import TASKS
+from compress.tasks.classification import CLASSIFICATION
+from compress.tasks.task import Metric, Task
 
 
 def timed(**medians: float) -> dict:
@@ -16,11 +20,13 @@ def timed(**medians: float) -> dict:
     return {name.replace("_", " "): {"median": ms, "p90": 1.2 * ms, **facts} for name, ms in medians.items()}
 
 
-def make_row(stage: str, **values) -> Row:
+def make_row(stage: str, hmean: float = 0.85, **values) -> Row:
+    """A row of a detector; another task's has its own `task`, `scores` and `main`."""
     facts = {
         "experiment": "x", "stage": stage, "kind": "train", "parent": None, "key": f"key-of-{stage}", "seed": 3, "params": 579550,
-        "macs": 10**9, "bytes": 2_400_000, "precision": 0.9, "recall": 0.8, "hmean": 0.85, "hmean_delta": 0.0, "split": "test",
-        "images": 500, "thresholds": {"short_side": 64}, "runtime": "torch fp32", "artefact": stage, "seconds": 3.5,
+        "macs": 10**9, "bytes": 2_400_000, "task": "detection", "scores": {"precision": 0.9, "recall": 0.8, "hmean": hmean},
+        "main": "hmean", "delta": hmean - 0.85, "split": "test", "images": 500, "settings": {"short_side": 64}, "runtime": "torch fp32",
+        "artefact": stage, "seconds": 3.5,
         "latency_ms": {}, "cpu": "Some CPU",
     }  # fmt: skip
     return Row(**{**facts, **values})
@@ -43,18 +49,23 @@ def chain() -> list[Row]:
     ]  # fmt: skip
 
 
-def prune_sensitivity(groups: int, hmean: bool = True) -> dict:
+def all_alike(value: float) -> dict[str, float]:
+    return dict.fromkeys(("precision", "recall", "hmean"), value)
+
+
+def prune_sensitivity(groups: int, scored: bool = True) -> dict:
     """A `sensitivity.json`: each group twice as sensitive as the one before it."""
     names = [f"backbone.blocks.{index}.expand.0" for index in range(groups)]
     ratios = [0.1, 0.5, 0.9]
     points = [
         {"group": name, "ratio": ratio, "channels_left": 5, "loss": 1.0 + 0.01 * (index + 1) * ratio, "params": 9, "macs": 9,
-         **dict.fromkeys(("precision", "recall", "hmean"), 0.9 - 0.9 * ratio * (index + 1) / groups if hmean else None)}
+         "scores": all_alike(0.9 - 0.9 * ratio * (index + 1) / groups) if scored else None}
         for index, name in enumerate(names) for ratio in ratios
     ]  # fmt: skip
     return {
-        "kind": "prune", "artefact": "baseline", "split": "val", "images": 9, "short_side": 64, "criterion": "taylor", "seed": 0,
-        "baseline": {"loss": 1.0, "precision": 0.9, "recall": 0.9, "hmean": 0.9, "params": 10, "macs": 10},
+        "kind": "prune", "task": "detection", "main": "hmean", "artefact": "baseline", "split": "val", "images": 9,
+        "settings": {"short_side": 64}, "criterion": "taylor", "seed": 0,
+        "baseline": {"loss": 1.0, "scores": all_alike(0.9) if scored else None, "params": 10, "macs": 10},
         "groups": [{"name": name, "members": [name], "channels": 10} for name in names], "ratios": ratios, "points": points,
         "rank_correlation": 0.87,
     }  # fmt: skip
@@ -80,7 +91,7 @@ def write_experiment(folder: Path, rows: list[Row], layers: int = 3) -> Path:
     quantized = {
         **prune_sensitivity(1),
         "kind": "quantize",
-        "points": [{"layer": f"neck.{i}", "loss": 1 + 0.1 * i, "hmean": None} for i in range(4)],
+        "points": [{"layer": f"neck.{i}", "loss": 1 + 0.1 * i, "scores": None} for i in range(4)],
     }
     (folder / "pruned" / "sensitivity_quantize.json").write_text(json.dumps(quantized))
     return folder
@@ -107,3 +118,26 @@ def written(tmp_path_factory):
 @pytest.fixture
 def sensitivity():
     return prune_sensitivity
+
+
+@pytest.fixture
+def scores():
+    return all_alike
+
+
+@pytest.fixture
+def counting(monkeypatch) -> Task:
+    """A task whose main metric is no share, and the less the better."""
+    metrics = (Metric("error", "error px", percent=False, higher_is_better=False), Metric("found", "found %"))
+    task = replace(CLASSIFICATION, name="counting", metrics=metrics, main="error")
+    monkeypatch.setitem(TASKS, "counting", task)
+    return task
+
+
+@pytest.fixture
+def counted(counting):
+    """`counted(stage, error)`: a row of that task."""
+    facts = {"task": counting.name, "main": counting.main}
+    return lambda stage, error, **values: make_row(
+        stage, **{**facts, "scores": {"error": error, "found": 0.5}, "delta": 2.0 - error, **values}
+    )

@@ -1,19 +1,26 @@
+"""Which images are shown, by whom, and what is said of them; the networks are functions that know the ground truth."""
+
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import pytest
 
+import compress.predictor as predictors
+from compress.data.prepare import network_input
 from compress.errors import CompressError
-from compress.evaluation import detector
-from compress.evaluation.icdar import Score
+from compress.models.contract import Algorithm, Classification, Detections, Label, Sample, Words
+from compress.predictor import Predictor
 from compress.recipe import load
-from compress.report import compare as comparing
 from compress.report.collect import collect
-from compress.report.compare import compare, hmeans, most_changed
+from compress.report.compare import compare, most_changed, plain_answer, plain_image
+from compress.report.shots import answers
+from compress.tasks import TASKS
+from compress.tasks.classification import EvaluateClassification
+from compress.tasks.detection import EvaluateDetection
 
 RECIPE = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
@@ -23,86 +30,127 @@ stages: [{train: {name: baseline, epochs: 1}}]
 """
 
 
+@dataclass(frozen=True)
+class Settings:
+    """share: of every word's width that is found."""
+
+    share: float = 1.0
+    bin_threshold: float = 0.3
+
+
+def part(polygon: np.ndarray, share: float) -> np.ndarray:
+    """The left part of a word with four corners."""
+    left_top, right_top, right_bottom, left_bottom = polygon
+    return np.array([left_top, left_top + share * (right_top - left_top), left_bottom + share * (right_bottom - left_bottom), left_bottom])
+
+
+class Oracle:
+    """Predictors that find every word but for those of hidden images; they tell images apart by their mean."""
+
+    def __init__(self, folder) -> None:
+        recipe = load(folder / "recipe.yml")
+        self.evaluate, self.calls, self.share = recipe.evaluate, [], 1.0
+        split = recipe.data.open("val", recipe.seed)
+        self.names = [split[index].name for index in range(len(split))]
+        task, wanted = TASKS["detection"], self.algorithm(set()).input
+        shown = [task.shown(split[index].image, recipe.evaluate, wanted) for index in range(len(split))]
+        self.truth = {self.key(network_input([image], wanted)[0]): split[index] for index, image in enumerate(shown)}
+        assert len(self.truth) == len(split) == 6
+
+    @staticmethod
+    def key(image: np.ndarray) -> float:
+        return round(float(image.mean(dtype=np.float64)), 4)
+
+    def algorithm(self, hidden: set[str]) -> Algorithm:
+        def decode(outputs, _sizes, settings):
+            sample = self.truth[float(outputs["key"][0])]
+            found = [] if sample.name in hidden else [part(polygon, self.share * settings.share) for polygon in sample.truth.polygons]
+            return [Detections(found, np.full(len(found), 0.9))]
+
+        return Algorithm("detection", lambda: None, lambda _: {}, lambda *_: None, decode, Settings, {})
+
+    def open(self, path) -> Predictor:
+        if path.name == "broken":
+            raise CompressError("it is of another version.")
+
+        def run(images):
+            self.calls.append((path.name, len(images)))
+            return {"key": np.array([self.key(image) for image in images])}
+
+        hidden = {self.names[2], self.names[4]} if path.name == "bad" else set()
+        return Predictor(run, self.algorithm(hidden), EvaluateDetection(short_side=32), {"settings": {"share": 0.1}}, "none", "fp32")
+
+    def seen(self, name: str) -> int:
+        return sum(count for caller, count in self.calls if caller == name)
+
+
 @pytest.fixture
 def experiment(written, row, tmp_path, monkeypatch):
-    """Two artefacts: one finds every word, the other none of those on pictures 2 and 4. A third has no weights, a fourth does not open."""
+    """Two artefacts: one finds every word, the other none of those on images 2 and 4. A third has no weights, a fourth does not open."""
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
     folder = written("x", [row(name) for name in ("good", "lost", "broken", "bad")])
     (folder / "recipe.yml").write_text(RECIPE)
     for name in ("good", "broken", "bad"):
         (folder / name).mkdir()
         (folder / name / "model.safetensors").write_bytes(name.encode())
-
-    def opened(path):
-        if path.name == "broken":
-            raise CompressError("it is of another version.")
-        return path.name
-
-    def found(name, _settings, samples):
-        calls.append((name, len(samples)))
-        every = [list(sample.truth.polygons) for sample in (samples[index] for index in range(len(samples)))]
-        hidden = {sample_names[2], sample_names[4]} if name == "bad" else set()
-        return [[] if samples[index].name in hidden else polygons for index, polygons in enumerate(every)]
-
-    calls: list[tuple[str, int]] = []
-    recipe = load(folder / "recipe.yml")
-    sample_names = [words.name for words in recipe.data.open("val", recipe.seed).annotations]
-    monkeypatch.setattr(detector, "open_detector", opened)
-    monkeypatch.setattr(comparing, "detections", found)
-    return collect([folder])[0], calls, sample_names
+    oracle = Oracle(folder)
+    monkeypatch.setattr(predictors, "open_predictor", oracle.open)
+    return collect([folder])[0], oracle
 
 
-def test_the_pictures_that_changed_the_most_are_shown_by_every_artefact_that_opens(experiment):
-    facts, calls, names = experiment
+def test_the_images_that_changed_the_most_are_shown_by_every_artefact_that_opens(experiment):
+    facts, oracle = experiment
     result = compare(facts, 2)
-    assert [picture["name"] for picture in result["pictures"]] == [names[2], names[4]]
-    for picture in result["pictures"]:
-        words = sum(not ignore for ignore in picture["ignore"])
-        assert list(picture["found"]) == ["good", "bad"]
-        assert counts(picture["found"]["good"]["score"]) == [words, words, words]
-        assert counts(picture["found"]["bad"]["score"]) == [0, 0, words]
-        assert picture["found"]["bad"]["polygons"] == []
-        image = cv2.imdecode(np.frombuffer(base64.b64decode(picture["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
-        assert image.shape[:2] == (picture["height"], picture["width"])
+    assert (result["task"], [image["name"] for image in result["images"]]) == ("detection", [oracle.names[2], oracle.names[4]])
+    samples = {sample.name: sample for sample in oracle.truth.values()}
+    for image in result["images"]:
+        words = samples[image["name"]].truth
+        assert list(image["found"]) == ["good", "bad"]
+        assert image["found"]["good"]["scores"] == {"precision": 1, "recall": 1, "hmean": 1}
+        assert image["found"]["bad"] == {"shapes": [], "told": "0 words", "scores": {"precision": 0, "recall": 0, "hmean": 0}}
+        assert [shape["counts"] for shape in image["truth"]] == [not flag for flag in words.ignore]
+        assert [shape["caption"] for shape in image["truth"]] == words.texts
+        for shape, polygon in zip(image["found"]["good"]["shapes"], words.polygons, strict=True):
+            assert np.allclose(shape["outline"], polygon, atol=0.051)
+            assert shape["caption"] == "0.90"
+        pixels = cv2.imdecode(np.frombuffer(base64.b64decode(image["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
+        assert pixels.shape[:2] == (image["height"], image["width"])
     notes = " ".join(result["notes"])
+    assert "Of the 6 images of the validation split, those on which good and bad differ the most in Hmean" in notes
     assert "their weights are not there: lost." in notes
     assert "broken is left out: it is of another version." in notes
-    assert sorted(calls) == [("bad", 2), ("bad", 6), ("good", 2), ("good", 6)]
+    assert (oracle.seen("good"), oracle.seen("bad")) == (6 + 2, 6 + 2)
 
 
-def counts(score):
-    return [score[name] for name in ("matched", "detected", "words")]
-
-
-def test_pictures_are_judged_by_the_recipe_s_protocol(experiment):
-    """By CLEval words are counted in characters."""
-    facts, _, _ = experiment
-    text = RECIPE.replace("{short_side: 64}", "{short_side: 64, protocol: cleval}")
-    (facts.folder / "recipe.yml").write_text(text)
-    result = compare(replace(facts, recipe=text), 2)
-    recipe = load(facts.folder / "recipe.yml")
-    pictures = {words.name: words for words in recipe.data.open("val", recipe.seed).annotations}
-    assert result["notes"][0].endswith("by protocol cleval.")
-    for picture in result["pictures"]:
-        words = pictures[picture["name"]]
-        characters = sum(len(text) for text, ignore in zip(words.truth.texts, words.truth.ignore, strict=True) if not ignore)
-        assert picture["found"]["good"]["score"]["words"] == characters > len(words.truth.texts)
+def test_images_are_shown_and_judged_by_the_recipe_s_settings(experiment):
+    """Where a fifth of a word is found, only CLEval gives credit for it; what a checkpoint was tuned to does not count."""
+    facts, oracle = experiment
+    scores = {}
+    oracle.share = 0.2
+    for protocol in ("icdar2015", "cleval"):
+        text = RECIPE.replace("{short_side: 64}", f"{{short_side: 64, protocol: {protocol}}}")
+        (facts.folder / "recipe.yml").write_text(text)
+        result = compare(replace(facts, recipe=text), 2)
+        assert f"judged by short_side 64, protocol {protocol}." in result["notes"][0]
+        scores[protocol] = [image["found"]["good"]["scores"]["hmean"] for image in result["images"]]
+    assert scores["icdar2015"] == [0, 0]
+    assert all(0 < score < 1 for score in scores["cleval"])
 
 
 def test_a_second_call_runs_nothing_until_weights_change(experiment):
-    facts, calls, _ = experiment
+    facts, oracle = experiment
     first = compare(facts, 2)
-    done = len(calls)
+    done = oracle.seen("good")
     assert compare(facts, 2) == first
-    assert len(calls) == done
+    assert oracle.seen("good") == done
     (facts.folder / "bad" / "model.safetensors").write_bytes(b"other")
     compare(facts, 2)
-    assert len(calls) == 2 * done
+    assert oracle.seen("good") == 2 * done
 
 
 @pytest.mark.parametrize("missing", ["recipe", "weights", "data"])
 def test_what_is_missing_is_said(missing, experiment, tmp_path):
-    facts, _, _ = experiment
+    facts, _ = experiment
     if missing == "recipe":
         facts, told = replace(facts, recipe=""), "no recipe.yml"
     elif missing == "weights":
@@ -113,15 +161,47 @@ def test_what_is_missing_is_said(missing, experiment, tmp_path):
         (facts.folder / "recipe.yml").write_text(text)
         facts, told = replace(facts, recipe=text), "gone"
     result = compare(facts, 2)
-    assert result["pictures"] == []
+    assert result["images"] == []
     assert told in result["notes"][0]
+    assert told in answers(facts, result)
 
 
-def test_hmean_of_a_picture_without_words_is_1_where_none_was_found():
-    found = [Score(0.5, 0.5, 0.5, 1, 2, 2), Score(0, 0, 0, 0, 0, 3), Score(0, 0, 0, 0, 0, 0), Score(0, 0, 0, 0, 1, 0)]
-    assert hmeans(found).tolist() == [0.5, 0.0, 1.0, 0.0]
+def test_an_artefact_of_another_task_is_left_out(experiment, counted):
+    facts, _ = experiment
+    result = compare(replace(facts, rows=[*facts.rows, counted("other", 2.0, artefact="good")]), 1)
+    assert list(result["images"][0]["found"]) == ["good", "bad"]
+    assert "other is left out: its task is counting." in result["notes"]
 
 
-def test_losses_go_before_equal_gains_and_earlier_pictures_before_later():
+def test_losses_go_before_equal_gains_and_earlier_images_before_later():
     before, after = np.array([0.5, 0.2, 0.9, 0.5, 0.4]), np.array([0.5, 0.6, 0.5, 0.5, 0.9])
     assert most_changed(before, after, 4) == [4, 2, 1, 0]
+
+
+def test_words_are_outlined_and_what_is_said_of_them_is_escaped(experiment):
+    facts, _ = experiment
+    word = np.array([[1, 2], [9, 2], [9, 8], [1, 8]], np.float32)
+    sample = Sample("<b>", np.zeros((20, 30, 3), np.uint8), Words([word, word + 10], np.array([False, True]), ["<i>", "###"]))
+    found = plain_answer(sample, Detections([word], np.array([0.75])), TASKS["detection"], EvaluateDetection())
+    image = {**plain_image(sample, TASKS["detection"]), "found": {"stage": found}}
+    html = answers(facts, {"notes": [], "task": "detection", "images": [image]})
+    assert html.count('<polygon class="truth" points="1,2 9,2 9,8 1,8"><title>&lt;i&gt;</title></polygon>') == 1
+    assert html.count('<polygon class="ignored"') == html.count('<polygon class="found"') == 1
+    assert "<title>0.75</title>" in html
+    assert "<b>stage</b><br>1 word<br>P 100.00\N{NO-BREAK SPACE}%, R 100.00\N{NO-BREAK SPACE}%, Hmean 100.00\N{NO-BREAK SPACE}%" in html
+    assert [html.count(meaning) for meaning in ("</svg> ground truth<", "does not count", "</svg> found")] == [1, 1, 1]
+    assert "<h4>&lt;b&gt;</h4>" in html
+
+
+def test_a_class_is_told_in_words_and_nothing_is_outlined(experiment):
+    facts, _ = experiment
+    sample = Sample("line", np.zeros((48, 192, 3), np.uint8), Label("180"))
+    task = TASKS["classification"]
+    found = plain_answer(sample, Classification("0", 0.875), task, EvaluateClassification())
+    image = {**plain_image(sample, task), "found": {"stage": found}}
+    html = answers(facts, {"notes": ["A note."], "task": "classification", "images": [image]})
+    assert "Ground truth: 180</p>" in html
+    assert '<th scope="row">stage</th><td>0, probability 0.8750; accuracy 0.00\N{NO-BREAK SPACE}%</td>' in html
+    assert html.count("data:image/jpeg") == html.count("<image") == 1, "nothing is drawn on it, so it is shown once"
+    assert "polygon" not in html
+    assert 'class="key"' not in html

@@ -58,12 +58,12 @@ def plain(html: str) -> str:
 def test_the_headline_says_what_went_in_what_came_out_and_where_int8_does_not_pay(page):
     text = plain(page)
     for part in (
-        "baseline went in: 2.40 MB, 0.58 M parameters, 1.000 G multiply-accumulates, Hmean 85.00 % on 500 test pictures.",
+        "baseline went in: 2.40 MB, 0.58 M parameters, 1.000 G multiply-accumulates, Hmean 85.00 % on 500 test images.",
         "the smallest is files_int8/openvino with 0.120 MB",
         "the fastest files/onnx with 9.0 ms in onnxruntime fp32",
         "Recommended: files_int8/openvino (files_int8/openvino/model.xml)",
         "20.0 times smaller, 4.5 times the speed of baseline in openvino int8; it keeps 94.1 % of the Hmean.",
-        "In onnxruntime the int8 files_int8/onnx is slower than the float files/onnx: 22.0 ms against 9.0 ms. There, take the float one",
+        "In onnxruntime the int8 files_int8/onnx is slower than the fp32 files/onnx: 22.0 ms against 9.0 ms. There, take the float one",
     ):
         assert part in text
 
@@ -74,14 +74,14 @@ def test_the_table_has_scopes_units_and_changes_in_points_and_per_cent(page):
         re.search(r'<tr class="?pick.*?</tr>', body, re.DOTALL)[0].replace("</td>", " ").replace("<small>", " ").replace("</th>", " ")
     )
     assert row.split() == [
-        "files_int8/openvino", "0.095", "-83.6", "%", "0.200", "-80.0", "%", "0.120", "-95.0", "%",
+        "files_int8/openvino", "0.095", "M", "-83.6", "%", "0.200", "G", "-80.0", "%", "0.120", "-95.0", "%",
         "90.00", "+0.00", "pt", "+0.0", "%", "80.00", "+0.00", "pt", "+0.0", "%", "80.00", "-5.00", "pt", "-5.9", "%",
         "&ndash;", "11.0", "int8", "-78.0", "%",
     ]  # fmt: skip
     assert page.count('<th scope="row">baseline<') == 1, "a last epoch that was the best has no line of its own"
     assert "the same: baseline/last" in page
-    for unit in ("parameters (M)", "MACs (G)", "size (MB)", "Hmean (%)", "onnxruntime (ms)"):
-        assert f'<th scope="col">{unit}</th>' in page
+    heads = re.findall(r'<th scope="col">(.*?)</th>', page)
+    assert heads == ["stage", "params", "MACs", "MB", "P %", "R %", "Hmean %", "onnxruntime ms", "openvino ms"]
 
 
 def test_the_page_is_whole_well_formed_and_fetches_nothing(page):
@@ -137,13 +137,49 @@ def test_several_experiments_share_one_front_and_have_names_of_their_own(written
     best = row("baseline", bytes=1000, hmean=0.99)
     folders = [written("a/run", rows), written("b/run", [best])]
     files = write_report(folders, tmp_path / "r.html", images=0, plot_folder=tmp_path / "plots")
-    text = (tmp_path / "r.html").read_text()
+    text = (tmp_path / "r.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert [experiment.name for experiment in collect(folders)] == ["a/run", "b/run"]
     assert "On the Pareto front, from the least cost on: b/run: baseline (torch fp32) 0.001, Hmean 99.00 %." in text
     names = {file.name for file in files[1:]}
-    assert {"hmean_size.svg", "hmean_latency.png", "a-run_channels_pruned.svg", "b-run_training_baseline.png"} <= names
+    assert {"detection_hmean_size.svg", "detection_hmean_latency.png", "a-run_channels_pruned.svg", "b-run_training_baseline.png"} <= names
     assert all(file.stat().st_size for file in files)
     assert len(names) == 2 * (2 + 5 + 4), "the second has no row of a pruned stage"
+
+
+def test_another_task_is_reported_in_its_own_metrics(written, counted, tmp_path):
+    """Pixels of error, the less the better: nothing of it is a percentage or a point."""
+    latency = {"onnxruntime fp32": {"median": 9.0, "p90": 9.0, "threads": 1, "input": [1, 3, 48, 192], "rounds": 3}}
+    rows = [
+        counted("baseline", 2.0, latency_ms=latency),
+        counted("files/onnx", 2.5, kind="export", bytes=400_000, latency_ms=latency),
+        counted("files_int8/onnx", 3.0, kind="export", bytes=100_000, latency_ms=latency),
+    ]
+    folder = written("x", rows)
+    for path in folder.rglob("sensitivity*.json"):
+        path.unlink()
+    entry = {"epoch": 1, "lr": 0.1, "loss": 3.0, "val_error": 2.25, "val_found": 0.5}
+    (folder / "baseline" / "metrics.jsonl").write_text(json.dumps(entry))
+    (out, *files) = write_report([folder], tmp_path / "r.html", images=0, plot_folder=tmp_path / "plots")
+    text = plain(out.read_text())
+    assert "error px 2.00 on 500 test images" in text
+    assert "the best files/onnx with error px 2.50" in text
+    assert "the fastest of those within 1 % of the best error px" in text
+    assert "it has error px 2.50" in text
+    assert "found %" in re.findall(r'<th scope="col">(.*?)</th>', out.read_text())
+    assert "error px on validation: best 2.25 in epoch 1" in out.read_text()
+    assert {"counting_error_size.png", "counting_error_latency.png"} <= {file.name for file in files}
+    assert "Hmean" not in out.read_text()
+
+
+def test_experiments_of_two_tasks_have_fronts_of_their_own(written, counted, row, tmp_path):
+    folders = [written("a", [row("baseline")]), written("b", [counted("baseline", 2.0)])]
+    for path in (path for folder in folders for path in (*folder.rglob("sensitivity*.json"), *folder.rglob("metrics.jsonl"))):
+        path.unlink()
+    files = write_report(folders, tmp_path / "r.html", images=0, plot_folder=tmp_path / "plots")
+    assert {file.stem for file in files[1:]} == {"detection_hmean_size", "counting_error_size"}
+    text = plain((tmp_path / "r.html").read_text())
+    assert "baseline2.40 MBHmean 85.00 %" in text
+    assert "baseline2.40 MBerror px 2.00" in text
 
 
 def test_a_bare_ledger_is_reported(tmp_path, row):
@@ -151,18 +187,18 @@ def test_a_bare_ledger_is_reported(tmp_path, row):
     write_report([tmp_path], tmp_path / "r.html")
     text = plain((tmp_path / "r.html").read_text())
     assert "Recommended: only itself" in text
-    assert "There are no detections here" in text
+    assert "There are no answers here" in text
     assert "no recipe.yml" in text
 
 
 def test_a_sensitivity_that_was_cut_off_is_left_out_and_a_fast_one_says_what_it_saw(written, sensitivity, tmp_path):
     folder = written()
-    fast = {**sensitivity(2, hmean=False), "images": 0, "loss_images": 7}
+    fast = {**sensitivity(2, scored=False), "images": 0, "loss_images": 7}
     (folder / "sensitivity.json").write_text(json.dumps(fast))
     (folder / "pruned" / "sensitivity_quantize.json").write_text(json.dumps({**fast, "kind": "quantize", "baseline": None, "points": []}))
     write_report([folder], tmp_path / "r.html", images=0)
     text = (tmp_path / "r.html").read_text()
-    assert "baseline on 7 val pictures" in text
+    assert "baseline on 7 val images" in text
     assert "Sensitivity, loss gained. The worst: backbone.blocks.1.expand.0 with 90 % removed: 0.018" in text
     assert "sensitivity_quantize" not in text
 

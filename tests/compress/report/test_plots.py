@@ -10,16 +10,18 @@ import pytest
 from compress.errors import CompressError
 from compress.report import plots
 from compress.report.plots import Point
+from compress.tasks import TASKS
 
+DETECTION = TASKS["detection"]
 CHANNELS = {f"backbone.blocks.{index}.squeeze.gate.1.0": (96, 32) for index in range(60)}
 
 
 def texts(figure) -> set[str]:
-    return {text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", plots.svg(figure))}
+    return {text.strip().replace("\N{NO-BREAK SPACE}", " ") for text in re.findall(r"<text[^>]*>([^<]*)</text>", plots.svg(figure))}
 
 
-def test_labels_of_sixty_layers_do_not_touch(sensitivity):
-    quantized = {**sensitivity(1), "points": [{"layer": name, "loss": 1.1, "hmean": 0.8} for name in CHANNELS]}
+def test_labels_of_sixty_layers_do_not_touch(sensitivity, scores):
+    quantized = {**sensitivity(1), "points": [{"layer": name, "loss": 1.1, "scores": scores(0.8)} for name in CHANNELS]}
     for figure in (
         plots.channel_bars("pruned", CHANNELS),
         plots.quantization_bars(quantized),
@@ -38,11 +40,11 @@ def test_bars_say_both_numbers_and_axes_their_unit():
     assert {"32 of 96", "8, untouched", "output channels", "pruned: 40 of 104 channels"} <= found
 
 
-def test_heatmap_cells_are_points_of_hmean_and_loss_where_there_is_no_hmean_yet(sensitivity):
+def test_heatmap_cells_are_points_of_the_main_metric_and_loss_where_there_are_no_scores_yet(sensitivity):
     assert {"4.5", "81", "backbone.blocks.1.expand.0", "channels of the group removed (%)"} <= texts(
         plots.sensitivity_heatmap(sensitivity(2))
     )
-    found = texts(plots.sensitivity_heatmap(sensitivity(2, hmean=False)))
+    found = texts(plots.sensitivity_heatmap(sensitivity(2, scored=False)))
     assert {"0.001", "0.018", "loss gained, one group pruned at a time"} <= found
 
 
@@ -56,11 +58,11 @@ def test_curves_have_a_panel_a_group_that_starts_at_the_unpruned_network(sensiti
         assert lost == pytest.approx([90 * ratio * (index + 1) / 40 for ratio in ratios])
 
 
-def test_one_outlier_does_not_set_the_axis_and_is_marked_with_its_figure(sensitivity):
+def test_one_outlier_does_not_set_the_axis_and_is_marked_with_its_figure(sensitivity, scores):
     data = sensitivity(10)
     for place, point in enumerate(data["points"]):
-        point["hmean"] = 0.9 - 0.0001 * (place + 1)
-    data["points"][-1]["hmean"] = 0.0
+        point["scores"] = scores(0.9 - 0.0001 * (place + 1))
+    data["points"][-1]["scores"] = scores(0.0)
     figure = plots.sensitivity_curves(data)
     panels = [ax for ax in figure.axes if ax.get_visible()]
     low, high = panels[0].get_ylim()
@@ -78,8 +80,8 @@ def test_without_an_outlier_nothing_is_clipped(sensitivity):
     assert figure.axes[0].get_ylim()[1] >= 81
 
 
-def test_quantized_layers_are_ordered_by_what_they_cost(sensitivity):
-    points = [{"layer": name, "loss": 0.0, "hmean": hmean} for name, hmean in (("good", 0.91), ("bad", 0.5), ("fair", 0.88))]
+def test_quantized_layers_are_ordered_by_what_they_cost(sensitivity, scores):
+    points = [{"layer": name, "loss": 0.0, "scores": scores(hmean)} for name, hmean in (("good", 0.91), ("bad", 0.5), ("fair", 0.88))]
     ax = plots.quantization_bars({**sensitivity(1), "points": points}).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["bad", "fair", "good"]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([40, 2, -1])
@@ -95,11 +97,20 @@ def test_training_marks_the_best_and_the_last_evaluated_epoch():
     entries = [{"epoch": epoch, "lr": 0.1, "loss": 1.0, "dice": 0.5} for epoch in range(1, 5)]
     for epoch, hmean in ((2, 0.9), (3, 0.7)):
         entries[epoch - 1] |= {"val_hmean": hmean, "val_precision": hmean, "val_recall": hmean}
-    figure = plots.training_curves("baseline", entries)
-    assert {"best: epoch 2, 90.00 %", "last: epoch 3, 70.00 %", "dice", "loss"} <= texts(figure)
-    assert {"dice", "epoch (passes over the training pictures)"} <= texts(plots.training_curves("x", entries[:1])), (
-        "one epoch, none evaluated"
-    )
+    found = texts(plots.training_curves("baseline", entries, DETECTION))
+    assert {"best: epoch 2, 90.00 %", "last: epoch 3, 70.00 %", "dice", "loss", "Hmean", "P", "R", "Hmean % on validation"} <= found
+    assert {"dice", "epoch"} <= texts(plots.training_curves("x", entries[:1], DETECTION)), "one epoch, none evaluated"
+
+
+def test_training_of_another_task_has_its_metrics_and_its_direction(counting):
+    entries = [
+        {"epoch": epoch, "lr": 0.1, "loss": 1.0, "val_error": error, "val_found": 0.5} for epoch, error in ((1, 4.0), (2, 3.0), (3, 5.0))
+    ]
+    figure = plots.training_curves("baseline", entries, counting)
+    found = texts(figure)
+    assert {"best: epoch 2, 3.00", "last: epoch 3, 5.00", "error px on validation"} <= found
+    assert "found" not in found, "a share does not fit the axis of pixels"
+    assert figure.axes[1].get_ylim()[1] > 5
 
 
 def test_the_front_is_named_and_a_network_that_finds_nothing_is_not_drawn():
@@ -109,11 +120,19 @@ def test_the_front_is_named_and_a_network_that_finds_nothing_is_not_drawn():
         Point("worse", 3.0, 0.7, "b", "b"),
         Point("raw", 0.1, 0.0, "a", "a"),
     ]
-    figure = plots.pareto(points, "size (MB)")
+    figure = plots.pareto(points, "size (MB)", DETECTION.metric)
     bold = {text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"}
     assert bold == {"small", "large"}
     assert "raw" not in texts(figure)
-    assert "size (MB), logarithmic" in texts(figure)
+    assert {"size (MB), logarithmic", "Hmean %"} <= texts(figure)
+
+
+def test_the_front_follows_the_direction_of_the_metric(counting):
+    points = [Point("small", 0.1, 4.0, "a", "a"), Point("large", 2.0, 1.0, "a", "a"), Point("worse", 3.0, 2.0, "a", "a")]
+    figure = plots.pareto(points, "size (MB)", counting.metric)
+    bold = {text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"}
+    assert bold == {"small", "large"}
+    assert {"error px", "worse"} <= texts(figure)
 
 
 def test_text_is_never_read_as_a_formula():

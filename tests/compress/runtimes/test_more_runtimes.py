@@ -97,7 +97,7 @@ def test_ncnn_weights_that_are_missing_or_truncated_are_refused(written, tmp_pat
         open_file(path)
 
 
-def test_ncnn_is_named_where_it_is_missing(tmp_path, detector, pictures, monkeypatch):
+def test_ncnn_is_named_where_it_is_missing(tmp_path, detector, batches, monkeypatch):
     path = tmp_path / "m.param"
     path.write_text("7767517\n")
     monkeypatch.setitem(sys.modules, "ncnn", None)
@@ -105,7 +105,7 @@ def test_ncnn_is_named_where_it_is_missing(tmp_path, detector, pictures, monkeyp
     with pytest.raises(CompressError, match="pip install ncnn"):
         open_file(path)
     with pytest.raises(CompressError, match="pip install pnnx ncnn"):
-        export_ncnn(detector, path, pictures[0], {})
+        export_ncnn(detector, path, batches[0], {})
 
 
 class WritesFile(nn.Module):
@@ -155,10 +155,10 @@ def test_torchscript_that_does_more_than_compute_is_refused(tmp_path, hostile, w
     assert not target.exists()
 
 
-def test_torchscript_without_a_description_is_refused(tmp_path, detector, pictures):
+def test_torchscript_without_a_description_is_refused(tmp_path, detector, batches):
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(detector, pictures[0], strict=False), tmp_path / "bare.torchscript")
+        torch.jit.save(torch.jit.trace(detector, batches[0], strict=False), tmp_path / "bare.torchscript")
     with pytest.raises(CompressError, match="does not say which model"):
         open_file(tmp_path / "bare.torchscript")
 
@@ -169,10 +169,10 @@ def test_programs_of_torch_export_are_never_opened(tmp_path):
         open_file(tmp_path / "m.pt2")
 
 
-def test_an_onnx_file_runs_in_openvino(written, detector, pictures):
+def test_an_onnx_file_runs_in_openvino(written, detector, batches):
     runtime = open_file(written("model.onnx"), threads=1, runtime="openvino")
     assert (runtime.name, runtime.description["model"]) == ("openvino", {"name": "small"})
-    np.testing.assert_allclose(runtime.run(pictures[0].numpy())["probability"], expected_maps(detector, pictures[0]), atol=2e-5)
+    np.testing.assert_allclose(runtime.run(batches[0].numpy())["probability"], expected_maps(detector, batches[0]), atol=2e-5)
 
 
 def test_a_runtime_that_does_not_read_the_file_is_refused(written):
@@ -228,12 +228,12 @@ def test_tensorrt_is_named_where_it_is_missing(written, monkeypatch):
         open_file(written("model.onnx"), runtime="tensorrt")
 
 
-def test_tensorrt_equals_torch(written, detector, pictures):
+def test_tensorrt_equals_torch(written, detector, batches):
     pytest.importorskip("tensorrt", reason="TensorRT is not installed")
     if not torch.cuda.is_available():
         pytest.skip("TensorRT needs a GPU")
     runtime = open_file(written("model.onnx"), runtime="tensorrt")
-    np.testing.assert_allclose(runtime.run(pictures[0].numpy())["probability"], expected_maps(detector, pictures[0]), atol=1e-3)
+    np.testing.assert_allclose(runtime.run(batches[0].numpy())["probability"], expected_maps(detector, batches[0]), atol=1e-3)
 
 
 def as_written(model, images):
@@ -248,9 +248,9 @@ def as_written(model, images):
     )[0]
 
 
-def test_activations_for_tensorrt_are_signed_and_symmetric(quantized_detector, pictures):
-    model = onnx_model(quantized_detector, pictures[0], {})
-    images = pictures[0].numpy()
+def test_activations_for_tensorrt_are_signed_and_symmetric(quantized_detector, batches):
+    model = onnx_model(quantized_detector, batches[0], {})
+    images = batches[0].numpy()
     before = as_written(model, images)
     use_signed(model)
     stored = {constant.name: constant for constant in model.graph.initializer}
@@ -279,9 +279,9 @@ def test_a_grid_that_is_symmetric_already_stays_as_it_is():
     np.testing.assert_array_equal(as_written(model, values), values)
 
 
-def test_half_precision_for_tensorrt_halves_the_weights_and_keeps_the_maps(detector, pictures):
-    model = onnx_model(detector, pictures[0], {})
-    images = pictures[0].numpy()
+def test_half_precision_for_tensorrt_halves_the_weights_and_keeps_the_maps(detector, batches):
+    model = onnx_model(detector, batches[0], {})
+    images = batches[0].numpy()
     expected = as_written(model, images)
     use_half(model)
     kinds = {constant.data_type for constant in model.graph.initializer if len(constant.dims) == 4}

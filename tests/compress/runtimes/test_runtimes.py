@@ -19,9 +19,9 @@ DESCRIPTION = {"model": {"name": "small", "größe": [1, 2]}, "thresholds": {"bi
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory, detector, pictures):
+def files(tmp_path_factory, detector, batches):
     folder = tmp_path_factory.mktemp("files")
-    return {suffix: write(detector, folder / f"model{suffix}", pictures[0], DESCRIPTION) for suffix, write in EXPORTS.items()}
+    return {suffix: write(detector, folder / f"model{suffix}", batches[0], DESCRIPTION) for suffix, write in EXPORTS.items()}
 
 
 @pytest.mark.parametrize("suffix", EXPORTS)
@@ -69,13 +69,13 @@ def test_a_file_says_what_it_is(files, suffix, name):
     assert runtime.description == {**DESCRIPTION, "precision": "fp32"}
 
 
-def test_torch_equals_the_network_and_leaves_it_alone(detector, pictures):
+def test_torch_equals_the_network_and_leaves_it_alone(detector, batches):
     network = copy.deepcopy(detector).train()
     threads = torch.get_num_threads()
     runtime = from_network(network, threads=1)
     with torch.no_grad():
-        expected = detector(pictures[0])["probability"]
-    np.testing.assert_array_equal(runtime.run(pictures[0].numpy())["probability"], expected.numpy())
+        expected = detector(batches[0])["probability"]
+    np.testing.assert_array_equal(runtime.run(batches[0].numpy())["probability"], expected.numpy())
     assert network.training
     assert torch.get_num_threads() == threads
     assert (runtime.name, runtime.precision) == ("torch", "fp32")

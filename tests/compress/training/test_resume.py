@@ -89,8 +89,6 @@ def test_norms_keep_their_statistics_from_the_share_of_the_steps_that_freezes_th
     assert all(torch.equal(tensor, torch.full_like(tensor, float("running_var" in name))) for name, tensor in always.items())
     assert all(torch.equal(late[name], one_epoch[name]) for name in late)
     assert any(not torch.equal(never[name], late[name]) for name in late)
-    # The cache's key of what was trained before there was a share.
-    assert "freeze_norms" not in Train(name="a", epochs=1).model_dump()
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage_with_a_sentence(tmp_path):
@@ -171,5 +169,3 @@ def test_temperature_divides_the_logits_and_moves_no_region():
     before = model.network.eval()(images)["probability"].logit()
     soften(model, 4.0)
     torch.testing.assert_close(model.network(images)["probability"].logit(), before / 4, atol=1e-4, rtol=1e-4)
-    # The cache's key of what was trained before there was a temperature.
-    assert "temperature" not in Train(name="a", epochs=1).model_dump()

@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from compress.tasks import TASKS
 from compress.training.averaging import start_average, update_average
 from compress.training.distillation import soft_dice
 from compress.training.loop import make_optimizer, pull_scales_to_zero
@@ -33,11 +34,21 @@ def test_lr_falls_by_gamma_at_the_end_of_each_milestone():
 def test_steps_are_written_where_they_count_and_refused_elsewhere():
     steps = Schedule(epochs=900, optimizer="rmsprop", lr=1e-3, decay="step", milestones=(300, 600, 800, 850), gamma=0.3)
     assert Schedule(**steps.model_dump(mode="json")) == steps
-    # The cache's key of what was trained before there were steps.
-    assert not {"milestones", "gamma"} & Schedule(epochs=1).model_dump().keys()
     for wrong in ({"decay": "step"}, {"milestones": (3,)}, {"gamma": 0.5}, {"decay": "step", "milestones": (0,)}):
         with pytest.raises(ValidationError, match="milestones"):
             Schedule(epochs=1, **wrong)
+
+
+def test_a_crop_is_one_number_for_a_square_or_a_pair_and_else_the_tasks_own():
+    for written, size in ((96, (96, 96)), ([48, 192], (48, 192)), ((64, 64), (64, 64))):
+        schedule = Schedule(epochs=1, crop=written)
+        assert schedule.size(TASKS["classification"]) == size
+        assert Schedule(**schedule.model_dump(mode="json")) == schedule
+    for task in TASKS.values():
+        assert Schedule(epochs=1).size(task) == task.crop
+    for wrong in (True, 0, [48], [48, 192, 3], [48, 8], "96", 96.0):
+        with pytest.raises(ValidationError, match="crop"):
+            Schedule(epochs=1, crop=wrong)
 
 
 def test_rmsprop_is_its_recursion_written_out():
