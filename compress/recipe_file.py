@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -221,8 +221,9 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        together = isinstance(value, dict) and isinstance(below, dict) and not another_kind(below, value)
-        result[key] = merge(cast(dict[str, Any], below), value) if together else value
+        if isinstance(value, dict) and isinstance(below, dict) and not another_kind(below, value):
+            value = merge(below, value)
+        result[key] = value
     return result
 
 

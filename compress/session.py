@@ -159,7 +159,7 @@ def data_fingerprints(session: Session, stage: Stage) -> dict[str, str]:
 # Keys
 
 
-def key(session: Session, name: str) -> str:
+def cache_key(session: Session, name: str) -> str:
     """The key of the stage called `name`."""
     if name not in session.keys:
         session.keys[name] = stage_key(session, session.recipe.stage(name))
@@ -171,7 +171,7 @@ def stage_key(session: Session, stage: Stage) -> str:
     parent = session.recipe.parent(stage)
     return fingerprint(
         {
-            "parent": key(session, parent) if parent else None,
+            "parent": cache_key(session, parent) if parent else None,
             "kind": stage.kind,
             "version": stage.version,
             "libraries": versions(stage),
@@ -258,9 +258,9 @@ def model_folder(session: Session, name: str) -> Path:
 def model_key(session: Session, name: str) -> str:
     """What identifies the model that a stage names."""
     if stage_named(session.recipe, name):
-        return key(session, name)
+        return cache_key(session, name)
     its = session.others.get(name)
-    return key(its, its.recipe.last_model()) if its else checkpoint_key(Path(name))
+    return cache_key(its, its.recipe.last_model()) if its else checkpoint_key(Path(name))
 
 
 def untrained(session: Session, name: str) -> Model:
@@ -290,7 +290,7 @@ def states(session: Session, redo_from: str | None = None) -> dict[str, str]:
         if stage.name == redo_from or waits:
             found[stage.name] = TO_DO
         else:
-            found[stage.name] = state_of(session.folder, stage.name, key(session, stage.name))
+            found[stage.name] = state_of(session.folder, stage.name, cache_key(session, stage.name))
     return found
 
 
