@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, SerializeAsAny, ValidationError
 
 from compress import recipe_file
+from compress.data.data_format import DataFormat
 from compress.data.formats import FORMATS, DataConfig
 from compress.errors import CompressError, suggestion
 from compress.exporters.formats import HOLD_INT8
@@ -281,13 +282,11 @@ def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, docu
 
 
 def section_below(annotation: Any, value: Any) -> type[BaseModel] | None:
-    """The class of the mapping with known keys that a field takes, where `value` is one; of several the one of its `format`."""
+    """The class of the mapping with known keys that a field takes, where `value` is one; that of data is named by its `format`."""
     kinds = [kind for kind in unfolded(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
     if not isinstance(value, dict) or not kinds:
         return None
-    if len(kinds) == 1:
-        return kinds[0]
-    return next((kind for kind in kinds if value.get("format") in get_args(kind.model_fields["format"].annotation)), None)
+    return FORMATS.get(str(value.get("format"))) if issubclass(kinds[0], DataFormat) else kinds[0]
 
 
 def unfolded(annotation: Any) -> Iterator[Any]:

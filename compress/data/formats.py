@@ -44,7 +44,7 @@ def typed(values: object) -> object:
     if not isinstance(values, Mapping):
         return values
     name = values.get("format")
-    if name not in FORMATS:
+    if not isinstance(name, str) or name not in FORMATS:
         raise ValueError(f"there is no data format '{name}'{suggestion(str(name), FORMATS)}")
     return FORMATS[name].model_validate(values)
 

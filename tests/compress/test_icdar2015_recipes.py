@@ -34,12 +34,12 @@ PUBLISHED = [
 ]
 
 
-# Recipe and stage -> passes, crop, optimiser, where its rate falls, by how much; at the test: long side, kernel area, area, score.
+# Recipe and stage -> epochs, crop, optimiser, where its rate falls, by how much; at the test: long side, kernel area, area, score.
 DETECTORS = {
-    ("pse_resnet50", "baseline"): ((600, 640, "sgd", (200, 400, 500), 0.1), (2240, 5, 800, 0.93)),
-    ("pan_resnet18", "baseline"): ((600, 640, "sgd", (200, 400, 500), 0.1), (1312, 4, 300, 0.9)),
-    ("pan_resnet50", "teacher"): ((600, 640, "sgd", (200, 400, 500), 0.1), (1312, 4, 300, 0.9)),
-    ("sast_resnet50", "baseline"): ((900, 512, "rmsprop", (300, 600, 800, 850), 0.3), (1536, None, 80, 0.5)),
+    ("pse_resnet50", "baseline"): ((600, (640, 640), "sgd", (200, 400, 500), 0.1), (2240, 5, 800, 0.93)),
+    ("pan_resnet18", "baseline"): ((600, (640, 640), "sgd", (200, 400, 500), 0.1), (1312, 4, 300, 0.9)),
+    ("pan_resnet50", "teacher"): ((600, (640, 640), "sgd", (200, 400, 500), 0.1), (1312, 4, 300, 0.9)),
+    ("sast_resnet50", "baseline"): ((900, (512, 512), "rmsprop", (300, 600, 800, 850), 0.3), (1536, None, 80, 0.5)),
 }
 NEEDS = {"pse_cpu": "pse_resnet18", "pan_cpu": "pan_resnet18", "sast_cpu": "sast_resnet18"}
 
