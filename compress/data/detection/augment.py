@@ -105,7 +105,7 @@ def choose_corner(
     near, far = corners[:, None], corners[:, None] + (crop - 1)
     touched = ((high > near) & (low < far)).all(axis=2)
     whole = ((low >= near - SLACK) & (high <= far + SLACK)).all(axis=2)
-    cuts = (touched & ~whole).sum(axis=1) + len(wanted) * ~whole.any(axis=1)
+    cuts = (touched & ~whole).sum(axis=1) + len(wanted) * ~np.any(whole, axis=1)
     return corners[cuts.argmin()]
 
 
