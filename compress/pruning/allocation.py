@@ -35,7 +35,7 @@ class Curve:
     """The price of a group's channels.
 
     ratios: shares of the group's channels that are removed, increasing from 0.
-    prices: at each ratio, how much the loss rises for each parameter (or multiply-accumulate) that the next channel saves; increasing from 0.
+    prices: at each ratio, the rise of the loss for each parameter (or multiply-accumulate) that the next channel saves; increasing from 0.
     """
 
     ratios: np.ndarray
