@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compress import progress
 from compress.data.formats import DataConfig, from_options, open_split
+from compress.data.labels import check_labels
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
 from compress.outside import allowing
@@ -53,6 +54,7 @@ def assess(
     predictor.evaluate.settings(predictor.algorithm)
     tuned = tune_on(predictor, open_split(config, "val", seed), artefact) if tune else stored.tuned
     images = open_split(config, split, seed)
+    check_labels(images, predictor.algorithm.labels)
     wanted = [predictor.evaluate] + ([predictor.evaluate.with_settings(tuned["settings"])] if tuned else [])
     with progress.bar(f"evaluating on {images.name}", len(images)) as bar:
         scores = score(predictor, images, [predictor.reader(one) for one in wanted], bar.advance)

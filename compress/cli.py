@@ -171,7 +171,7 @@ def evaluate(
         Path | None, typer.Option(help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, a label file or its folder.")
+        str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, labels.")
     ] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
@@ -190,7 +190,7 @@ def evaluate(
 
       compress eval experiments/db_mv3_prune0.6_distill/distilled --tune -o evaluate.short_side=480
 
-      compress eval checkpoints/angle --data lines/test.txt
+      compress eval checkpoints/angle --data labels --root lines
     """
     from compress.assess import assess
     from compress.report.evaluation import evaluation_text
