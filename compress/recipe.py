@@ -191,10 +191,10 @@ def read_stage(keys: dict[str, Any], task: Task, document: Document) -> Stage:
     kind = keys["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         raise CompressError(f"{document.where((*place, 'kind'))}: there is no stage of kind '{kind}'{suggestion(str(kind), KINDS)}")
-    known = KINDS[kind].model_fields
-    if "data" in known and isinstance(keys.get("data"), dict):  # checked by its format first, whose complaints name keys and lines
-        read_data(keys["data"], (*place, "data"), task, document)
-    return section(KINDS[kind], {key: value for key, value in keys.items() if key != "kind"}, place, document)
+    settings = {key: value for key, value in keys.items() if key != "kind"}
+    if "data" in KINDS[kind].model_fields and isinstance(settings.get("data"), dict):
+        settings["data"] = read_data(settings["data"], (*place, "data"), task, document)
+    return section(KINDS[kind], settings, place, document)
 
 
 def check_parents(recipe: Recipe, document: Document) -> None:

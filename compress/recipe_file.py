@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from compress.errors import CompressError, suggestion
 Place = tuple[str, ...]
 DISCRIMINATORS = ("format", "name")
 MOST_VALUES = 20_000
+LONGEST, DEEPEST = 1_000_000, 50
 
 
 @dataclass
@@ -101,6 +103,9 @@ def parsed(text: str, origin: str, name: str, places: dict[Place, str]) -> Any:
     origin, name: the file as it is called where the text is no YAML, and where a value in it is wrong. Raises CompressError for both, for
     a key said twice, and for values that are nested too deeply or repeated too often by `*`.
     """
+    if len(text) > LONGEST or depth(text) > DEEPEST:
+        told = f"it is longer than {LONGEST} characters, or its values are nested deeper than {DEEPEST} levels"
+        raise CompressError(f"{origin}: {told}, which no recipe needs.")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return None if node is None else construct(node, (), places, name)
@@ -110,6 +115,11 @@ def parsed(text: str, origin: str, name: str, places: dict[Place, str]) -> Any:
         raise CompressError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
     except RecursionError:
         raise CompressError(f"{origin}: the values are nested too deeply; a recipe needs some five levels.") from None
+
+
+def depth(text: str) -> int:
+    """How many brackets are open at most, those in quotes counted: PyYAML's time grows with the square of it."""
+    return max(accumulate((character in "[{") - (character in "]}") for character in text), default=0)
 
 
 def construct(node: yaml.Node, path: Place, places: dict[Place, str], name: str) -> Any:
