@@ -14,6 +14,7 @@ from compress.data.formats import FORMATS, DataConfig
 from compress.errors import CompressError, suggestion
 from compress.exporters.formats import HOLD_INT8
 from compress.models.contract import Algorithm
+from compress.models.registry import check_parts
 from compress.outside import allow_own, build
 from compress.recipe_file import Document, Place
 from compress.run_settings import RunSettings
@@ -166,6 +167,7 @@ def check_model(config: dict[str, Any], document: Document) -> Algorithm:
     """The algorithm. Refuses a model that the registry cannot build."""
     try:
         algorithm = build(config)
+        check_parts(config)
     except ValueError as error:
         raise CompressError(f"{document.where(('model',))}: {error}") from None
     if algorithm.task not in TASKS:

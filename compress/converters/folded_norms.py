@@ -8,12 +8,14 @@ network is shown. So the scale of a channel says how much it varies, as a traine
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compress.converters.names import Tensors
+from compress.models.layers import running_statistics
 
 
 def with_norms(network: nn.Module, weights: Tensors) -> Tensors:
@@ -55,8 +57,8 @@ def take_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
 
     def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].double()
-        count = torch.full_like(norm.running_mean, values[:, 0].numel(), dtype=torch.float64)
-        sums[norm] += torch.stack([count, values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+        count = torch.full(values.shape[1:2], values[:, 0].numel(), dtype=torch.float64)
+        sums[cast(nn.BatchNorm2d, norm)] += torch.stack([count, values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
 
     handles = [norm.register_forward_pre_hook(add) for norm in sums]
     try:
@@ -69,7 +71,8 @@ def take_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
     for norm, (count, total, squares) in sums.items():
         mean = total / count
         variance = (squares / count - mean**2).clamp(min=0)
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-        norm.weight.copy_((norm.running_var.double() + norm.eps).sqrt())
-        norm.bias.add_(norm.running_mean)
+        running_mean, running_var = running_statistics(norm)
+        running_mean.copy_(mean)
+        running_var.copy_(variance)
+        norm.weight.copy_((running_var.double() + norm.eps).sqrt())
+        norm.bias.add_(running_mean)

@@ -101,7 +101,7 @@ def read_pdparams(path: Path) -> Tensors:
     wrong = [name for name, value in tensors.items() if value is None or not isinstance(name, str)]
     if wrong:
         raise CompressError(f"{path} holds {wrong[0]!r}, which is no array; give the file of the parameters, not of the optimizer.")
-    return tensors
+    return {name: value for name, value in tensors.items() if value is not None}
 
 
 def array_of(value: Any) -> np.ndarray | None:

@@ -139,7 +139,7 @@ def shapes(flat: np.ndarray, lengths: np.ndarray) -> Shapes:
     areas = signed_areas(quads)
     quads = np.where(areas[:, None] < 0, quads[:, ::-1], quads)
     edges = np.roll(quads, -1, 1) - quads
-    convex: np.ndarray = (cross(edges, np.roll(edges, -1, 1)) >= 0).all(1)
+    convex = np.asarray((cross(edges, np.roll(edges, -1, 1)) >= 0).all(1))
     areas = np.abs(areas)
     others = np.full(len(lengths), None, object)
     if not convex.all():

@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from compress.models.layers import running_statistics
+
 Affine = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
 AFFINE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -107,12 +109,11 @@ def foldable_pairs(network: nn.Module, example: Tensor) -> list[tuple[Affine, Ba
 @torch.no_grad()
 def fold_pair(layer: Affine, norm: BatchNorm) -> None:
     """Scale and shift `layer` so that it does the work of both; computed in float64 and rounded once."""
-    assert norm.running_var is not None, "only norms with statistics are paired"
-    assert norm.running_mean is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    running_mean, running_var = running_statistics(norm)
+    scale = (running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
+    shift = -running_mean.double() * scale
     if norm.bias is not None:
         shift = shift + norm.bias.double()
     if layer.bias is not None:

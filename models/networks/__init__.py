@@ -1,1 +1,1 @@
-"""The networks and losses, one file for each algorithm: all that needs torch."""
+"""Networks and their losses. They need torch; labels, decoding and settings, which do not, are in `compress.models.<name>`."""
