@@ -170,9 +170,7 @@ def evaluate(
     recipe: Annotated[
         Path | None, typer.Option(help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, labels.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, labels.")] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
