@@ -129,7 +129,9 @@ def plan(
 
 @app.command()
 def sensitivity(
-    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT|RECIPE", callback=named, help="A trained checkpoint, or a recipe with a prune stage.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT|RECIPE", callback=named, help="A trained checkpoint, or a recipe with a prune stage.")
+    ],
     ratios: Annotated[str, typer.Option(help="Shares of a group's channels to remove.")] = "0.15,0.3,0.45,0.6,0.75,0.9",
     criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
     scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",

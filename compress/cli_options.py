@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 
-
 def named(recipe: Path | None) -> Path | None:
     """A recipe at a path, or one that comes with the workbench, by its name."""
     from compress.shipped import find

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+
+from filelock import FileLock, Timeout
 
 from compress.errors import CompressError, suggestion
 
@@ -30,16 +31,19 @@ def wait_for_everyone() -> None:
 
 @contextlib.contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Refuse a second run in the same folder while one is at work."""
+    """Refuse a second run in the same folder while one is at work; the end of a process, by whatever cause, ends its lock too."""
     if not main_process():
         yield
         return
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CompressError(f"Another run is at work in {folder}; wait for it, or give this one another folder with --out.") from None
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CompressError(f"Another run is at work in {folder}; wait for it, or give this one another folder with --out.") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def agreed(decide: Callable[[], Decision]) -> Decision:
