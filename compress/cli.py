@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_data, cli_recipes
+from compress import cli_data, cli_recipes, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -368,7 +368,8 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, interrupt)
     try:
-        app()
+        with extras.told("This command"):
+            app()
     except CompressError as error:
         sys.exit(refuse(str(error)))
     except Interrupted:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from compress.errors import CompressError, suggestion
 
 Decision = TypeVar("Decision")
+DEVICES = ("auto", "cpu", "cuda")
 LOCK = ".lock"  # in the folder of every experiment
 
 
@@ -55,12 +56,17 @@ def agreed(decide: Callable[[], Decision]) -> Decision:
     return broadcast_object_list([decide() if main_process() else None])[0]
 
 
+def check_device(wanted: str) -> None:
+    """Refuse what is no name of a device."""
+    if wanted not in DEVICES:
+        raise CompressError(f"--device {wanted} is not known{suggestion(wanted, DEVICES)}")
+
+
 def device_name(wanted: str) -> str:
-    """`cpu`, or the GPU of this process: `cuda:0`, and so on where several processes train."""
+    """torch's name of a device of `DEVICES`: `cpu`, or the GPU of this process, `cuda:0`, and so on where several processes train."""
     import torch
 
+    check_device(wanted)
     if wanted == "cuda" and not torch.cuda.is_available():
         raise CompressError("--device cuda: torch sees no GPU here; use --device cpu.")
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise CompressError(f"--device {wanted} is not known{suggestion(wanted, ('auto', 'cpu', 'cuda'))}")
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from compress.extras import TRAIN
+
 ROOT = Path(__file__).parents[2]
 # Folder of the repository -> the package that it is installed as.
 TOPS = {"compress": "compress", "models": "compress.models", "recipes": "compress.recipes"}
@@ -45,3 +47,11 @@ def test_every_file_beside_the_code_is_installed(config):
     }
     others = {path for top in TOPS for path in (ROOT / top).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".md")}
     assert others == matched
+
+
+def test_what_is_said_to_be_of_the_extra_is_what_it_installs(config):
+    extra = re.findall(r"^([\w-]+)", config["options.extras_require"]["train"], re.MULTILINE)
+    assert {name.replace("-", "_") for name in extra} == TRAIN
+    always = re.findall(r"^([\w-]+)", config["options"]["install_requires"], re.MULTILINE)
+    assert not TRAIN & {name.replace("-", "_") for name in always}
+    assert "compress-ocr[train]" in config["options.extras_require"]["test"].split()
