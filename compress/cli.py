@@ -12,11 +12,12 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_data
-from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides
+from compress import cli_data, cli_recipes, extras
+from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_recipes.recipes)
 
 
 @app.callback()
@@ -52,7 +53,7 @@ def root(
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as those in recipes/.")],
+    recipe: Recipe,
     override: Overrides = None,
     out: Folder = None,
     from_stage: Annotated[
@@ -73,6 +74,8 @@ def run(
 
       compress run recipes/icdar2015/db_mv3_prune0.6_distill.yml -o data.root=data/icdar2015
 
+      compress run icdar2015/db_mv3 -o data.root=data/icdar2015
+
       accelerate launch -m compress run recipes/db_resnet50.yml
     """
     from compress import experiment
@@ -91,7 +94,7 @@ def run(
 
 @app.command()
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    recipe: Recipe,
     override: Overrides = None,
     out: Folder = None,
     throughput: Annotated[
@@ -126,7 +129,9 @@ def plan(
 
 @app.command()
 def sensitivity(
-    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT|RECIPE", help="A trained checkpoint, or a recipe with a prune stage.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT|RECIPE", callback=named, help="A trained checkpoint, or a recipe with a prune stage.")
+    ],
     ratios: Annotated[str, typer.Option(help="Shares of a group's channels to remove.")] = "0.15,0.3,0.45,0.6,0.75,0.9",
     criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
     scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",
@@ -168,7 +173,7 @@ def sensitivity(
 def evaluate(
     artefact: Annotated[Path, typer.Argument(help="A checkpoint folder, or an exported file: .onnx, .xml, .torchscript, .param.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="Take the data from this recipe.", show_default="the artefact's own experiment")
+        Path | None, typer.Option(callback=named, help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
     data: Annotated[str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, labels.")] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
@@ -361,7 +366,8 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, interrupt)
     try:
-        app()
+        with extras.told("This command"):
+            app()
     except CompressError as error:
         sys.exit(refuse(str(error)))
     except Interrupted:

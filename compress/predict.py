@@ -21,10 +21,8 @@ def predict_files(images: Sequence[Path], model: Path | None, out: Path, device:
     model: a checkpoint folder or an exported file; None is the detector that comes with the package. All images are read before any
     work. Raises CompressError for an image that is missing or does not decode.
     """
-    from compress.processes import device_name
-
     opened = [read_image(path) for path in images]
-    predictor = open_predictor(model or default_model(), device=device_name(device))
+    predictor = open_predictor(model or default_model(), device=device)
     task = predictor.task
     out.mkdir(parents=True, exist_ok=True)
     for path, image in zip(images, opened, strict=True):
