@@ -70,7 +70,7 @@ def fresh(config: dict[str, Any], evaluate: Evaluate) -> Model:
 
 def channels_last(network: nn.Module) -> nn.Module:
     """The memory layout in which convolutions are fastest, on CPU and GPU alike."""
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 def save(model: Model, folder: Path) -> None:
@@ -188,7 +188,7 @@ def resize(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None
         resize_layer(module, saved)
 
 
-def resize_layer(module: nn.Module, saved: Tensor) -> None:
+def resize_layer(module: Any, saved: Tensor) -> None:
     """Resize one layer in place to the shape of its saved weight; values are left to the loading that follows."""
     module.weight = resized(module.weight, saved.shape)
     if isinstance(module, nn.ConvTranspose2d):

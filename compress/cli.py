@@ -78,6 +78,7 @@ def run(
     """
     from compress import experiment
     from compress.processes import main_process
+    from compress.session import folder_of
 
     if dry_run:
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
@@ -86,7 +87,7 @@ def run(
     rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, time_again=time_again, device=device)
     if main_process():
         show(rows)
-        typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {experiment.folder_of(recipe, out)}")
+        typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {folder_of(recipe, out)}")
 
 
 @app.command()

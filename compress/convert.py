@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.checkpoint import DESCRIPTION, Model, fresh, load_weights, save
 from compress.converters.families import FAMILIES
+from compress.converters.folded_norms import take_statistics, with_norms
 from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
 from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
@@ -67,6 +68,10 @@ def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None) -
         if part:
             raise CompressError(f"{path} holds one model; --part is for .pdparams files with several.")
         converted, source = from_graph(path)
+        if converted.family.folded:
+            wanted = converted.model.algorithm.input
+            shown = (resize_short_side(image, min(image.shape[:2]), wanted.multiple) for image in images)
+            take_statistics(converted.model.network, (torch.from_numpy(network_input([image], wanted)) for image in shown))
         differences = compare(path, source, converted, images)
         return Converted(converted.family, converted.model, converted.unused, converted.fresh, differences)
     if path.suffix == ".pdparams":
@@ -82,6 +87,8 @@ def from_graph(path: Path) -> tuple[Converted, str]:
     weights = {
         f"{pair.ours}.{name}": array for pair, layer in zip(pairs, graph.layers, strict=True) for name, array in layer.tensors.items()
     }
+    if family.folded:
+        weights = with_norms(model.network, weights)
     return filled(family, model, weights, graph.unused, path), graph.source
 
 
@@ -194,8 +201,9 @@ def filled(family: Family, model: Model, weights: Tensors, unused: list[str], pa
     """`model` with `weights`, strictly but for the branch that inference does not need. Where the file lacks it, it starts as a copy of the
     probability's, so that its norms fit the features, with a last layer of zeros: a threshold of one half everywhere.
     """
-    first = f"{family.pairs[0].ours}.weight"
-    weights = {**weights, first: weights[first][:, ::-1]}  # it reads RGB here
+    if not family.rgb:
+        first = f"{family.pairs[0].ours}.weight"
+        weights = {**weights, first: weights[first][:, ::-1]}
     state = {name: torch.from_numpy(np.array(array, np.float32, order="C")) for name, array in weights.items()}
     missing = threshold_from_probability(model.network, state)
     state |= missing
@@ -226,12 +234,13 @@ def compare(path: Path, source: str, converted: Converted, images: Sequence[np.n
     Raises CompressError where one is above `TOLERANCE` or not finite.
     """
     theirs, ours = runner_of_file(path, source), runner_of_model(converted.model)
-    names, found = converted.family.maps, {}
+    names, found = converted.family.maps, dict[str, list[np.ndarray]]()
     wanted = converted.model.algorithm.input
-    swapped = replace(wanted, mean=wanted.mean[::-1], std=wanted.std[::-1])
+    order = 1 if converted.family.rgb else -1
+    asked = replace(wanted, mean=wanted.mean[::order], std=wanted.std[::order])
     for image in images:
         shown = cv2.resize(image, LINE) if converted.family.lines else resize_short_side(image, min(image.shape[:2]), wanted.multiple)
-        expected = theirs(network_input([shown[..., ::-1]], swapped))
+        expected = theirs(network_input([shown[..., ::order]], asked))
         given = ours(network_input([shown], wanted))
         # An exported detector may give all maps of training as channels; the binary map follows from the other two, 50 times as steep.
         channels = [expected] if converted.family.lines else np.split(expected, expected.shape[1], axis=1)

@@ -22,10 +22,10 @@ from compress.rows import hold_to, stage_rows
 from compress.session import (
     RECIPE,
     Session,
+    cache_key,
     check_before_work,
     data_fingerprints,
     identified,
-    key,
     make_lab,
     model_folder,
     prepare,
@@ -133,7 +133,7 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
     session, folder = run.session, run.session.folder
     do_teachers(run, stage)
     if not agreed(lambda: not again and is_cached(session, stage)):
-        work(run, stage, key(session, stage.name))
+        work(run, stage, cache_key(session, stage.name))
     elif not session.quiet:
         console.print(f"  {stage.name}: in the cache", markup=False)
     if main_process():
@@ -147,9 +147,9 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
 
 def is_cached(session: Session, stage: Stage) -> bool:
     """Whether the stage is complete; what is damaged of it is named and moved out of the way."""
-    for told in set_damaged_aside(session.folder, stage.name, key(session, stage.name)):
+    for told in set_damaged_aside(session.folder, stage.name, cache_key(session, stage.name)):
         console.print(f"  {stage.name}: {told}", markup=False)
-    return find_cached(session.folder, stage.name, key(session, stage.name))
+    return find_cached(session.folder, stage.name, cache_key(session, stage.name))
 
 
 def rows_to_come(session: Session, stage: Stage) -> list[Row]:
@@ -160,7 +160,7 @@ def rows_to_come(session: Session, stage: Stage) -> list[Row]:
         return []
     names = [other.name for other in session.recipe.stages]
     later = set(names[names.index(stage.name) + 1 :])
-    return [row for row in known if (name := row.stage.split("/")[0]) in later and row.key == key(session, name)]
+    return [row for row in known if (name := row.stage.split("/")[0]) in later and row.key == cache_key(session, name)]
 
 
 def do_teachers(run: Run, stage: Stage) -> None:
@@ -179,13 +179,13 @@ def teacher_rows(run: Run, stage: Stage) -> list[Row]:
 
     The first in the table is called `teacher`, any other `teacher/<its experiment>`.
     """
-    session, rows = run.session, []
+    session, rows = run.session, list[Row]()
     for name in stage.other_models() if stage.others_have_rows else ():
         its = session.others.get(name)
         row = next((row for row in run.finished[its.folder] if row.stage == its.recipe.last_model()), None) if its else None
         artefact = os.path.relpath(model_folder(session, name), session.folder)
         before = [known for known in (*run.rows, *rows) if known.kind == "teacher"]
-        if row is None or any(known.artefact == artefact for known in before):
+        if its is None or row is None or any(known.artefact == artefact for known in before):
             continue
         delta = TASKS[row.task].gain(run.rows[0].scores, row.scores) if run.rows else 0.0
         called = f"teacher/{its.folder.name}" if before else "teacher"

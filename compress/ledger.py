@@ -231,12 +231,21 @@ def caption(rows: Sequence[Row]) -> str:
     )
     hosts = dict.fromkeys(str(row.facts.get("cpu", "")) for row in rows)
     integers = [f"{row.stage}: {words(row.facts['integers'])}" for row in rows if is_int8_file(row)]
+    kept = [score_control_text(row) for row in rows if "score_control" in row.facts]
     slow = [
         f"{case.int8.stage} is slower in int8 than {case.floating.stage} in {case.precision} in {case.runtime}: "
         f"{case.int8_ms:.1f} ms against {case.float_ms:.1f} ms"
         for case in slower(rows)
     ]
-    return "\n".join([*lines, *directions, *timed, *(f"on {host}" for host in hosts if host), *integers, *slow])
+    return "\n".join([*lines, *directions, *timed, *(f"on {host}" for host in hosts if host), *integers, *kept, *slow])
+
+
+def score_control_text(row: Row) -> str:
+    """How many layers of a quantized model stayed in float, and what that kept of the main metric."""
+    found, metric = row.facts["score_control"], row.metric
+    drop, score, whole = metric.moved(found["max_drop"]).lstrip("+"), metric.shown(found["score"]), metric.shown(found["float_score"])
+    kept = f"{row.stage}: {len(found['kept_float'])} layer(s) in float"
+    return f"{kept}, for a loss of {metric.label} of at most {drop} on validation: {score} of {whole}"
 
 
 def conditions(row: Row) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -14,6 +14,7 @@ from compress.data.formats import FORMATS, DataConfig
 from compress.errors import CompressError, suggestion
 from compress.exporters.formats import HOLD_INT8
 from compress.models.contract import Algorithm
+from compress.models.registry import check_parts
 from compress.outside import allow_own, build
 from compress.recipe_file import Document, Place
 from compress.run_settings import RunSettings
@@ -166,6 +167,7 @@ def check_model(config: dict[str, Any], document: Document) -> Algorithm:
     """The algorithm. Refuses a model that the registry cannot build."""
     try:
         algorithm = build(config)
+        check_parts(config)
     except ValueError as error:
         raise CompressError(f"{document.where(('model',))}: {error}") from None
     if algorithm.task not in TASKS:
@@ -264,7 +266,7 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:60]} ... {text[-30:]}"
 
 
-def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, document: Document, hidden: set[str] = frozenset()) -> None:
+def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, document: Document, hidden: Collection[str] = ()) -> None:
     """Refuse keys that no field of `kind` has, here and in the sections below, with a suggestion."""
     if kind.model_config.get("extra") == "allow":
         return

@@ -221,8 +221,9 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        mappings = isinstance(value, dict) and isinstance(below, dict)
-        result[key] = merge(below, value) if mappings and not another_kind(below, value) else value
+        if isinstance(value, dict) and isinstance(below, dict) and not another_kind(below, value):
+            value = merge(below, value)
+        result[key] = value
     return result
 
 

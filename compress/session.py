@@ -24,10 +24,12 @@ from compress.recipe import Recipe, experiment_name, load_named
 from compress.run_settings import RunSettings
 from compress.stage_folder import DONE, TO_DO, check_free, key_of, state_of
 from compress.stages import Stage
+from compress.tasks import TASKS
 from compress.training.trackers import check_installed
 
 if TYPE_CHECKING:
     from compress.data.split import Split
+    from compress.models.contract import Algorithm
 
 RECIPE = "recipe.yml"  # in the experiment's folder: the recipe as it was run, every default filled in
 # What changes no outcome, here and in the sections below. Data are in a key by what they hold, not by where they lie.
@@ -157,7 +159,7 @@ def data_fingerprints(session: Session, stage: Stage) -> dict[str, str]:
 # Keys
 
 
-def key(session: Session, name: str) -> str:
+def cache_key(session: Session, name: str) -> str:
     """The key of the stage called `name`."""
     if name not in session.keys:
         session.keys[name] = stage_key(session, session.recipe.stage(name))
@@ -169,7 +171,7 @@ def stage_key(session: Session, stage: Stage) -> str:
     parent = session.recipe.parent(stage)
     return fingerprint(
         {
-            "parent": key(session, parent) if parent else None,
+            "parent": cache_key(session, parent) if parent else None,
             "kind": stage.kind,
             "version": stage.version,
             "libraries": versions(stage),
@@ -256,9 +258,9 @@ def model_folder(session: Session, name: str) -> Path:
 def model_key(session: Session, name: str) -> str:
     """What identifies the model that a stage names."""
     if stage_named(session.recipe, name):
-        return key(session, name)
+        return cache_key(session, name)
     its = session.others.get(name)
-    return key(its, its.recipe.last_model()) if its else checkpoint_key(Path(name))
+    return cache_key(its, its.recipe.last_model()) if its else checkpoint_key(Path(name))
 
 
 def untrained(session: Session, name: str) -> Model:
@@ -288,7 +290,7 @@ def states(session: Session, redo_from: str | None = None) -> dict[str, str]:
         if stage.name == redo_from or waits:
             found[stage.name] = TO_DO
         else:
-            found[stage.name] = state_of(session.folder, stage.name, key(session, stage.name))
+            found[stage.name] = state_of(session.folder, stage.name, cache_key(session, stage.name))
     return found
 
 
@@ -328,6 +330,7 @@ def check_stages(session: Session) -> None:
     for stage in recipe.stages:
         try:
             stage.check(model)
+            check_crops(stage, model.algorithm)
             train_split(session, stage)
             for name in stage.other_models():
                 check_named(recipe, stage, name)
@@ -335,6 +338,19 @@ def check_stages(session: Session) -> None:
             stage.check_others(model, others)
         except CompressError as error:
             raise CompressError(f"stage '{stage.name}': {error}") from None
+
+
+def check_crops(stage: Stage, algorithm: Algorithm) -> None:
+    """Refuse sizes of training images that the network does not divide, or that are no squares where the task wants them."""
+    task, steps, pruning = TASKS[algorithm.task], algorithm.input.multiple, stage.pruning()
+    schedules = (stage.schedule(), pruning.recover if pruning else None)
+    sizes = [schedule.size(task) for schedule in schedules if schedule]
+    for height, width in [*sizes, (pruning.crop or task.crop)] if pruning else sizes:
+        if task.square and height != width:
+            raise CompressError(f"crop: models for {task.name} are trained on square images; give one number, not [{height}, {width}].")
+        if height % steps[0] or width % steps[1]:
+            fits = [max(1, round(side / step)) * step for side, step in zip((height, width), steps, strict=True)]
+            raise CompressError(f"crop: [{height}, {width}] is no multiple of {list(steps)}, which the model needs; give {fits}.")
 
 
 def check_named(recipe: Recipe, stage: Stage, name: str) -> None:

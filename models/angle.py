@@ -1,4 +1,7 @@
-"""The angle classifier of PP-OCR (Du et al. 2020, section 2.2): whether a cropped line of text stands on its head."""
+"""The angle classifier of PP-OCR (Du et al. 2020, section 2.2): whether a cropped line of text stands on its head.
+
+Network and loss are in `compress.models.networks.angle`.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +13,11 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, max_pool2d
 
-from compress.models.backbones.mobilenet_v3_ppocr import mobilenet_v3_small_lines
 from compress.models.contract import Algorithm, Classification, Deviation, Input, Mean, Sample
+from compress.models.registry import of_network
 
 LABELS = ("0", "180")  # degrees
-
-
-class AngleNet(nn.Module):
-    """Backbone, pooling and one linear layer.
-
-    `forward` takes (B, 3, H, W) lines, 48 x 192 in PP-OCR, and gives `probability`, (B, 2), of 0 and of 180 degrees; in training the
-    `logits` too.
-    """
-
-    def __init__(self, width: float) -> None:
-        super().__init__()
-        self.backbone = mobilenet_v3_small_lines(width)
-        self.classifier = nn.Linear(self.backbone.channels[-1], 2)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        (features,) = self.backbone(images)
-        logits = self.classifier(max_pool2d(features, 2).mean((2, 3)))
-        probability = logits.softmax(1)
-        return {"logits": logits, "probability": probability} if self.training else {"probability": probability}
-
-
-def angle_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross entropy, mean over the batch. outputs: `logits`, (B, 2). targets: `label`, (B,), places in `LABELS`."""
-    loss = cross_entropy(outputs["logits"].float(), targets["label"])
-    return loss, {"cross_entropy": loss.detach()}
 
 
 @dataclass(frozen=True)
@@ -72,9 +48,9 @@ def angle(width: Annotated[float, Field(gt=0, le=2)] = 0.35, mean: Mean = (0.5, 
     """
     return Algorithm(
         task="classification",
-        network=partial(AngleNet, width),
+        network=partial(of_network, "angle", "AngleNet", width),
         targets=angle_targets,
-        loss=angle_loss,
+        loss=partial(of_network, "angle", "angle_loss"),
         decode=angle_decode,
         settings=Thresholds,
         tunable=MappingProxyType({}),

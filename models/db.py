@@ -1,6 +1,6 @@
-"""DB: real-time scene text detection with differentiable binarization (Liao et al., AAAI 2020), in the order of the paper.
+"""DB: real-time scene text detection with differentiable binarization (Liao et al., AAAI 2020), without the network.
 
-Section 3.1 network and head, 3.2 binarization, 3.5 loss, 3.4 labels and box formation.
+Section 3.4: labels and box formation. Network and loss are in `compress.models.networks.db`.
 """
 
 from __future__ import annotations
@@ -13,86 +13,11 @@ from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
-from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
-from compress.models.losses import NEGATIVES_PER_POSITIVE, kth_largest
-from compress.models.registry import BACKBONES, NECKS, checked, configured
-
-
-class Branch(nn.Module):
-    """A convolution to a quarter of the width, then two transposed convolutions up to the picture's resolution; gives logits."""
-
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__()
-        inner = channels // 4
-        self.conv = conv_bn(channels, inner, kernel)
-        self.up1 = nn.Sequential(nn.ConvTranspose2d(inner, inner, 2, 2), nn.BatchNorm2d(inner), nn.ReLU(inplace=True))
-        self.up2 = nn.ConvTranspose2d(inner, 1, 2, 2)
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.up2(self.up1(self.conv(x)))
-
-
-class LocalBranch(Branch):
-    """A branch that looks again at its own map beside the features that it came from, as in PP-OCRv4's server detector.
-
-    Gives the logits of the map, as :class:`Branch`, and those of the second look.
-    """
-
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__(channels, kernel)
-        inner = channels // 4
-        self.local = conv_bn(inner + 1, inner, 3)
-        self.last = nn.Conv2d(inner, 1, 1)
-        initialise(self)
-        nn.init.constant_(self.last.bias, TEXT_PRIOR_LOGIT)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.up1(self.conv(x))
-        logits = self.up2(features)
-        seen = torch.cat([logits.sigmoid(), interpolate(features, scale_factor=2.0, mode="nearest")], 1)
-        return logits, self.last(self.local(seen))
-
-
-class DBNet(nn.Module):
-    """Backbone, neck and the two branches.
-
-    `forward` takes (B, 3, H, W) and gives (B, 1, H, W) maps: in training `logits`, `probability` (their sigmoid), `threshold`
-    and `binary`; otherwise `probability` alone, in 0..1. With a :class:`LocalBranch`, `logits` are those of its second look, `binary`
-    comes from its first, and `probability` is the mean of both.
-    """
-
-    def __init__(self, backbone: nn.Module, neck: nn.Module, steepness: float, head_kernel: int = 3, local: bool = False) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        self.local = local
-        self.probability = (LocalBranch if local else Branch)(neck.channels, head_kernel)
-        self.threshold = Branch(neck.channels, head_kernel)
-        self.steepness = steepness
-        nn.init.constant_(self.probability.up2.bias, TEXT_PRIOR_LOGIT)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.neck(self.backbone(images))
-        if self.local:
-            before, logits = self.probability(features)
-            first = before.sigmoid()
-            probability = (first + logits.sigmoid()) / 2
-        else:
-            logits = self.probability(features)
-            first = probability = logits.sigmoid()
-        if not self.training:
-            return {"probability": probability}
-        threshold = self.threshold(features).sigmoid()
-        binary = torch.sigmoid(self.steepness * (first - threshold))  # equation 2
-        return {"logits": logits, "probability": probability, "threshold": threshold, "binary": binary}
+from compress.models.registry import BACKBONES, NECKS, checked, named, of_network
 
 
 @dataclass(frozen=True)
@@ -107,53 +32,6 @@ class LossWeights:
 TARGETS = ("shrink", "shrink_mask", "threshold", "threshold_mask")
 
 
-def db_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
-    """Equation 7 with dice on the approximate binary map, as the authors train it. All maps are (B, 1, H, W).
-
-    outputs: the four training maps of :class:`DBNet`. targets: the batched maps of
-    :func:`db_targets`, of any number type.
-    """
-    shrink, shrink_mask, threshold, threshold_mask = (targets[name].float() for name in TARGETS)
-    parts = {
-        "probability": balanced_cross_entropy(outputs["logits"].float(), shrink, shrink_mask),
-        "threshold": masked_l1(outputs["threshold"].float(), threshold, threshold_mask),
-        "binary": masked_dice(outputs["binary"].float(), shrink, shrink_mask),
-    }
-    total = sum(getattr(weights, name) * part for name, part in parts.items())
-    return total, {name: part.detach() for name, part in parts.items()}
-
-
-def balanced_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross entropy over all positives and the hardest negatives, three for each positive (section 3.5, equation 8)."""
-    positive = target * mask
-    negative = (1 - target) * mask
-    positives = positive.sum()
-    wanted = torch.minimum(negative.sum(), positives * NEGATIVES_PER_POSITIVE)
-    losses = binary_cross_entropy_with_logits(logits, target, reduction="none")
-    hardest = sum_of_largest((losses * negative).flatten(), int(wanted))
-    return ((losses * positive).sum() + hardest) / (positives + wanted + 1e-6)
-
-
-def sum_of_largest(values: Tensor, count: int) -> Tensor:
-    """Sum of the `count` largest of (n,) non-negative float32 `values`, as `topk` gives it, in half the time for millions of values."""
-    if count == 0:
-        return values.new_zeros(())
-    smallest = kth_largest(values, count)
-    chosen = values >= smallest
-    return (values * chosen).sum() - (chosen.sum() - count) * smallest
-
-
-def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute difference inside the dilated borders of the words (equation 11)."""
-    return ((prediction - target).abs() * mask).sum() / (mask.sum() + 1e-6)
-
-
-def masked_dice(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """1 - dice coefficient (Milletari et al. 2016) over the unmasked pixels of the whole batch."""
-    prediction, target = prediction * mask, target * mask
-    return 1 - 2 * (prediction * target).sum() / (prediction.sum() + target.sum() + 1e-6)
-
-
 def db_targets(
     sample: Sample,
     shrink_ratio: float = 0.4,
@@ -161,7 +39,7 @@ def db_targets(
     threshold_max: float = 0.7,
     min_size: float = 8.0,
 ) -> dict[str, np.ndarray]:
-    """Label maps of a picture (section 3.4), each (1, H, W).
+    """Label maps of an image (section 3.4), each (1, H, W).
 
     `shrink`, `shrink_mask` and `threshold_mask` are uint8, 0 or 1; `threshold` is float32 from `threshold_min` to `threshold_max`.
     Words that are not to be judged are left out of every map and masked: do-not-care words, words whose rectangle of least area
@@ -189,7 +67,7 @@ def db_targets(
 def draw_border(threshold: np.ndarray, polygon: np.ndarray, distance: float, low: float, high: float) -> None:
     """Paint one word's border on the (H, W) map, in place: `high` on its outline, down to `low` at `distance` pixels from it."""
     height, width = threshold.shape
-    margin = min(int(distance), height + width) + 2  # an outline beyond the picture's edge still reaches this far in
+    margin = min(int(distance), height + width) + 2  # an outline beyond the image's edge still reaches this far in
     left, top = np.maximum(np.floor(polygon.min(0)).astype(int), 0) - margin
     right, bottom = np.minimum(np.ceil(polygon.max(0)).astype(int) + 1, (width, height)) + margin
     if right <= max(left, 0) or bottom <= max(top, 0) or left >= width or top >= height:
@@ -210,7 +88,7 @@ class Thresholds:
     box_threshold: a box is kept from this mean probability inside it on; 0 to 1.
     unclip_ratio: a region grows by area * ratio / perimeter (section 3.4, r'); 0 or more.
     min_size: shortest side, in pixels of the map, between centres of pixels, of the rectangle of least area around a region.
-    max_candidates: of more boxes than this on a picture, those with the highest scores are kept; at least 1.
+    max_candidates: of more boxes than this on an image, those with the highest scores are kept; at least 1.
     polygons: outlines of any length instead of four-cornered boxes.
     """
 
@@ -233,13 +111,13 @@ class Thresholds:
 def db_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]], thresholds: Thresholds) -> list[Detections]:
     """Boxes from probability maps (section 3.4): regions, their scores, and growth by the unclip ratio.
 
-    outputs: `probability`, (B, 1, H, W), finite, in 0..1 (clipped where not); each map is the whole picture, stretched to H x W.
-    sizes: (height, width) of the B original pictures, in whose pixels the polygons are given, clipped to the picture.
+    outputs: `probability`, (B, 1, H, W), finite, in 0..1 (clipped where not); each map is the whole image, stretched to H x W.
+    sizes: (height, width) of the B original images, in whose pixels the polygons are given, clipped to the image.
     Detections come with the highest score first. Raises ValueError for a map that is not finite or of another shape.
     """
     maps = np.asarray(outputs["probability"])
     if maps.ndim != 4 or maps.shape[1] != 1 or len(maps) != len(sizes):
-        raise ValueError(f"decoding {len(sizes)} pictures takes probability maps of shape ({len(sizes)}, 1, H, W), not {maps.shape}.")
+        raise ValueError(f"decoding {len(sizes)} images takes probability maps of shape ({len(sizes)}, 1, H, W), not {maps.shape}.")
     return [decode_map(probability[0], size, thresholds) for probability, size in zip(maps, sizes, strict=True)]
 
 
@@ -339,15 +217,15 @@ def db(
     backbone, neck: a name from `compress.models.registry`, or a mapping of `name` and keywords. steepness: k of equation 2. loss: fields of
     :class:`LossWeights`. shrink_ratio: r of equation 10. head_kernel: of the branches' first convolution; 7 in PP-OCRv3's teacher.
     local: whether the probability comes from a :class:`LocalBranch`, as in PP-OCRv4's server detector. mean, std: of R, G and B, of
-    pictures in 0..1. Raises ValueError for unknown names or keywords and for wrong values.
+    images in 0..1. Raises ValueError for unknown names or keywords and for wrong values.
     """
-    parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
+    parts = named(BACKBONES, backbone, "model.backbone"), named(NECKS, neck, "model.neck")
     weights = checked(LossWeights, loss, "model.loss")()
     return Algorithm(
         task="detection",
-        network=partial(assembled, DBNet, *parts, steepness, head_kernel, local),
+        network=partial(of_network, "db", "db_network", *parts, steepness, head_kernel, local),
         targets=partial(db_targets, shrink_ratio=shrink_ratio),
-        loss=partial(db_loss, weights=weights),
+        loss=partial(of_network, "db", "db_loss", weights=weights),
         decode=db_decode,
         settings=Thresholds,
         tunable=TUNABLE,

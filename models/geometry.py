@@ -67,7 +67,7 @@ def subpixels(polygon: np.ndarray) -> np.ndarray:
 def rectangles(centres: np.ndarray, sides: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Corners, (..., n, 4, 2), of rectangles as `cv2.minAreaRect` gives them: centres (n, 2), sides (..., n, 2), angles (n,) in degrees.
 
-    Clockwise on the screen, beginning with the corner that is nearest to the top left one of the picture.
+    Clockwise on the screen, beginning with the corner that is nearest to the top left one of the image.
     """
     quarters = np.rint(angles / 90)
     sides = np.where(quarters[:, None] % 2, sides[..., ::-1], sides)

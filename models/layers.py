@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-# Little of a picture is text: its probability starts near 0.12 (Lin et al. 2017, "Focal loss", section 3.3), not at a half.
+from compress.models.registry import BACKBONES, NECKS, configured
+
+# Little of an image is text: its probability starts near 0.12 (Lin et al. 2017, "Focal loss", section 3.3), not at a half.
 TEXT_PRIOR_LOGIT = -2.0
 
 
@@ -63,12 +66,14 @@ class Uncoupled(nn.Module):
         return self.layer(x)
 
 
-def assembled(
-    network: Callable[..., nn.Module], backbone: Callable[[], nn.Module], neck: Callable[[Sequence[int]], nn.Module], *settings: Any
-) -> nn.Module:
-    """`network(backbone, neck, *settings)` with fresh weights; the neck is made for the channels of the backbone's feature maps."""
-    features = backbone()
-    return network(features, neck(features.channels), *settings)
+def assembled(network: Callable[..., nn.Module], backbone: Mapping[str, Any], neck: Mapping[str, Any], *settings: Any) -> nn.Module:
+    """`network(backbone, neck, *settings)` with fresh weights; the neck is made for the channels of the backbone's feature maps.
+
+    backbone, neck: `name` and keywords. Raises ValueError for keywords that these do not have, and for wrong values.
+    """
+    new_backbone, new_neck = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
+    features = new_backbone()
+    return network(features, new_neck(features.channels), *settings)
 
 
 def initialise(module: nn.Module) -> None:
@@ -81,3 +86,10 @@ def initialise(module: nn.Module) -> None:
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+def running_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance, the buffers themselves. Raises ValueError for a norm without."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("the network has a batch norm without running statistics")
+    return norm.running_mean, norm.running_var

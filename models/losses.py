@@ -23,8 +23,8 @@ def kth_largest(values: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def hard_examples(probability: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Online hard example mining (Shrivastava et al. 2016) in each picture: all text and the three times as many other pixels that
-    look the most like text; every unmasked pixel where a picture has no text.
+    """Online hard example mining (Shrivastava et al. 2016) in each image: all text and the three times as many other pixels that
+    look the most like text; every unmasked pixel where an image has no text.
 
     probability: (B, 1, H, W) in 0..1. target, mask: the same shape, 0 or 1. Gives a map of 0 and 1 in their type.
     """

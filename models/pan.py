@@ -1,8 +1,9 @@
-"""PAN: efficient and accurate arbitrary-shaped text detection with pixel aggregation network (Wang et al., ICCV 2019), in the order
-of the paper.
+"""PAN: efficient and accurate arbitrary-shaped text detection with pixel aggregation network (Wang et al., ICCV 2019), without
+the network.
 
-Section 3.1 network, 3.4 pixel aggregation, 3.5 loss. The neck of sections 3.2 and 3.3 is `compress.models.necks.fpem_ffm`. F(p) is the
-similarity vector of pixel p, K_i and T_i are the kernel and the text of word i, and G(K_i) is the mean of F over K_i.
+Section 3.4 pixel aggregation, 3.5 labels. Network and loss are in `compress.models.networks.pan`, the neck of sections 3.2 and 3.3 is
+`compress.models.necks.fpem_ffm`. F(p) is the similarity vector of pixel p, K_i and T_i are the kernel and the text of word i, and G(K_i)
+is the mean of F over K_i.
 """
 
 from __future__ import annotations
@@ -14,49 +15,15 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import fill, short_side, shrunk
-from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
-from compress.models.losses import dice, hard_examples
 from compress.models.regions import RegionThresholds, checked_maps, grow, seeds, words
-from compress.models.registry import BACKBONES, NECKS, checked, configured
+from compress.models.registry import BACKBONES, NECKS, checked, named, of_network
 
 DIMENSIONS = 4  # of F(p)
 STRIDE = 4  # of the exported maps
-
-
-class PAN(nn.Module):
-    """Backbone, neck, a 3x3 convolution to a quarter of the neck's width, and a 1x1 convolution to each kind of map.
-
-    `forward` takes (B, 3, H, W) and gives `text` and `kernel`, (B, 1, h, w), probabilities in 0..1, and `similarity`, (B, 4, h, w), of
-    any value; h, w are H, W in training and H / 4, W / 4 otherwise.
-    """
-
-    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        width = neck.channels // 4
-        self.fuse = conv_bn(neck.channels, width, 3)
-        self.maps = nn.ModuleDict(
-            {"text": nn.Conv2d(width, 1, 1), "kernel": nn.Conv2d(width, 1, 1), "similarity": nn.Conv2d(width, DIMENSIONS, 1)}
-        )
-        initialise(self.fuse)
-        initialise(self.maps)
-        for name in ("text", "kernel"):
-            nn.init.constant_(self.maps[name].bias, TEXT_PRIOR_LOGIT)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.fuse(self.neck(self.backbone(images)))
-        maps = {name: layer(features) for name, layer in self.maps.items()}
-        if self.training:
-            maps = {name: interpolate(map, scale_factor=float(STRIDE), mode="bilinear", align_corners=False) for name, map in maps.items()}
-        return {"text": maps["text"].sigmoid(), "kernel": maps["kernel"].sigmoid(), "similarity": maps["similarity"]}
 
 
 @dataclass(frozen=True)
@@ -78,17 +45,17 @@ def pan_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int
     """Words from text, kernels and similarity vectors (section 3.4): regions, their scores, and boxes around them.
 
     outputs: `text` and `kernel`, (B, 1, h, w), in 0..1, and `similarity`, (B, 4, h, w), all finite, at stride 4 of the network's input.
-    sizes: (height, width) of the B original pictures, in whose pixels the polygons are given, clipped to the picture.
+    sizes: (height, width) of the B original images, in whose pixels the polygons are given, clipped to the image.
     Detections come with the highest score first. Raises ValueError for maps that are not finite or of another shape.
     """
     text, kernel = (checked_maps(name, outputs[name], 1, len(sizes))[:, 0] for name in ("text", "kernel"))
     similarity = checked_maps("similarity", outputs["similarity"], DIMENSIONS, len(sizes))
     found = []
-    for picture, size in enumerate(sizes):
-        above = (maps[picture] > thresholds.bin_threshold for maps in (text, kernel))
+    for image, size in enumerate(sizes):
+        above = (maps[image] > thresholds.bin_threshold for maps in (text, kernel))
         least = thresholds.min_kernel_area / STRIDE**2
-        labels = pixel_aggregation(*above, similarity[picture], thresholds.distance, least)
-        found.append(words(labels, text[picture], size, thresholds, STRIDE))
+        labels = pixel_aggregation(*above, similarity[image], thresholds.distance, least)
+        found.append(words(labels, text[image], size, thresholds, STRIDE))
     return found
 
 
@@ -117,7 +84,7 @@ def pixel_aggregation(text: np.ndarray, kernel: np.ndarray, similarity: np.ndarr
 
 
 def pan_targets(sample: Sample, shrink_ratio: float = 0.5, min_size: float = 8.0) -> dict[str, np.ndarray]:
-    """Label maps of a picture (section 3.5), each (1, H, W).
+    """Label maps of an image (section 3.5), each (1, H, W).
 
     `text` and `kernel` are int16: i on the pixels of word i and of its shrunk polygon, i >= 1. `mask` is uint8, 0 or 1.
     Words that are not to be judged are left out of both and masked: do-not-care words, words whose rectangle of least area is narrower
@@ -150,75 +117,6 @@ class LossWeights:
     discrimination_margin: Weight = 3.0
 
 
-def pan_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
-    """L_tex + alpha L_ker + beta (L_agg + L_dis) (section 3.5). All but L_tex look at the pixels of text alone.
-
-    outputs: the maps of :class:`PAN` in training. targets: the batched maps of :func:`pan_targets`.
-    """
-    text, kernel, similarity = (outputs[name].float() for name in ("text", "kernel", "similarity"))
-    mask = targets["mask"].float()
-    text_words, kernel_words = (targets[name].long() * targets["mask"].long() for name in ("text", "kernel"))
-    text_labels, kernel_labels = (text_words > 0).float(), (kernel_words > 0).float()
-    # All pixels of the batch in one column, the words of all pictures in one row.
-    shape = len(mask), int(torch.maximum(text_words, kernel_words).max()) + 1
-    first = torch.arange(0, shape[0] * shape[1], shape[1], device=mask.device).view(-1, 1, 1, 1)
-    vectors = similarity.permute(0, 2, 3, 1).flatten(0, 2)
-    means, present = kernel_means(vectors, (kernel_words + first).flatten(), shape)
-    parts = {
-        "text": dice(text, text_labels, hard_examples(text, text_labels, mask)).mean(),
-        "kernel": dice(kernel, kernel_labels, text_labels).mean(),
-        "aggregation": aggregation_loss(vectors, (text_words + first).flatten(), means, present, weights.aggregation_margin),
-        "discrimination": discrimination_loss(means, present, weights.discrimination_margin),
-    }
-    pulled = parts["aggregation"] + parts["discrimination"]
-    total = parts["text"] + weights.kernel * parts["kernel"] + weights.aggregation * pulled
-    return total, {name: part.detach() for name, part in parts.items()}
-
-
-def aggregation_loss(vectors: Tensor, texts: Tensor, means: Tensor, present: Tensor, margin: float) -> Tensor:
-    """L_agg (equations 1 and 2): mean over words and their pixels of ln(max(|F(p) - G(K_i)| - margin, 0)^2 + 1).
-
-    vectors: (P, 4), F of every pixel of the batch. texts: (P,) the place of each pixel's word in `means`. means, present: as
-    :func:`kernel_means` gives them. The mean over the pictures that have kernels.
-    """
-    pixels = present.flatten()[texts].nonzero().squeeze(1)
-    owners = texts[pixels]
-    far = torch.linalg.vector_norm(vectors[pixels] - means.flatten(0, 1)[owners], dim=1)
-    losses = torch.log1p((far - margin).clamp(min=0).square())
-    sizes = torch.bincount(owners, minlength=present.numel()).clamp(min=1)
-    of_words = losses.new_zeros(present.numel()).index_add(0, owners, losses / sizes[owners]).view_as(present)
-    return mean_of_pictures(of_words.sum(1), present.sum(1))
-
-
-def discrimination_loss(means: Tensor, present: Tensor, margin: float) -> Tensor:
-    """L_dis (equations 3 and 4): mean over pairs of different kernels of ln(max(margin - |G(K_i) - G(K_j)|, 0)^2 + 1).
-
-    means, present: as :func:`kernel_means` gives them. The mean over the pictures that have two kernels or more.
-    """
-    apart = torch.linalg.vector_norm(means[:, :, None] - means[:, None], dim=3)
-    different = ~torch.eye(apart.shape[1], dtype=torch.bool, device=apart.device)
-    pairs = present[:, :, None] & present[:, None] & different
-    losses = torch.log1p((margin - apart).clamp(min=0).square()) * pairs
-    return mean_of_pictures(losses.sum((1, 2)), pairs.sum((1, 2)))
-
-
-def mean_of_pictures(sums: Tensor, counts: Tensor) -> Tensor:
-    """The mean of `sums / counts` over the pictures where there is something to count; 0 where there is none."""
-    return (sums / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)
-
-
-def kernel_means(vectors: Tensor, kernels: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """G(K_i) of every word of a batch, (B, N, 4), and whether there is such a word, (B, N); word 0, the background, is never there.
-
-    vectors: (P, 4), F of every pixel of the batch. kernels: (P,) the place, in the flattened (B, N) = `shape`, of each pixel's word.
-    """
-    pixels = (kernels % shape[1]).nonzero().squeeze(1)
-    owners = kernels[pixels]
-    counts = torch.bincount(owners, minlength=shape[0] * shape[1])
-    sums = vectors.new_zeros(len(counts), vectors.shape[1]).index_add(0, owners, vectors[pixels])
-    return (sums / counts.clamp(min=1)[:, None]).view(*shape, -1), (counts > 0).view(shape)
-
-
 def pan(
     backbone: str | Mapping[str, Any] = "resnet18",
     neck: str | Mapping[str, Any] = MappingProxyType({"name": "fpem_ffm", "channels": 128, "repeats": 2}),
@@ -233,13 +131,13 @@ def pan(
     shrink_ratio: of the kernels. mean, std: as in :func:`db`. Raises ValueError for unknown names or keywords and for wrong
     values.
     """
-    parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
+    parts = named(BACKBONES, backbone, "model.backbone"), named(NECKS, neck, "model.neck")
     weights = checked(LossWeights, loss, "model.loss")()
     return Algorithm(
         task="detection",
-        network=partial(assembled, PAN, *parts),
+        network=partial(of_network, "pan", "pan_network", *parts),
         targets=partial(pan_targets, shrink_ratio=shrink_ratio),
-        loss=partial(pan_loss, weights=weights),
+        loss=partial(of_network, "pan", "pan_loss", weights=weights),
         decode=pan_decode,
         settings=Thresholds,
         tunable=TUNABLE,

@@ -1,7 +1,7 @@
-"""PSENet: shape robust text detection with progressive scale expansion network (Wang et al., CVPR 2019), in the order of the paper.
+"""PSENet: shape robust text detection with progressive scale expansion network (Wang et al., CVPR 2019), without the network.
 
-Section 3.2 network, 3.3 progressive scale expansion, 3.4 label generation, 3.5 loss. S_1 to S_n are the segmentation maps of
-the kernels, the smallest first; S_n is the text.
+Section 3.3 progressive scale expansion, 3.4 label generation. Network and loss are in `compress.models.networks.psenet`. S_1 to S_n are
+the segmentation maps of the kernels, the smallest first; S_n is the text.
 """
 
 from __future__ import annotations
@@ -14,45 +14,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample
 from compress.models.geometry import fill, short_side, shrunk
-from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
-from compress.models.losses import dice, hard_examples
 from compress.models.regions import RegionThresholds, checked_maps, grow, seeds, words
-from compress.models.registry import BACKBONES, NECKS, configured
+from compress.models.registry import BACKBONES, NECKS, named, of_network
 
 Stride = Literal[1, 2, 4]
-
-
-class PSENet(nn.Module):
-    """Backbone, neck, a 3x3 convolution to a quarter of the neck's width and a 1x1 convolution to the n maps.
-
-    `forward` takes (B, 3, H, W) and gives `kernels`, probabilities S_1 to S_n in 0..1: (B, n, H, W) in training, (B, n, H / stride,
-    W / stride) otherwise.
-    """
-
-    def __init__(self, backbone: nn.Module, neck: nn.Module, kernels: int, stride: Stride) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        self.fuse = conv_bn(neck.channels, neck.channels // 4, 3)
-        self.maps = nn.Conv2d(neck.channels // 4, kernels, 1)
-        self.stride = stride
-        initialise(self.fuse)
-        initialise(self.maps)
-        nn.init.constant_(self.maps.bias, TEXT_PRIOR_LOGIT)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        logits = self.maps(self.fuse(self.neck(self.backbone(images))))
-        return {"kernels": enlarged(logits, 1 if self.training else self.stride).sigmoid()}
-
-
-def enlarged(maps: Tensor, stride: Stride) -> Tensor:
-    """Maps at stride 4, brought to another one."""
-    return maps if stride == 4 else interpolate(maps, scale_factor=4.0 / stride, mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -69,8 +37,8 @@ def pse_decode(
 ) -> list[Detections]:
     """Words from the maps of the kernels (section 3.3): regions, their scores, and boxes around them.
 
-    outputs: `kernels`, (B, n, h, w), finite, in 0..1, each the whole picture at `stride` of the network's input.
-    sizes: (height, width) of the B original pictures, in whose pixels the polygons are given, clipped to the picture.
+    outputs: `kernels`, (B, n, h, w), finite, in 0..1, each the whole image at `stride` of the network's input.
+    sizes: (height, width) of the B original images, in whose pixels the polygons are given, clipped to the image.
     Detections come with the highest score first. Raises ValueError for maps that are not finite or of another shape.
     """
     maps = checked_maps("kernels", outputs["kernels"], kernels, len(sizes))
@@ -95,7 +63,7 @@ def progressive_scale_expansion(kernels: np.ndarray, min_area: float = 0.0) -> n
 
 
 def pse_targets(sample: Sample, kernels: int = 7, min_scale: float = 0.4, min_size: float = 8.0) -> dict[str, np.ndarray]:
-    """Label maps of a picture (section 3.4): `kernels`, (n, H, W), G_1 to G_n, and `mask`, (1, H, W), both uint8, 0 or 1.
+    """Label maps of an image (section 3.4): `kernels`, (n, H, W), G_1 to G_n, and `mask`, (1, H, W), both uint8, 0 or 1.
 
     Words that are not to be judged are left out of every map and masked: do-not-care words, words whose rectangle of least area is
     narrower than `min_size` pixels, and words of which shrinking leaves nothing.
@@ -119,22 +87,6 @@ def scales(kernels: int, min_scale: float) -> list[float]:
     return [1 - (1 - min_scale) * (kernels - i) / (kernels - 1) for i in range(1, kernels)]
 
 
-def pse_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], text_weight: float = 0.7) -> tuple[Tensor, dict[str, Tensor]]:
-    """Equations 3 to 6: lambda L_c + (1 - lambda) L_s, each the mean of the pictures' dice losses.
-
-    outputs, targets: `kernels`, (B, n, H, W), of the network and of :func:`pse_targets`, and `mask`, of any number type.
-    """
-    maps, labels, mask = outputs["kernels"].float(), targets["kernels"].float(), targets["mask"].float()
-    text, text_labels = maps[:, -1:], labels[:, -1:]
-    likely = (text.detach() >= 0.5) * mask  # W: what the network does not take for text says nothing about kernels
-    parts = {
-        "text": dice(text, text_labels, hard_examples(text, text_labels, mask)).mean(),
-        "kernels": dice(maps[:, :-1], labels[:, :-1], likely).mean(),
-    }
-    total = text_weight * parts["text"] + (1 - text_weight) * parts["kernels"]
-    return total, {name: part.detach() for name, part in parts.items()}
-
-
 def psenet(
     backbone: str | Mapping[str, Any] = "resnet50",
     neck: str | Mapping[str, Any] = MappingProxyType({"name": "fpn", "channels": 256, "smooth_channels": 256}),
@@ -151,12 +103,12 @@ def psenet(
     text_weight: lambda of equation 3. stride: of the exported maps; 1 and 4 are the paper's PSENet-1s and PSENet-4s. mean, std: as in
     :func:`compress.models.db.db`. Raises ValueError for unknown names or keywords and for wrong values.
     """
-    parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
+    parts = named(BACKBONES, backbone, "model.backbone"), named(NECKS, neck, "model.neck")
     return Algorithm(
         task="detection",
-        network=partial(assembled, PSENet, *parts, kernels, stride),
+        network=partial(of_network, "psenet", "pse_network", *parts, kernels, stride),
         targets=partial(pse_targets, kernels=kernels, min_scale=min_scale),
-        loss=partial(pse_loss, text_weight=text_weight),
+        loss=partial(of_network, "psenet", "pse_loss", text_weight=text_weight),
         decode=partial(pse_decode, kernels=kernels, stride=stride),
         settings=Thresholds,
         tunable=TUNABLE,

@@ -29,7 +29,7 @@ def convex(quads: np.ndarray) -> np.ndarray:
 def overlapping(first: np.ndarray, second: np.ndarray, threshold: float) -> np.ndarray:
     """Whether the IoU of each convex quad with the one in the same place of `second` is above `threshold`; (n,) bool.
 
-    Two bounds decide most pairs of a picture's pixels, in a tenth of the time that :func:`overlaps` takes. What two quads share is at
+    Two bounds decide most pairs of an image's pixels, in a tenth of the time that :func:`overlaps` takes. What two quads share is at
     most what their upright boxes share. And where corners are moved from one quad to the other, edges sweep all that only one of them
     has: each at most the mean path of its ends times its length.
     """

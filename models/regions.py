@@ -46,11 +46,11 @@ class RegionThresholds:
                 raise ValueError(f"{name} must be a finite number of at least 0, not {getattr(self, name)}.")
 
 
-def checked_maps(name: str, maps: np.ndarray, channels: int, pictures: int) -> np.ndarray:
-    """`maps` as contiguous float32. Raises ValueError unless they are finite and of shape (pictures, channels, H, W)."""
+def checked_maps(name: str, maps: np.ndarray, channels: int, images: int) -> np.ndarray:
+    """`maps` as contiguous float32. Raises ValueError unless they are finite and of shape (images, channels, H, W)."""
     maps = np.ascontiguousarray(maps, np.float32)
-    if maps.ndim != 4 or maps.shape[:2] != (pictures, channels):
-        raise ValueError(f"decoding {pictures} pictures takes `{name}` of shape ({pictures}, {channels}, H, W), not {maps.shape}.")
+    if maps.ndim != 4 or maps.shape[:2] != (images, channels):
+        raise ValueError(f"decoding {images} images takes `{name}` of shape ({images}, {channels}, H, W), not {maps.shape}.")
     if not np.isfinite(maps).all():
         raise ValueError(f"the map `{name}` holds values that are not finite: the network that made it is broken.")
     return maps
@@ -100,7 +100,7 @@ def grow(labels: np.ndarray, inside: np.ndarray, accepts: Accepts | None = None)
 def words(labels: np.ndarray, text: np.ndarray, size: tuple[int, int], thresholds: RegionThresholds, stride: int) -> Detections:
     """The labelled words that are large and sure enough, the highest score first.
 
-    labels: (H, W). text: (H, W) probability. size: (height, width) of the picture, which the maps cover, in whose pixels polygons
+    labels: (H, W). text: (H, W) probability. size: (height, width) of the image, which the maps cover, in whose pixels polygons
     are given, clipped to it. stride: pixels of the network's input to one of the maps, in which areas are counted. The area of a
     word, and its box, are those of its whole pixels and not of their centres.
     """
@@ -117,7 +117,7 @@ def words(labels: np.ndarray, text: np.ndarray, size: tuple[int, int], threshold
     limit = np.array(size[::-1], np.float64)
     scale = limit / labels.shape[::-1]
     outlines = contours(labels, chosen) if thresholds.polygons else boxes(labels.shape[1], pixels, owners, chosen)
-    # From the centres of the maps' pixels to those of the picture's.
+    # From the centres of the maps' pixels to those of the image's.
     polygons = [np.clip((outline + 0.5) * scale - 0.5, 0, limit).astype(np.float32) for outline in outlines]
     return Detections(polygons, means[chosen].astype(np.float32))
 

@@ -17,7 +17,7 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "db", "pan", "psenet", "sast")}
+MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "db", "pan", "psenet", "sast")}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -31,6 +31,7 @@ BACKBONES = {
     "resnet34": "compress.models.backbones.resnet",
     "resnet50": "compress.models.backbones.resnet",
     "resnet50_vd": "compress.models.backbones.resnet",
+    "vgg16_bn": "compress.models.backbones.vgg",
 }
 NECKS = {
     "cab_fpn": "compress.models.necks.cab_fpn",
@@ -38,27 +39,62 @@ NECKS = {
     "fpn_asf": "compress.models.necks.asf",
     **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "compress.models.necks.fpn"),
 }
+PARTS = {"backbone": BACKBONES, "neck": NECKS}  # key of a model's section -> what it may name
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:
-    """The algorithm that the `model` section of a recipe asks for: `{name: db, ...keywords}`, or a name alone.
+    """The algorithm that the `model` section of a recipe asks for: `{name: db, ...keywords}`, or a name alone. Imports no torch.
 
-    Raises ValueError, naming the place, for unknown names and keywords and for wrong types and ranges. Nothing outside the tables above
-    is ever imported: `model.yml` may come from anybody.
+    Raises ValueError, naming the place, for unknown names and keywords and for wrong types and ranges; keywords of a backbone and a neck
+    are looked at by :func:`check_parts`, and when the network is built. Nothing outside the tables above is ever imported: `model.yml`
+    may come from anybody.
     """
     return configured(MODELS, config, "model")()
 
 
-def configured(table: Mapping[str, str], config: str | Mapping[str, Any], place: str) -> Callable[..., Any]:
-    """The factory that `config` names, a key of `table`, with its keywords filled in.
+def check_parts(config: str | Mapping[str, Any]) -> None:
+    """Refuse a `model` section of :func:`build` whose backbone or neck does not have the keywords that it is given.
+
+    Imports torch; where that is not installed, no network is built either, and nothing is refused. Raises ValueError, naming the place,
+    for unknown keywords and for wrong types and ranges.
+    """
+    if not isinstance(config, Mapping) or config.get("name") not in MODELS:
+        return
+    try:
+        for part in PARTS.keys() & config.keys():
+            configured(PARTS[part], config[part], f"model.{part}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+
+
+def of_network(model: str, name: str, *arguments: Any, **keywords: Any) -> Any:
+    """What `name` of `compress.models.networks.<model>` gives for the arguments.
+
+    An algorithm holds its network and its loss as a `partial` of this function: torch is imported when they are called, and not where an
+    exported file is opened or an algorithm is sent to another process.
+    """
+    return getattr(import_module(f"compress.models.networks.{model}"), name)(*arguments, **keywords)
+
+
+def named(table: Mapping[str, str], config: str | Mapping[str, Any], place: str) -> dict[str, Any]:
+    """`config`, a name or a mapping with a `name`, as a mapping. Raises ValueError for a name that is no key of `table`.
 
     place: where `config` stands in the recipe, for messages.
     """
-    keywords = {"name": config} if isinstance(config, str) else dict(config) if isinstance(config, Mapping) else None
-    if not keywords or not isinstance(name := keywords.pop("name", None), str):
+    keywords = {"name": config} if isinstance(config, str) else dict(config) if isinstance(config, Mapping) else {}
+    name = keywords.get("name")
+    if not isinstance(name, str):
         raise ValueError(f"{place} must be a name or a mapping with a `name`; known are {', '.join(sorted(table))}.")
     if name not in table:
         raise ValueError(f"{place}: '{name}' is not known{suggestion(name, table)}")
+    return keywords
+
+
+def configured(table: Mapping[str, str], config: str | Mapping[str, Any], place: str) -> Callable[..., Any]:
+    """The factory that `config` names, a key of `table`, with its keywords filled in; see :func:`named`."""
+    keywords = named(table, config, place)
+    name = keywords.pop("name")
     return checked(getattr(import_module(table[name]), name), keywords, place)
 
 

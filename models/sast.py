@@ -1,5 +1,6 @@
 """SAST: a single-shot arbitrarily-shaped text detector based on context attended multi-task learning (Wang et al., ACM MM 2019), in the
-order of the paper: network, text instance segmentation by point-to-quad assignment, polygons from the centre line, labels, loss.
+order of the paper: text instance segmentation by point-to-quad assignment, polygons from the centre line, labels. Network and loss are in
+`compress.models.networks.sast`.
 
 TCL is the text centre line (map `score`), TBO the offsets to the upper and the lower border (`border`), TVO those to the four vertices of
 the word's quad (`tvo`), TCO those to its centre (`tco`). Offsets lead from a pixel to the point, x before y, in pixels of the maps, which
@@ -17,47 +18,16 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import smooth_l1_loss
 
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import fill, rectangles, short_side
-from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
-from compress.models.losses import dice
 from compress.models.quads import areas, convex, cross, locality_aware_nms
 from compress.models.regions import checked_maps
-from compress.models.registry import BACKBONES, NECKS, checked, configured
+from compress.models.registry import BACKBONES, NECKS, checked, named, of_network
 
 MAPS = MappingProxyType({"score": 1, "border": 4, "tvo": 8, "tco": 2})  # name -> channels
 STRIDE = 4
 END_RATIO = 0.15  # of a word's height by which the centre line is shorter at each end
-
-
-class SAST(nn.Module):
-    """Backbone, neck, and for each map a branch of three convolutions and one that gives the map.
-
-    `forward` takes (B, 3, H, W) and gives, in training and otherwise, `score`, (B, 1, H / 4, W / 4), a probability, and the offsets
-    `border`, `tvo` and `tco` with 4, 8 and 2 channels.
-    """
-
-    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        width = neck.channels
-        half = max(1, width // 2)
-        self.branches = nn.ModuleDict(
-            {name: nn.Sequential(conv_bn(width, half), conv_bn(half, half, 3), conv_bn(half, width)) for name in MAPS}
-        )
-        self.maps = nn.ModuleDict({name: nn.Conv2d(width, channels, 3, padding=1) for name, channels in MAPS.items()})
-        initialise(self.branches)
-        initialise(self.maps)
-        nn.init.constant_(self.maps["score"].bias, TEXT_PRIOR_LOGIT)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.neck(self.backbone(images))
-        maps = {name: self.maps[name](branch(features)) for name, branch in self.branches.items()}
-        return {**maps, "score": maps["score"].sigmoid()}
 
 
 @dataclass(frozen=True)
@@ -96,20 +66,20 @@ class Thresholds:
 def sast_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]], thresholds: Thresholds) -> list[Detections]:
     """Words from the four maps: quads, their pixels, and outlines by the borders along the centre line.
 
-    outputs: the maps of :class:`SAST` as (B, C, h, w) arrays, finite, `score` in 0..1, each the whole picture.
-    sizes: (height, width) of the B original pictures, in whose pixels the polygons are given, clipped to the picture.
+    outputs: the maps of :class:`SAST` as (B, C, h, w) arrays, finite, `score` in 0..1, each the whole image.
+    sizes: (height, width) of the B original images, in whose pixels the polygons are given, clipped to the image.
     Detections come with the highest score first. Raises ValueError for maps that are not finite or of another shape.
     """
     maps = [checked_maps(name, outputs[name], channels, len(sizes)) for name, channels in MAPS.items()]
     if len({array.shape[2:] for array in maps}) > 1:
         raise ValueError(f"decoding takes maps of one size, not of {', '.join(str(array.shape[2:]) for array in maps)}.")
-    return [decode_maps(*of_picture, size, thresholds) for *of_picture, size in zip(*maps, sizes, strict=True)]
+    return [decode_maps(*of_image, size, thresholds) for *of_image, size in zip(*maps, sizes, strict=True)]
 
 
 def decode_maps(
     score: np.ndarray, border: np.ndarray, tvo: np.ndarray, tco: np.ndarray, size: tuple[int, int], thresholds: Thresholds
 ) -> Detections:
-    """:func:`sast_decode` for the (C, h, w) maps of one picture."""
+    """:func:`sast_decode` for the (C, h, w) maps of one image."""
     pixels = np.flatnonzero(score > thresholds.bin_threshold)
     points = np.stack(np.divmod(pixels, score.shape[2])[::-1]).astype(np.float64)  # (2, n)
     probabilities, corners, centres, borders = (
@@ -125,7 +95,7 @@ def decode_maps(
     if not outlines:
         return Detections([], scores)
     limit = np.array(size[::-1], np.float64)
-    # From the centres of the maps' pixels to those of the picture's.
+    # From the centres of the maps' pixels to those of the image's.
     corners = (np.concatenate(outlines) + 0.5) * (limit / score.shape[:0:-1]) - 0.5
     ends = np.cumsum([len(outline) for outline in outlines])[:-1]
     return Detections(np.split(np.clip(corners, 0, limit).astype(np.float32), ends), scores)
@@ -200,12 +170,12 @@ TARGETS = ("score", "border", "tvo", "tco", "height", "mask")
 
 
 def sast_targets(sample: Sample, centre_ratio: float = 0.3, min_size: float = 8.0) -> dict[str, np.ndarray]:
-    """Label maps of a picture, each (C, H / 4, W / 4).
+    """Label maps of an image, each (C, H / 4, W / 4).
 
     `score` and `mask`, uint8, 0 or 1; `border`, `tvo` and `tco`, float32, where `score` is 1, else 0; `height`, float32, the shorter side
     of the pixel's word in pixels of the maps, at least 1. The centre line is `centre_ratio` of a word's height and shorter than the word.
     Words that are not to be judged are left out of every map and masked: do-not-care words, and words whose rectangle of least area is
-    narrower than `min_size` pixels of the picture.
+    narrower than `min_size` pixels of the image.
     """
     height, width = (side // STRIDE for side in sample.image.shape[:2])
     mask = np.ones((height, width), np.uint8)
@@ -340,29 +310,6 @@ class LossWeights:
     tco: Weight = 1.5
 
 
-def sast_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
-    """Training objective: dice on the centre lines of the whole batch; smooth L1 on the offsets of their labelled pixels, in heights of
-    the word, those to the borders in halves of it.
-
-    outputs: the maps of :class:`SAST`. targets: the batched maps of :func:`sast_targets`, of any number type.
-    """
-    score, mask, height = (targets[name].float() for name in ("score", "mask", "height"))
-    labelled = score * mask
-
-    def offset_loss(name: str, unit: Tensor) -> Tensor:
-        apart = smooth_l1_loss(outputs[name].float(), targets[name].float(), reduction="none") / unit
-        return (apart.mean(1, keepdim=True) * labelled).sum() / (labelled.sum() + 1e-6)
-
-    parts = {
-        "score": dice(*(maps.reshape(1, 1, -1, maps.shape[-1]) for maps in (outputs["score"].float(), score, mask))).mean(),
-        "border": offset_loss("border", height / 2),
-        "tvo": offset_loss("tvo", height),
-        "tco": offset_loss("tco", height),
-    }
-    total = sum(getattr(weights, name) * part for name, part in parts.items())
-    return total, {name: part.detach() for name, part in parts.items()}
-
-
 def sast(
     backbone: str | Mapping[str, Any] = "resnet50",
     neck: str | Mapping[str, Any] = MappingProxyType({"name": "cab_fpn", "channels": 128, "blocks": 1}),
@@ -377,13 +324,13 @@ def sast(
     centre_ratio: of a word's height that its centre line is high. mean, std: as in :func:`db`. Raises ValueError for unknown
     names or keywords and for wrong values.
     """
-    parts = configured(BACKBONES, backbone, "model.backbone"), configured(NECKS, neck, "model.neck")
+    parts = named(BACKBONES, backbone, "model.backbone"), named(NECKS, neck, "model.neck")
     weights = checked(LossWeights, loss, "model.loss")()
     return Algorithm(
         task="detection",
-        network=partial(assembled, SAST, *parts),
+        network=partial(of_network, "sast", "sast_network", *parts),
         targets=partial(sast_targets, centre_ratio=centre_ratio),
-        loss=partial(sast_loss, weights=weights),
+        loss=partial(of_network, "sast", "sast_loss", weights=weights),
         decode=sast_decode,
         settings=Thresholds,
         tunable=TUNABLE,

@@ -53,7 +53,7 @@ class Array:
 class Latin1(bytes):
     """Stands for `_codecs.encode`, by which protocol 2 writes bytes."""
 
-    def __new__(cls, text: str, encoding: str) -> bytes:
+    def __new__(cls, text: str, encoding: str) -> bytes:  # type: ignore[misc]  # plain bytes take its place
         if encoding != "latin1" or not isinstance(text, str):
             raise pickle.UnpicklingError(f"bytes in {encoding!r}")
         return text.encode("latin1")
@@ -101,7 +101,7 @@ def read_pdparams(path: Path) -> Tensors:
     wrong = [name for name, value in tensors.items() if value is None or not isinstance(name, str)]
     if wrong:
         raise CompressError(f"{path} holds {wrong[0]!r}, which is no array; give the file of the parameters, not of the optimizer.")
-    return tensors
+    return {name: value for name, value in tensors.items() if value is not None}
 
 
 def array_of(value: Any) -> np.ndarray | None:

@@ -139,7 +139,7 @@ def shapes(flat: np.ndarray, lengths: np.ndarray) -> Shapes:
     areas = signed_areas(quads)
     quads = np.where(areas[:, None] < 0, quads[:, ::-1], quads)
     edges = np.roll(quads, -1, 1) - quads
-    convex = (cross(edges, np.roll(edges, -1, 1)) >= 0).all(1)
+    convex = np.asarray((cross(edges, np.roll(edges, -1, 1)) >= 0).all(1))
     areas = np.abs(areas)
     others = np.full(len(lengths), None, object)
     if not convex.all():
@@ -161,7 +161,7 @@ def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def overlapping_boxes(a: Shapes, b: Shapes, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Those of the pairs `a[i]`, `b[j]` whose bounding boxes share an area, and that area."""
-    area = 1.0
+    area = np.ones(())
     for low_a, high_a, low_b, high_b in zip(a.low, a.high, b.low, b.high, strict=True):
         shared = np.minimum(high_a[i], high_b[j]) - np.maximum(low_a[i], low_b[j])
         meet = np.flatnonzero(shared > 0)

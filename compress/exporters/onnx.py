@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ def onnx_model(network: nn.Module, example: Tensor, description: Mapping[str, An
         torch.onnx.export(
             inference,
             (example,),
-            buffer,
+            cast(str, buffer),  # a file-like object is documented, and left out of the stubs
             input_names=[INPUT],
             output_names=names,
             dynamic_axes=dict.fromkeys([INPUT, *names], open_axes),

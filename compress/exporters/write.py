@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from compress.exporters.verify import verify
 from compress.quantization.folding import fold_batch_norms
 from compress.runtimes import Runtime, open_file
 
-WRITERS = {
+WRITERS: dict[str, tuple[Callable[..., Any], str]] = {
     "onnx": (export_onnx, "model.onnx"),
     "openvino": (export_openvino, "model.xml"),
     "torchscript": (export_torchscript, "model.torchscript"),

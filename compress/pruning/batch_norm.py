@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compress.data.training import TrainingSet, batches, normalise
 from compress.lab import Lab
+from compress.models.layers import running_statistics
 from compress.pruning.together import together
 
 
@@ -58,12 +59,13 @@ def move_statistics(network: nn.Module, before: nn.Module, batches: Iterable[Ten
     on other images, or with held norms), the correction keeps them, while re-estimation alone can cost more than the pruning.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    kept = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    kept = [tuple(tensor.clone() for tensor in running_statistics(norm)) for norm in norms]
     reestimate(network, batches)
     seen = [module for module in before.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm, (mean, variance), old in zip(norms, kept, seen, strict=True):
-        norm.running_mean += mean - old.running_mean
-        norm.running_var.add_(norm.eps).mul_(variance / (old.running_var + norm.eps))
+        (new_mean, new_variance), (old_mean, old_variance) = running_statistics(norm), running_statistics(old)
+        new_mean += mean - old_mean
+        new_variance.add_(norm.eps).mul_(variance / (old_variance + norm.eps))
 
 
 def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

@@ -25,7 +25,7 @@ from compress.checkpoint import Model, example_input, load, weights_digest
 from compress.cost import macs, parameters
 from compress.data.prepare import network_input
 from compress.errors import CompressError
-from compress.lab import Lab
+from compress.lab import Lab, no_teacher
 from compress.models.contract import Sample
 from compress.outside import ALLOWED
 from compress.predictor import Outputs, Predictor, Reader, score
@@ -143,7 +143,7 @@ def prune_one(bench: Bench, group: str | None, ratio: float | None) -> tuple[Mod
     settings = bench.settings
     model = bench.model.with_network(copy.deepcopy(bench.model.network))
     found: dict[str, Any] = {}
-    if group is not None:
+    if group is not None and ratio is not None:
         chosen = next(one for one in bench.groups if one.name == group)
         left = rounded(chosen.channels * (1 - ratio), chosen.channels, 1)
         removed = least_important([chosen], bench.scores, {group: left})
@@ -255,9 +255,12 @@ def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], wor
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+bench_of_worker: Bench
+
+
 def start_worker(checkpoint: Path, recipe: RunSettings, settings: Settings, modules: frozenset[str]) -> None:
     """Load what the points need, once for each process, which computes with one thread and allows the same `modules`."""
-    global bench_of_worker
+    global bench_of_worker  # a pool gives its tasks no other way to what the initializer made
     ALLOWED.set(modules)
     torch.set_num_threads(1)
     bench_of_worker = open_bench(checkpoint, recipe, settings)
@@ -273,7 +276,7 @@ def open_bench(checkpoint: Path, recipe: RunSettings, settings: Settings) -> Ben
     from compress.training.devices import keep_freed_memory
 
     keep_freed_memory()
-    lab = Lab(recipe, checkpoint, torch.device("cpu"), lambda _: None, quiet=True)
+    lab = Lab(recipe, checkpoint, torch.device("cpu"), no_teacher, quiet=True)
     return Bench(load(checkpoint), lab, settings)
 
 

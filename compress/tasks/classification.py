@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -19,6 +19,9 @@ from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 COLOUR = (0, 220, 0)  # RGB
 
 
+Side = Annotated[int, Field(ge=16, le=8192)]
+
+
 class EvaluateClassification(Evaluate):
     """How images are shown to a classifier.
 
@@ -26,7 +29,7 @@ class EvaluateClassification(Evaluate):
     the right with the mean of the input, one that is wider is squeezed.
     """
 
-    size: tuple[int, int] = Field((48, 192))
+    size: tuple[Side, Side] = (48, 192)
 
 
 def size(evaluate: EvaluateClassification, _wanted: Input) -> tuple[int, int]:

@@ -126,6 +126,7 @@ DETECTION = Task(
     evaluate=EvaluateDetection,
     augment=Augment,
     crop=(640, 640),
+    square=True,
     size=size,
     view=view,
     shown=shown,

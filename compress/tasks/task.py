@@ -99,7 +99,7 @@ class Task:
     name: as `Algorithm.task` and a row of the ledger have it.
     metrics: the columns of a table, in order. main: the name of the one that best epochs, budgets and comparisons go by.
     evaluate, augment: the classes of the recipe's sections.
-    crop: height and width, in pixels, of training images where a stage says nothing else.
+    crop: height and width, in pixels, of training images where a stage says nothing else. square: whether they must be equal.
     size: `(evaluate, input) -> (height, width)`: of training images on the scale at which images are evaluated.
     view: `(sample, augment, (height, width), input, rng) -> sample`: a random training view of exactly that size.
     shown: `(image, evaluate, input) -> image`: (H, W, 3) uint8 RGB, resized as the network is shown it at inference.
@@ -130,6 +130,7 @@ class Task:
     outlined: Callable[[np.ndarray, Any], np.ndarray]
     shapes: Callable[[Any], list[Shape]]
     true_shapes: Callable[[Any], list[Shape]]
+    square: bool = False
 
     @property
     def metric(self) -> Metric:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +136,6 @@ class Adapters(nn.Module):
     def forward(self, features: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
         """features: for each student, the (B, C, H, W) outputs of its levels. All in one call, as data-parallel training wants it."""
         return [
-            [adapt(level) for adapt, level in zip(adapters, levels, strict=True)]
+            [adapt(level) for adapt, level in zip(cast(nn.ModuleList, adapters), levels, strict=True)]
             for adapters, levels in zip(self.students, features, strict=True)
         ]

@@ -1,7 +1,7 @@
 """A feature pyramid that is merged level by level, with context attention blocks behind it, the neck of SAST (Wang et al. 2019, "A
 single-shot arbitrarily-shaped text detector based on context attended multi-task learning").
 
-The published network has a second pyramid, from the picture and the stem up to stride 4, and one level more, at stride 64; here are the
+The published network has a second pyramid, from the image and the stem up to stride 4, and one level more, at stride 64; here are the
 four levels that every backbone gives, so that any backbone and any detector can have this neck.
 """
 

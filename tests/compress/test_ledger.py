@@ -92,6 +92,13 @@ def test_the_caption_says_what_runs_in_integers_and_what_that_costs():
     assert ledger.markdown(rows).count("slower") == 1
 
 
+def test_the_caption_says_what_score_control_kept():
+    found = {"max_drop": 0.005, "float_score": 0.81, "score": 0.8073, "kept_float": ["a", "b"], "split": "val", "tried": []}
+    text = ledger.caption([row("baseline"), row("int8", kind="quantize", score_control=found)])
+    assert "int8: 2 layer(s) in float, for a loss of Hmean of at most 0.50 on validation: 80.73 of 81.00" in text
+    assert text.count("in float") == 1
+
+
 def test_int8_is_compared_with_the_float_file_of_its_own_model():
     """Which has as many multiply-accumulates."""
     rows = [

@@ -14,7 +14,7 @@ from compress.errors import CompressError
 from compress.files import read_json
 from compress.plan import plan
 from compress.recipe import load
-from compress.session import key, prepare, train_split
+from compress.session import cache_key, prepare, train_split
 
 RECIPE = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
@@ -36,7 +36,7 @@ def written(folder: Path, text: str = RECIPE) -> Path:
 
 def keys(path: Path, *overrides: str) -> dict[str, str]:
     session = prepare(path, overrides)
-    return {stage.name: key(session, stage.name) for stage in session.recipe.stages}
+    return {stage.name: cache_key(session, stage.name) for stage in session.recipe.stages}
 
 
 def real_pictures(folder: Path, count: int) -> Path:

@@ -71,7 +71,8 @@ def test_the_loss_casts_what_it_needs_and_targets_keep_their_integers(algorithm)
 def test_what_is_copied_and_what_is_kept_is_there(algorithm):
     images, _ = batch(algorithm)
     network = algorithm.network().train()
-    outputs = network(images)
+    with torch.no_grad():
+        outputs = network(images)
     assert algorithm.copies.keys() <= outputs.keys()
     assert set(algorithm.copies.values()) <= DIVERGENCES.keys()
     for name, divergence in algorithm.copies.items():

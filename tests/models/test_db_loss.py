@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from compress.models.db import LossWeights, balanced_cross_entropy, db, db_loss, masked_dice, masked_l1, sum_of_largest
+from compress.models.db import LossWeights, db
+from compress.models.networks.db import balanced_cross_entropy, db_loss, masked_dice, masked_l1, sum_of_largest
 
 
 def random_maps(seed: int, positive: float = 0.1, masked: float = 0.2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

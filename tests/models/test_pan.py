@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from compress.models.contract import Sample, Words
-from compress.models.pan import LossWeights, Thresholds, pan, pan_decode, pan_loss, pan_targets, pixel_aggregation
+from compress.models.networks.pan import pan_loss
+from compress.models.pan import LossWeights, Thresholds, pan, pan_decode, pan_targets, pixel_aggregation
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from compress.models.contract import Sample, Words
-from compress.models.psenet import Thresholds, progressive_scale_expansion, pse_decode, pse_loss, pse_targets, psenet, scales
+from compress.models.networks.psenet import pse_loss
+from compress.models.psenet import Thresholds, progressive_scale_expansion, pse_decode, pse_targets, psenet, scales
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from dataclasses import fields
+from functools import partial
 
 import pytest
 
 from compress.models.contract import Algorithm
 from compress.models.db import LossWeights
-from compress.models.registry import BACKBONES, MODELS, NECKS, build
+from compress.models.registry import BACKBONES, MODELS, NECKS, build, check_parts
+
+
+def read(config) -> None:
+    """What reading a recipe does with its `model` section."""
+    build(config)
+    check_parts(config)
 
 
 def test_a_name_alone_gives_the_defaults() -> None:
@@ -41,7 +49,7 @@ def test_keywords_reach_their_parts() -> None:
     assert algorithm.targets.keywords == {"shrink_ratio": 0.5}
 
 
-@pytest.mark.parametrize("name", ["angle", "db", "pan", "psenet", "sast"])
+@pytest.mark.parametrize("name", ["angle", "craft", "db", "pan", "psenet", "sast"])
 def test_every_model_says_by_what_its_images_are_normalised(name) -> None:
     algorithm = build({"name": name, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})
     assert (algorithm.input.mean, algorithm.input.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
@@ -67,7 +75,7 @@ def test_building_does_not_change_what_it_is_given(config: dict) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"name": "bd"}, ["model", "'bd'", "known are angle, db"]),
+        ({"name": "bd"}, ["model", "'bd'", "known are angle, craft, db"]),
         ({"name": "db", "bckbone": "resnet18"}, ["model.bckbone", "did you mean 'backbone'"]),
         ({"name": "db", "backbone": "resnet51"}, ["model.backbone", "'resnet51'", "resnet50"]),
         ({"name": "db", "backbone": "zzz"}, ["model.backbone", "mobilenet_v3_small", "resnet18"]),
@@ -103,7 +111,7 @@ def test_building_does_not_change_what_it_is_given(config: dict) -> None:
 )
 def test_mistakes_are_named_with_their_place(config, words: list[str]) -> None:
     with pytest.raises(ValueError, match="model") as caught:
-        build(config)
+        read(config)
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
@@ -118,6 +126,34 @@ def test_nothing_outside_the_tables_is_imported(tmp_path, monkeypatch) -> None:
             build({"name": name})
 
 
-def test_the_registry_alone_does_not_import_torch() -> None:
-    code = "import sys, compress.models.registry; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("part", [{"backbone": {"name": "resnet18", "depth": 3}}, {"neck": {"name": "fpn", "channels": 97}}])
+def test_a_network_is_not_built_with_what_its_parts_do_not_have(part: dict) -> None:
+    algorithm = build({"name": "db", **part})
+    with pytest.raises(ValueError, match=r"model\.(backbone\.depth|neck\.channels)"):
+        algorithm.network()
+
+
+def test_the_parts_of_somebody_elses_model_are_not_ours_to_check() -> None:
+    check_parts("db")
+    check_parts({"name": "my_module:build", "backbone": {"name": "mine"}, "neck": 3})
+
+
+def test_algorithms_are_built_without_torch() -> None:
+    code = f"""
+import sys
+from compress.models.registry import build
+for name in {sorted(MODELS)}:
+    build(name)
+sys.exit("torch" in sys.modules)"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_what_another_process_needs_of_an_algorithm_can_be_sent_there(name: str) -> None:
+    algorithm = build(name)
+    for part in (algorithm.network, algorithm.targets, algorithm.loss, algorithm.decode):
+        sent = pickle.loads(pickle.dumps(part))
+        if isinstance(part, partial):
+            assert (sent.func, sent.args, sent.keywords) == (part.func, part.args, part.keywords)
+        else:
+            assert sent is part

@@ -9,7 +9,8 @@ import torch
 from shapely.geometry import Polygon
 
 from compress.models.contract import Sample, Words
-from compress.models.sast import MAPS, LossWeights, Thresholds, nearest, sast, sast_decode, sast_loss, sast_targets
+from compress.models.networks.sast import sast_loss
+from compress.models.sast import MAPS, LossWeights, Thresholds, nearest, sast, sast_decode, sast_targets
 
 SIZE = (160, 240)
 

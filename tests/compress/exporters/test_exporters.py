@@ -17,9 +17,9 @@ from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.openvino import export_openvino
 from compress.exporters.verify import verify
 from compress.models.backbones.resnet import resnet18
-from compress.models.db import DBNet
 from compress.models.layers import conv_bn
 from compress.models.necks.fpn import fpn
+from compress.models.networks.db import DBNet
 from compress.quantization.nncf_torch import plain_state, quantize
 from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file

@@ -10,8 +10,8 @@ from torch import nn
 
 from compress.models.backbones.mobilenet_v3 import mobilenet_v3_small, mobilenet_v3_small_torchvision
 from compress.models.backbones.resnet import resnet18
-from compress.models.db import DBNet
 from compress.models.necks.fpn import fpn
+from compress.models.networks.db import DBNet
 from compress.quantization.folding import fold_batch_norms, fold_like
 
 EXAMPLE = torch.linspace(-2, 2, 2 * 3 * 32 * 64).sin().reshape(2, 3, 32, 64)
