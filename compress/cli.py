@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -204,27 +205,42 @@ def evaluate(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or patterns such as 'scans/*.jpg'.")],
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="A checkpoint folder or an exported file.", show_default="the packaged detector")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("predictions"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each image, a line each.")] = False,
     device: Device = "auto",
 ) -> None:
     """What a model says about images, drawn on them and written as JSON: where words are, or what class an image is of.
 
     Without a model, it is by the small detector that comes with the package.
 
+    Results are called like the image, and where two would be called the same, with its suffix and its folder. Nothing that compress has
+    not written is written over. An image without an answer is named, the others are done, and the status is 1.
+
     Examples:
 
       compress predict photo.jpg
+
+      compress predict scans --out found --json
 
       compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/distilled
     """
     from compress.predict import predict_files
 
-    for line in predict_files(images, model, out, device):
-        typer.echo(line)
+    failed = False
+    for found in predict_files(images, model, out, device):
+        failed |= found.failed
+        if as_json:
+            typer.echo(json.dumps(found.record))
+        if found.failed:
+            refuse(found.line)
+        elif not as_json:
+            typer.echo(found.line)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -365,6 +381,9 @@ def main() -> None:
     from compress.errors import CompressError
 
     signal.signal(signal.SIGINT, interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files are bytes, and not all of them are text
     try:
         with extras.told("This command"):
             app()

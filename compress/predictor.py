@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compress import extras
+from compress.data.images import rgb
 from compress.data.prepare import network_input
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample
@@ -51,7 +51,12 @@ class Predictor:
         return TASKS[self.algorithm.task]
 
     def predict(self, image: np.ndarray) -> Any:
-        """The answer about one (H, W, 3) uint8 RGB image; coordinates are in its own pixels."""
+        """The answer about one image; coordinates are in its own pixels.
+
+        image: (H, W, 3) uint8 RGB, or an array that :func:`compress.data.images.rgb` makes that of: grey, RGBA, uint16, floats in 0..1.
+        Raises CompressError for one that it refuses.
+        """
+        image = rgb(image)
         (outputs,) = self.outputs([image])
         return self.reader(self.evaluate.with_settings(self.tuned.get("settings", {})))(outputs, image.shape[:2])
 
