@@ -19,11 +19,10 @@ import numpy as np
 from compress import progress
 from compress.errors import CompressError, suggestion
 from compress.exporters.inspect import inspect
-from compress.measure import processor
 from compress.models.contract import Input
 from compress.outside import build
 from compress.runtimes import FILES, Runtime, from_network, open_file, runtime_of
-from compress.runtimes.runtime import available_threads, figures, timed
+from compress.runtimes.runtime import available_threads, figures, processor, timed
 from compress.slower import Timing, is_int8, slower_in_int8
 
 CHECKPOINT = ("torch", "torch.compile")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DIGEST = "sha256"  # key of a safetensors file's metadata
+LARGEST = 1 << 30  # bytes of a file of a user's that is read as a whole
 
 
 def write_text(path: Path, text: str) -> None:
@@ -22,6 +24,37 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def read_bytes(path: Path, what: str = "file", largest: int = LARGEST) -> bytes:
+    """The content of a regular file of at most `largest` bytes. what: the word for it in messages.
+
+    Raises CompressError for one that is missing or too large, and for folders, pipes and devices, which may have no end.
+    """
+    article = "an" if what[0] in "aeiou" else "a"
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise CompressError(f"{path} is a folder, not {article} {what}.")
+        if not stat.S_ISREG(found.st_mode):
+            raise CompressError(f"{path} is a pipe or a device, not {article} {what}; copy its content into a file.")
+        if found.st_size > largest:
+            raise CompressError(f"{path} is too large for {article} {what}: {found.st_size} bytes, and at most {largest} are read.")
+        return path.read_bytes()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise CompressError(f"{path} is a link to {path.readlink()}, and nothing is there.") from None
+        raise CompressError(f"There is no {what} at {path}.") from None
+    except OSError as error:
+        raise CompressError(f"{path} cannot be read as {article} {what} ({error.strerror}).") from None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; at a name that no file can have there is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,6 +16,7 @@ import torch
 from compress import progress
 from compress.checkpoint import Model, save
 from compress.data.formats import open_split
+from compress.data.labels import check_labels
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
 from compress.files import read_json, read_lines, write_json
@@ -73,6 +74,7 @@ class Lab:
         """One split of the recipe's data: `train`, `val` or `test`."""
         if name not in self.splits:
             self.splits[name] = open_split(self.recipe.data, name, self.recipe.seed, self.quiet)
+            check_labels(self.splits[name], self.algorithm.labels)
         return self.splits[name]
 
     @property

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compress.data.images import rgb
 from compress.data.prepare import network_input
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample
 from compress.outside import allowing, build
+from compress.processes import check_device, device_name
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate, Scores, Task
 
@@ -49,7 +51,12 @@ class Predictor:
         return TASKS[self.algorithm.task]
 
     def predict(self, image: np.ndarray) -> Any:
-        """The answer about one (H, W, 3) uint8 RGB image; coordinates are in its own pixels."""
+        """The answer about one image; coordinates are in its own pixels.
+
+        image: (H, W, 3) uint8 RGB, or an array that :func:`compress.data.images.rgb` makes that of: grey, RGBA, uint16, floats in 0..1.
+        Raises CompressError for one that it refuses.
+        """
+        image = rgb(image)
         (outputs,) = self.outputs([image])
         return self.reader(self.evaluate.with_settings(self.tuned.get("settings", {})))(outputs, image.shape[:2])
 
@@ -145,8 +152,9 @@ def combinations(start: Mapping[str, Any], tunable: Mapping[str, Sequence[float]
 def open_predictor(path: str | Path, *, threads: int | None = None, device: str = "cpu", modules: Sequence[str] = ()) -> Predictor:
     """The model in a checkpoint folder, or in an exported file.
 
-    threads: for the runtimes of exported files; None leaves it to them. modules: names of those outside of the workbench that its model
-    may be built by; see :mod:`compress.outside`. Raises CompressError for anything else.
+    threads: for the runtimes of exported files; None leaves it to them. device: `auto`, `cpu` or `cuda`; of a checkpoint, which needs
+    torch. modules: names of those outside of the workbench that its model may be built by; see :mod:`compress.outside`.
+    Raises CompressError for anything else.
     """
     with allowing(*modules):
         return opened(Path(path), threads, device)
@@ -160,11 +168,13 @@ def check_there(path: Path) -> None:
 
 def opened(path: Path, threads: int | None, device: str) -> Predictor:
     """:func:`open_predictor` with what is allowed already."""
+    check_device(device)
     if path.is_dir():
-        from compress.checkpoint import load
+        with extras.told(f"The checkpoint {path}"):
+            from compress.checkpoint import load
 
-        model = load(path)
-        model.network.to(device)
+            model = load(path)
+        model.network.to(device_name(device))
         return of_model(model)
     check_there(path)
     from compress.runtimes import open_file

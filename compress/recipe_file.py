@@ -82,7 +82,7 @@ def beside(name: str, recipe: Path) -> Path:
 def read_file(path: Path) -> Document:
     """One YAML file, its values and the line of each; recipe paths inside it are made absolute here, where the file is known."""
     if not path.exists():
-        raise CompressError(f"There is no recipe at {path}; `ls recipes` shows those that come with the workbench.")
+        raise CompressError(f"There is no recipe at {path}; `compress recipes` lists those that come with the workbench.")
     if not path.is_file():
         raise CompressError(f"{path} is no file; give a recipe, such as one of those in recipes/.")
     try:

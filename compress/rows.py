@@ -11,8 +11,9 @@ from compress.errors import CompressError
 from compress.files import digest, fingerprint, read_json, write_json
 from compress.lab import Lab
 from compress.ledger import Row
-from compress.measure import latencies, measure, processor
+from compress.measure import latencies, measure
 from compress.progress import console
+from compress.runtimes.runtime import processor
 from compress.session import Session
 from compress.stage_folder import check_whole, manifest_of
 from compress.stages import Stage

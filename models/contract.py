@@ -61,11 +61,13 @@ class Sample:
 
     image: (H, W, 3) uint8, RGB.
     truth: what the task of the data asks for: :class:`Words`, :class:`Line` or :class:`Label`.
+    maps: (C, h, w) uint8 maps that cover the whole image, at any resolution, and go with it through random views.
     """
 
     name: str
     image: np.ndarray
     truth: Any
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

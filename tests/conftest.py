@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 TINY = HERE / "end_to_end" / "tiny.yml"
@@ -62,8 +62,7 @@ def tiny_run(common) -> Path:
     import compress
 
     folder, done = common / "experiments" / "tiny", common / "tiny.done"
-    with (common / "tiny.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(common / "tiny.lock"):
         if not done.exists():
             compress.run(TINY, out=folder, quiet=True)
             done.touch()

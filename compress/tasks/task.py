@@ -109,6 +109,9 @@ class Task:
     counts: `truths -> {what: how many}`, for `compress data check`.
     record: one answer as values that JSON holds. told: one answer in a few words.
     drawn: `(image, answer) -> image`, with the answer drawn on it. outlined: `(image, truth) -> image`, with the ground truth.
+    carries_maps: whether `view` takes the maps of a sample along.
+    corrected: `(truth, answer) -> truth`: the ground truth of a training image with what a good model finds taken into account; None where
+        there is no such thing.
     shapes: `answer -> [shape]`, what a page shows on the image beside `told`. true_shapes: `truth -> [shape]`.
     """
 
@@ -130,6 +133,8 @@ class Task:
     outlined: Callable[[np.ndarray, Any], np.ndarray]
     shapes: Callable[[Any], list[Shape]]
     true_shapes: Callable[[Any], list[Shape]]
+    carries_maps: bool = False
+    corrected: Callable[[Any, Any], Any] | None = None
     square: bool = False
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, cast
 
 import torch
 from pydantic import Field
@@ -91,7 +91,7 @@ class IntraCL(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.reduce(x)
-        for square, column, row in self.rounds:
+        for square, column, row in cast(Iterable[nn.ModuleList], self.rounds):
             y = square(y) + column(y) + row(y)
         return x + self.restore(y)
 

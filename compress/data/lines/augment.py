@@ -26,7 +26,7 @@ class AugmentLine(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    distort: float = Field(default=0.1, ge=0, le=0.5)
+    distort: float = Field(default=0.1, ge=0, le=0.3)
     brightness: float = Field(default=0.25, ge=0, lt=1)
     saturation: float = Field(default=0.3, ge=0, le=1)
     noise: float = Field(default=10.0, ge=0, le=70)
