@@ -15,17 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from compress.data.prepare import network_input
 from compress.errors import CompressError
-from compress.files import read_json, read_tensors, tensors_digest, write_json, write_tensors, write_text
+from compress.files import first_fault, read_json, read_tensors, read_text, tensors_digest, write_json, write_tensors, write_text
 from compress.models.contract import Algorithm
 from compress.outside import build
 from compress.quantization.folding import fold_like
+from compress.records import Tuned
 from compress.stage_folder import check_whole
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate
+from compress.yaml_text import read_yaml
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, QUANTIZATION, TUNED = "model.yml", "model.safetensors", "quantization.json", "tuned.json"
@@ -94,12 +97,7 @@ def save_tuned(folder: Path, tuned: dict[str, Any]) -> None:
 def read_tuned(folder: Path) -> dict[str, Any]:
     """The tuned settings beside a checkpoint; none where nothing was tuned. Raises CompressError for a damaged file."""
     path = folder / TUNED
-    if not path.exists():
-        return {}
-    tuned = read_json(path)
-    if not isinstance(tuned, dict) or not isinstance(tuned.get("settings"), dict) or not isinstance(tuned.get("val_score"), int | float):
-        raise CompressError(f"{path} is damaged: it lacks `settings` or `val_score`; run `compress eval --tune` again, or delete it.")
-    return tuned
+    return dict(read_json(path, Tuned)) if path.exists() else {}
 
 
 def load(folder: str | Path) -> Model:

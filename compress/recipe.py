@@ -15,13 +15,14 @@ from compress.errors import CompressError, suggestion
 from compress.exporters.formats import HOLD_INT8
 from compress.models.contract import Algorithm
 from compress.outside import allow_own, build
-from compress.recipe_file import Document, Place
+from compress.recipe_file import Document
 from compress.run_settings import RunSettings
 from compress.runtimes.settings import Latency
 from compress.stages import KINDS, Stage
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate, Task
 from compress.training.trackers import TrackerName
+from compress.yaml_text import Place
 
 Value = TypeVar("Value", bound=BaseModel)
 # Keys of a stage that hold a value of the main metric, or a difference between two.
