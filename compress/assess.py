@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from compress import progress
 from compress.data.formats import DataConfig, from_options, open_split
@@ -83,7 +83,7 @@ def find_data(
         raise CompressError(
             f"{artefact} lies in no experiment, so say what to evaluate on: --data icdar2015 --root DIR, or --recipe RECIPE."
         )
-    loaded = recipe or load(beside, overrides)
+    loaded = recipe or load(cast(Path, beside), overrides)
     return loaded.data, loaded.seed, loaded.evaluate
 
 

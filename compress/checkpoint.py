@@ -73,7 +73,7 @@ def fresh(config: dict[str, Any], evaluate: Evaluate) -> Model:
 
 def channels_last(network: nn.Module) -> nn.Module:
     """The memory layout in which convolutions are fastest, on CPU and GPU alike."""
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 def save(model: Model, folder: Path) -> None:
@@ -162,7 +162,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], origin: Path) -
 def without_subnormals(tensor: Tensor) -> Tensor:
     """`tensor` with zeros for the floats too small to be normal ones, below 1.2e-38 in float32.
 
-    They are what decay leaves of dead channels, some of PP-OCR's among them. No picture shows the difference, but x86 processors compute
+    They are what decay leaves of dead channels, some of PP-OCR's among them. No image shows the difference, but x86 processors compute
     with them several times more slowly.
     """
     if not tensor.is_floating_point():
@@ -186,7 +186,7 @@ def resize(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None
         resize_layer(module, saved)
 
 
-def resize_layer(module: nn.Module, saved: Tensor) -> None:
+def resize_layer(module: Any, saved: Tensor) -> None:
     """Resize one layer in place to the shape of its saved weight; values are left to the loading that follows."""
     module.weight = resized(module.weight, saved.shape)
     if isinstance(module, nn.ConvTranspose2d):

@@ -77,6 +77,7 @@ def run(
     """
     from compress import experiment
     from compress.processes import main_process
+    from compress.session import folder_of
 
     if dry_run:
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
@@ -85,7 +86,7 @@ def run(
     rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, time_again=time_again, device=device)
     if main_process():
         show(rows)
-        typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {experiment.folder_of(recipe, out)}")
+        typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {folder_of(recipe, out)}")
 
 
 @app.command()
@@ -136,7 +137,7 @@ def sensitivity(
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
     override: Overrides = None,
 ) -> None:
-    """Where a model can be cut, or quantized: every channel group alone at several ratios, or every layer alone in 8 bits.
+    """Where a model can be pruned, or quantized: every channel group alone at several ratios, or every layer alone in 8 bits.
 
     Writes sensitivity.json (or sensitivity_quantize.json) and plots, and recommends how many channels to leave in each group.
 
@@ -233,7 +234,9 @@ def export(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<checkpoint>/files")] = None,
-    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to check the files on.", show_default="drawn ones")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option("--image", help="Images to check the files on.", show_default="synthetic ones")
+    ] = None,
 ) -> None:
     """Write files that other runtimes read, and check them against torch.
 
@@ -251,7 +254,7 @@ def export(
 def convert_weights(
     file: Annotated[Path, typer.Argument(help="PP-OCR's .onnx export, or its .pdparams.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
-    images: Annotated[list[Path] | None, typer.Option("--image", help="Pictures to compare on.", show_default="drawn ones")] = None,
+    images: Annotated[list[Path] | None, typer.Option("--image", help="Images to compare on.", show_default="synthetic ones")] = None,
     part: Annotated[str | None, typer.Option(help="Which of several models in a .pdparams, such as Student.", show_default=False)] = None,
 ) -> None:
     """Make a checkpoint of PP-OCR's weights, once both models have given the same maps.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.checkpoint import DESCRIPTION, Model, fresh, load_weights, save
 from compress.converters.families import FAMILIES
+from compress.converters.folded_norms import take_statistics, with_norms
 from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
 from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
@@ -32,7 +33,7 @@ class Converted:
     """A model with another framework's weights.
 
     unused: what of the file went nowhere. fresh: our layers that the file has not, which start from others of it.
-    differences: map -> largest and mean absolute difference on the pictures; empty where a file holds weights alone.
+    differences: map -> largest and mean absolute difference on the images; empty where a file holds weights alone.
     """
 
     family: Family
@@ -45,7 +46,7 @@ class Converted:
 def convert_file(path: Path, out: Path, images: Sequence[Path] = (), part: str | None = None) -> Iterator[str]:
     """Convert and compare, write the checkpoint folder `out`; yields lines that say what was done.
 
-    images: pictures to compare on, drawn ones where none are given. part: which of several models in a .pdparams file.
+    images: those to compare on, synthetic ones where none are given. part: which of several models in a .pdparams file.
     Raises CompressError, and writes nothing, where the file is not understood or the maps differ by more than `TOLERANCE`.
     """
     from compress.data.detection.synthetic import draw
@@ -53,21 +54,25 @@ def convert_file(path: Path, out: Path, images: Sequence[Path] = (), part: str |
 
     if (out / DESCRIPTION).exists():
         raise CompressError(f"{out} holds a checkpoint already; remove it, or give another folder.")
-    pictures = [read_image(image) for image in images] or [draw(0, "val", index, 320)[1] for index in range(3)]
-    converted = convert(path, pictures, part)
+    compared = [read_image(image) for image in images] or [draw(0, "val", index, 320)[1] for index in range(3)]
+    converted = convert(path, compared, part)
     save(converted.model, out)
     yield from told(path, out, converted)
 
 
-def convert(path: Path, pictures: Sequence[np.ndarray], part: str | None = None) -> Converted:
-    """The model in an .onnx or .pdparams file, compared on (H, W, 3) uint8 RGB pictures where the file can be run."""
+def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None) -> Converted:
+    """The model in an .onnx or .pdparams file, compared on (H, W, 3) uint8 RGB images where the file can be run."""
     if not path.exists():
         raise CompressError(f"There is no file {path}.")
     if path.suffix == ".onnx":
         if part:
             raise CompressError(f"{path} holds one model; --part is for .pdparams files with several.")
         converted, source = from_graph(path)
-        differences = compare(path, source, converted, pictures)
+        if converted.family.folded:
+            wanted = converted.model.algorithm.input
+            shown = (resize_short_side(image, min(image.shape[:2]), wanted.multiple) for image in images)
+            take_statistics(converted.model.network, (torch.from_numpy(network_input([image], wanted)) for image in shown))
+        differences = compare(path, source, converted, images)
         return Converted(converted.family, converted.model, converted.unused, converted.fresh, differences)
     if path.suffix == ".pdparams":
         return from_parameters(path, part)
@@ -82,6 +87,8 @@ def from_graph(path: Path) -> tuple[Converted, str]:
     weights = {
         f"{pair.ours}.{name}": array for pair, layer in zip(pairs, graph.layers, strict=True) for name, array in layer.tensors.items()
     }
+    if family.folded:
+        weights = with_norms(model.network, weights)
     return filled(family, model, weights, graph.unused, path), graph.source
 
 
@@ -194,8 +201,9 @@ def filled(family: Family, model: Model, weights: Tensors, unused: list[str], pa
     """`model` with `weights`, strictly but for the branch that inference does not need. Where the file lacks it, it starts as a copy of the
     probability's, so that its norms fit the features, with a last layer of zeros: a threshold of one half everywhere.
     """
-    first = f"{family.pairs[0].ours}.weight"
-    weights = {**weights, first: weights[first][:, ::-1]}  # it reads RGB here
+    if not family.rgb:
+        first = f"{family.pairs[0].ours}.weight"
+        weights = {**weights, first: weights[first][:, ::-1]}
     state = {name: torch.from_numpy(np.array(array, np.float32, order="C")) for name, array in weights.items()}
     missing = threshold_from_probability(model.network, state)
     state |= missing
@@ -220,18 +228,19 @@ def threshold_from_probability(network: nn.Module, state: Mapping[str, Tensor]) 
     return found
 
 
-def compare(path: Path, source: str, converted: Converted, pictures: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
+def compare(path: Path, source: str, converted: Converted, images: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
     """Largest and mean absolute difference between the maps of ONNX Runtime and ours, each fed as its own framework feeds it.
 
     Raises CompressError where one is above `TOLERANCE` or not finite.
     """
     theirs, ours = runner_of_file(path, source), runner_of_model(converted.model)
-    names, found = converted.family.maps, {}
+    names, found = converted.family.maps, dict[str, list[np.ndarray]]()
     wanted = converted.model.algorithm.input
-    swapped = replace(wanted, mean=wanted.mean[::-1], std=wanted.std[::-1])
-    for picture in pictures:
-        shown = cv2.resize(picture, LINE) if converted.family.lines else resize_short_side(picture, min(picture.shape[:2]), wanted.multiple)
-        expected = theirs(network_input([shown[..., ::-1]], swapped))
+    order = 1 if converted.family.rgb else -1
+    asked = replace(wanted, mean=wanted.mean[::order], std=wanted.std[::order])
+    for image in images:
+        shown = cv2.resize(image, LINE) if converted.family.lines else resize_short_side(image, min(image.shape[:2]), wanted.multiple)
+        expected = theirs(network_input([shown[..., ::order]], asked))
         given = ours(network_input([shown], wanted))
         # An exported detector may give all maps of training as channels; the binary map follows from the other two, 50 times as steep.
         channels = [expected] if converted.family.lines else np.split(expected, expected.shape[1], axis=1)
@@ -247,13 +256,13 @@ def compare(path: Path, source: str, converted: Converted, pictures: Sequence[np
         if not largest <= TOLERANCE:
             raise CompressError(
                 f"{path} was taken for the {converted.family.title}, but map '{name}' differs by up to {largest:.3g} (mean {mean:.3g}) "
-                f"on {len(pictures)} pictures, and {TOLERANCE:g} is allowed; no checkpoint was written."
+                f"on {len(images)} images, and {TOLERANCE:g} is allowed; no checkpoint was written."
             )
     return differences
 
 
 def runner_of_file(path: Path, source: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The first output of an ONNX file for (1, 3, H, W) float32 pictures."""
+    """The first output of an ONNX file for (1, 3, H, W) float32 images."""
     import onnxruntime
 
     from compress.runtimes.onnxruntime import first_line, session_options
@@ -267,7 +276,7 @@ def runner_of_file(path: Path, source: str) -> Callable[[np.ndarray], np.ndarray
 
 
 def runner_of_model(model: Model) -> Callable[[np.ndarray], Mapping[str, np.ndarray]]:
-    """All maps of ours for (1, 3, H, W) float32 pictures."""
+    """All maps of ours for (1, 3, H, W) float32 images."""
     from compress.training.modes import show_all_maps
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:

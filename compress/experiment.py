@@ -179,7 +179,7 @@ def teacher_rows(run: Run, stage: Stage) -> list[Row]:
 
     The first in the table is called `teacher`, any other `teacher/<its experiment>`.
     """
-    session, rows = run.session, []
+    session, rows = run.session, list[Row]()
     for name in stage.other_models() if stage.others_have_rows else ():
         its = session.others.get(name)
         row = next((row for row in run.finished[its.folder] if row.stage == its.recipe.last_model()), None) if its else None

@@ -17,6 +17,7 @@ from compress import progress
 from compress.checkpoint import Model, save
 from compress.data.formats import open_split
 from compress.data.training import TrainingSet
+from compress.errors import CompressError
 from compress.files import read_json, read_lines, write_json
 from compress.outside import build
 from compress.predictor import Predictor, of_model, score
@@ -122,6 +123,11 @@ class Lab:
     def note_elapsed(self) -> None:
         """Write down the time spent, for a run that resumes after this one is cut off."""
         write_json(self.folder / ELAPSED, self.elapsed())
+
+
+def no_teacher(name: str) -> Model:
+    """The way to other models of a lab that belongs to no stage."""
+    raise CompressError(f"{name}: nothing but a stage of a recipe works with other models.")
 
 
 def best_and_last(folder: Path, task: Task) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,12 +16,12 @@ from compress.predictor import of_model, open_predictor
 from compress.runtimes.settings import Latency
 
 
-def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) -> dict[str, Any]:
+def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | None = None) -> dict[str, Any]:
     """Size, cost, scores and latency of the checkpoint folder or exported file at `path`.
 
     runtimes: those to time a checkpoint in; a float one is written for each into a temporary folder first. An exported file is
     timed in its own.
-    network: the model that an exported file was written from, for its MACs, which no runtime tells.
+    network: the model that an exported file was written from, for its MACs, which no runtime tells; a file needs it.
     """
     latency = lab.recipe.latency
     if path.is_dir():
@@ -34,6 +34,8 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model) ->
             "bytes": (path / WEIGHTS).stat().st_size,
         }
     else:
+        if network is None:
+            raise ValueError(f"{path} is a file, whose multiply-accumulates are counted on its network")
         predictor = open_predictor(path)
         facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path), **integers(path)}
     scores = lab.score(predictor, lab.split(lab.report_split))

@@ -88,7 +88,8 @@ def teachers_to_do(session: Session, stage: Stage, known: Sequence[str]) -> list
 
 def total(guesses: Sequence[float | None]) -> float | None:
     """Their sum, None where one is not known."""
-    return None if None in guesses else sum(guesses)
+    known = [guess for guess in guesses if guess is not None]
+    return sum(known) if len(known) == len(guesses) else None
 
 
 def sizes(model: Model | None, recipe: RunSettings) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def after_prune(
     groups = find_groups(model, pruning.scope, pruning.protect)
     if left:
         channels = read_json(left)
-        kept = {group.name: channels[group.name][1] for group in groups}
+        kept: dict[str, int] | None = {group.name: channels[group.name][1] for group in groups}
     else:
         kept = kept_by_uniform(model, pruning, recipe)
     described = [
@@ -149,8 +150,8 @@ def kept_by_uniform(model: Model, pruning: Pruning, recipe: RunSettings) -> dict
     groups, target = find_groups(model, pruning.scope, pruning.protect), pruning.target
     if pruning.allocation != "uniform" or pruning.steps > 1:
         return None
-    if target is None:
-        return uniform(groups, pruning.ratio, pruning.round_to)
+    if target is None or pruning.ratio is not None:
+        return uniform(groups, pruning.ratio or 0.0, pruning.round_to)
     if target.kind not in ("params", "macs", "size"):
         return None
     wanted = limit(target.kind, getattr(target, target.kind), cost_of(target, model, recipe.latency))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -265,7 +265,7 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:60]} ... {text[-30:]}"
 
 
-def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, document: Document, hidden: set[str] = frozenset()) -> None:
+def check_keys(kind: type[BaseModel], values: dict[str, Any], place: Place, document: Document, hidden: Collection[str] = ()) -> None:
     """Refuse keys that no field of `kind` has, here and in the sections below, with a suggestion."""
     if kind.model_config.get("extra") == "allow":
         return

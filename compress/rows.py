@@ -105,7 +105,7 @@ def measure_artefact(
         check_whole(path)
     if before:
         return {**before, "latency_ms": latencies(path, lab, runtimes), "cpu": processor()}
-    source = load(session.folder / parent) if path.is_file() else None
+    source = load(session.folder / parent) if path.is_file() and parent else None
     return {
         "kind": stage.kind,
         "parent": parent,

@@ -1,11 +1,11 @@
-"""`compress sensitivity`: where a trained model can be cut, as a JSON file, plots and a recommended allocation."""
+"""`compress sensitivity`: where a trained model can be pruned, as a JSON file, plots and a recommended allocation."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 
@@ -14,7 +14,7 @@ from compress.checkpoint import DESCRIPTION, load
 from compress.cost import parameters
 from compress.errors import CompressError, suggestion
 from compress.files import write_json
-from compress.lab import Lab
+from compress.lab import Lab, no_teacher
 from compress.outside import allowing
 from compress.pruning.allocation import by_sensitivity, curves_from, least_important
 from compress.pruning.budget import weakest_enough
@@ -61,16 +61,15 @@ def of_layers(
     source: Path, *, overrides: Sequence[str] = (), images: int | None = None, fast: bool = False, out: Path | None = None
 ) -> tuple[dict[str, Any], Path]:
     """The same for quantization: every layer alone in 8 bits; `sensitivity_quantize.json` and a plot."""
-    from compress.quantization.sensitivity import quantization_sensitivity
+    from compress.quantization.sensitivity import TOP, quantization_sensitivity
 
     checkpoint, recipe, folder = find_model(source, overrides)
     out = out or folder / NAME
     out.mkdir(parents=True, exist_ok=True)
-    lab = Lab(recipe, out, torch.device("cpu"), lambda _: None)
+    lab = Lab(recipe, out, torch.device("cpu"), no_teacher)
     count = images or len(lab.split("val"))
-    found = quantization_sensitivity(
-        load(checkpoint), lab, artefact=str(checkpoint), images=count, folder=out, **({"top": 0} if fast else {})
-    )
+    top = 0 if fast else TOP
+    found = quantization_sensitivity(load(checkpoint), lab, artefact=str(checkpoint), images=count, top=top, folder=out)
     save(quantization_bars(found), out / "quantize")
     return found, out
 
@@ -86,7 +85,7 @@ def settings_from(ratios: str, criterion: str, scope: str, images: int | None, f
         shares = ()
     if not shares or any(not 0 < share < 1 for share in shares) or list(shares) != sorted(set(shares)):
         raise CompressError(f"--ratios {ratios}: give increasing shares between 0 and 1, such as 0.3,0.6,0.9.")
-    return Settings(shares, criterion, scope, images=images, full=not fast)
+    return Settings(shares, cast(Criterion, criterion), cast(Scope, scope), images=images, full=not fast)
 
 
 def find_model(source: Path, overrides: Sequence[str]) -> tuple[Path, Recipe, Path]:
@@ -111,23 +110,23 @@ def model_before_pruning(path: Path, overrides: Sequence[str]) -> tuple[Path, Re
     if not prunes:
         raise CompressError(f"{path} has no prune stage; give a checkpoint folder instead.")
     parent = recipe.parent(prunes[0])
-    if states(session)[parent] != DONE:
+    if parent is None or states(session)[parent] != DONE:
         raise CompressError(f"'{parent}' of {path} has not been trained yet; `compress run {path}` does that.")
     return session.folder / parent, recipe, session.folder
 
 
 def recommended(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
-    """The allocation that takes half of the parameters for the least predicted loss; its size is counted on the model cut that way."""
+    """The allocation that takes half of the parameters for the least predicted loss; its size is counted on a model pruned that way."""
     curves = curves_from(found, "params")
     whole = parameters(bench.model.network)
 
-    def cut(strength: float) -> tuple[dict[str, int], int]:
+    def pruned(strength: float) -> tuple[dict[str, int], int]:
         kept = by_sensitivity(bench.groups, curves, strength, 1, bench.settings.ratios[-1])
         model = bench.model.with_network(copy.deepcopy(bench.model.network))
         groups = find_groups(model, bench.settings.scope, bench.settings.protect)
         remove_channels(model, groups, least_important(groups, bench.scores, kept))
         return kept, parameters(model.network)
 
-    strength = weakest_enough(lambda strength: cut(strength)[1] <= HALF * whole, tries=12)
-    kept, left = cut(1.0 if strength is None else strength)
+    strength = weakest_enough(lambda strength: pruned(strength)[1] <= HALF * whole, tries=12)
+    kept, left = pruned(1.0 if strength is None else strength)
     return {"target": {"params": "-50%"}, "params": left, "channels": kept}

@@ -97,7 +97,9 @@ def check_whole(place: Path, names: Sequence[str] = ()) -> None:
     home = next((above for above in (place, *place.absolute().parents[:DEEPEST]) if (above / MANIFEST).is_file()), None)
     known = digests_of(home) if home else {}
     for file in files:
-        said = known.get(file.absolute().relative_to(home.absolute()).as_posix()) if home else None
+        if home is None:
+            continue
+        said = known.get(file.absolute().relative_to(home.absolute()).as_posix())
         if said is not None and file.is_file() and digest(file) != said:
             told = f"it is not what {home / MANIFEST} says that its stage left"
             raise CompressError(f"{file} is damaged: {told}; restore it, or run the recipe again, which does the stage again.")

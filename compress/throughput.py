@@ -50,8 +50,7 @@ def throughput(
         raise CompressError(f"--throughput {name}: the recipe has no train stage of that name{suggestion(name, known)}")
     parent = session.recipe.parent(stage)
     trained = session.folder / parent if parent else None
-    there = trained is not None and (trained / DESCRIPTION).exists()
-    model = load(trained) if there else fresh(session.recipe.model, session.recipe.evaluate)
+    model = load(trained) if trained and (trained / DESCRIPTION).exists() else fresh(session.recipe.model, session.recipe.evaluate)
     lab = make_lab(session, session.folder, stage, device_name(device))
     rates = measure(model, stage, lab)
     return {

@@ -95,8 +95,8 @@ class Input:
 
     multiple: tuple[int, int] = (32, 32)
     example: tuple[int, int] = (736, 1280)
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
 
 @dataclass(frozen=True)

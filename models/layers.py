@@ -49,10 +49,10 @@ class SqueezeExcite(nn.Module):
 
 
 class Uncoupled(nn.Module):
-    """A layer whose output channels are as many as they must be, and belong to no channels of what they are added to or multiplied with.
+    """A layer whose output channels must not be pruned, and are not coupled to the channels that they are multiplied with or added to.
 
-    Such as spatial attention: one map, or one for each scale, that weighs all channels alike. Pruning follows no channel through it
-    and leaves all output channels inside of it as they are; what it reads may be narrowed.
+    Example: spatial attention gives one map that weighs all channels. Pruning does not follow channels through this layer and keeps all
+    output channels inside of it. Its input channels may be pruned.
     """
 
     def __init__(self, layer: nn.Module) -> None:

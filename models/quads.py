@@ -98,10 +98,11 @@ def locality_aware_nms(quads: np.ndarray, scores: np.ndarray, threshold: float, 
 
 
 def merged(quads: np.ndarray, scores: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means of runs of quads, and sums of their scores; a run ends where the next quad does not overlap its mean so far.
+    """Merge neighbouring quads that overlap: the weighted mean of each run, and the sum of its scores.
 
-    Where runs begin depends on nothing but what came before. So a guess of all beginnings that gives itself, when each quad is held
-    against the mean of its run by that guess, is what going through them one by one would find; all are held at once.
+    A run ends before the first quad that does not overlap the mean of the run so far. To find all runs at once, the start of each run is
+    guessed and the guess is checked for all quads together: every quad is compared with the mean of its run so far. If the check gives the
+    guess again, it is the result of the sequential rule, because a run depends only on the quads before it; otherwise it is the next guess.
     """
     sums = np.concatenate([np.zeros((4, 2, 1)), np.cumsum(quads * scores, 2)], 2)
     weights = np.concatenate([[0], np.cumsum(scores)])

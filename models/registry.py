@@ -17,7 +17,7 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "db", "pan", "psenet", "sast")}
+MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "db", "pan", "psenet", "sast")}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -31,6 +31,7 @@ BACKBONES = {
     "resnet34": "compress.models.backbones.resnet",
     "resnet50": "compress.models.backbones.resnet",
     "resnet50_vd": "compress.models.backbones.resnet",
+    "vgg16_bn": "compress.models.backbones.vgg",
 }
 NECKS = {
     "cab_fpn": "compress.models.necks.cab_fpn",

@@ -19,7 +19,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest begin first, so that no process is left with one at the end."""
+    """What is not slow is fast. The files that take longest begin first, so that no process is left with one at the end."""
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.fast)
     items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 
@@ -32,7 +35,7 @@ def common(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(common):
-    """Drawn pictures are kept for the session, not in the home of whoever runs the tests."""
+    """Synthetic images are kept for the session, not in the home of whoever runs the tests."""
     os.environ["COMPRESS_CACHE"] = str(common / "cache")
 
 

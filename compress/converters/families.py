@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compress.converters import db
+from compress.converters.craft import craft_layers
 from compress.converters.lcnet_v3 import lcnet_v3_backbone, merged
 from compress.converters.mobilenet_v3 import classifier_backbone, detector_backbone
 from compress.converters.names import Family, Pair, Tensors
@@ -72,4 +73,13 @@ FAMILIES = (
     ),
     detector("LK-PAN teacher with ResNet-50", "resnet50", LKPAN, resnet50_backbone() + db.lkpan()),
     detector("LK-PAN teacher with ResNet-50 and a 7x7 head", "resnet50", LKPAN, resnet50_backbone() + db.lkpan(), head_kernel=7),
+    Family(
+        "CRAFT",
+        {"name": "craft"},
+        {"short_side": 736},
+        craft_layers(),
+        ("region_scores", "affinity_scores"),
+        rgb=True,
+        folded=True,
+    ),
 )

@@ -70,7 +70,7 @@ def read_onnx(path: Path) -> Graph:
         raise CompressError(f"{path} cannot be read as an ONNX model ({error}); it is damaged: fetch or export it again.") from None
     sources = [tensor.name for tensor in graph.input if tensor.name not in wires.constants]
     if len(sources) != 1:
-        raise CompressError(f"{path} has {len(sources)} inputs instead of one picture; it is damaged, or no model of pictures.")
+        raise CompressError(f"{path} has {len(sources)} inputs instead of one image; it is damaged, or no model of images.")
     return Graph(layers, unused_weights(wires, used), sources[0])
 
 
@@ -136,7 +136,7 @@ def read_layer(node: Any, wires: Wires, used: set[str]) -> Layer | None:
         tensors["bias"] = tensors.get("bias", np.zeros(outputs, np.float32)) + wires.constants[shift].reshape(())
     used.update(names)
     factor = gate_slope(after, wires) / TORCH_SLOPE
-    form = (KINDS[node.op_type],)
+    form: tuple[Any, ...] = (KINDS[node.op_type],)
     if weight.ndim == 4:
         form += (weight.shape[2:], tuple(attributes.get("strides", (1, 1))), attributes.get("group", 1) > 1)
     return Layer(names[0], form, {name: (array * factor).astype(np.float32) for name, array in tensors.items()})

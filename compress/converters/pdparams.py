@@ -53,7 +53,7 @@ class Array:
 class Latin1(bytes):
     """Stands for `_codecs.encode`, by which protocol 2 writes bytes."""
 
-    def __new__(cls, text: str, encoding: str) -> bytes:
+    def __new__(cls, text: str, encoding: str) -> bytes:  # type: ignore[misc]  # plain bytes take its place
         if encoding != "latin1" or not isinstance(text, str):
             raise pickle.UnpicklingError(f"bytes in {encoding!r}")
         return text.encode("latin1")

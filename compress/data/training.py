@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import torch
 from pydantic import BaseModel
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from compress.data.split import Split
 from compress.errors import CompressError
@@ -89,7 +89,7 @@ def batches(
     loader = training_set.loaders.get(key)
     if loader is None:
         loader = DataLoader(
-            training_set,
+            cast(Dataset, training_set),
             batch_sampler=Order(len(training_set), training_set.seed, batch_size, rank, world),
             num_workers=workers,
             collate_fn=stack,
@@ -97,7 +97,7 @@ def batches(
             persistent_workers=workers > 0,
         )
         training_set.loaders[key] = loader
-    loader.batch_sampler.epoch = epoch
+    cast(Order, loader.batch_sampler).epoch = epoch
     yield from loader
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 
 from compress.errors import CompressError
-from compress.evaluation.icdar import TIE, Picture, Score, geometries
+from compress.evaluation.icdar import TIE, Scene, Score, geometries
 from compress.evaluation.overlaps import Overlap, overlaps
 
 PRECISION = 0.3  # area precision from which a detection can be of a word, or of a do-not-care region
@@ -23,23 +23,23 @@ UPRIGHT = 0.5  # a quadrilateral less wide than this, in heights, is read downwa
 LONGEST = 10  # characters guessed at most
 
 
-def evaluate(pictures: Sequence[Picture]) -> Score:
-    """Score a split; every count is of characters. A picture's fourth part are its transcriptions.
+def evaluate(images: Sequence[Scene]) -> Score:
+    """Score a split; every count is of characters. An image's fourth part are its transcriptions.
 
     A word without one has as many characters as its shape lets one guess. Raises CompressError where transcriptions are missing.
     """
-    if any(len(picture) < 4 or len(picture[3]) != len(picture[1]) for picture in pictures):
+    if any(len(image) < 4 or len(image[3]) != len(image[1]) for image in images):
         raise CompressError("The cleval protocol needs a transcription, which may be empty, for each word.")
-    judged = [judge(seen, picture) for seen, picture in zip(overlaps(pictures), pictures, strict=True)]
+    judged = [judge(seen, image) for seen, image in zip(overlaps(images), images, strict=True)]
     found, split, merged, detected, words = (int(count) for count in np.sum(judged, axis=0)) if judged else (0,) * 5
     recall, precision = max(found - split, 0) / max(words, 1), max(found - merged, 0) / max(detected, 1)
     hmean = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return Score(precision, recall, hmean, found, detected, words)
 
 
-def judge(seen: Overlap, picture: Picture) -> tuple[int, int, int, int, int]:
-    """Characters found, cuts through words, words joined, characters detected and characters there on one picture (section 3.2)."""
-    detections, polygons, ignore, texts = picture[:4]
+def judge(seen: Overlap, image: Scene) -> tuple[int, int, int, int, int]:
+    """Characters found, cuts through words, words joined, characters detected and characters there on one image (section 3.2)."""
+    detections, polygons, ignore, texts = image[:4]
     lengths = [
         guessed_length(polygon) if skip or not text else len(text) for polygon, skip, text in zip(polygons, ignore, texts, strict=True)
     ]

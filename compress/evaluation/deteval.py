@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compress.evaluation.icdar import TIE, Picture, Score
+from compress.evaluation.icdar import TIE, Scene, Score
 from compress.evaluation.overlaps import Overlap, overlaps
 
 RECALL, PRECISION = 0.8, 0.4  # t_r and t_p of section 3
@@ -18,9 +18,9 @@ SPLIT = 0.8  # credit of a word found in pieces, f_sc(k)
 DIGITS = 4  # that sums of shares are rounded to before they are compared
 
 
-def evaluate(pictures: Sequence[Picture]) -> Score:
-    """Score a split: credits and counts are summed over the pictures. `matched` is the recall's credit."""
-    judged = [judge(seen) for seen in overlaps(pictures)]
+def evaluate(images: Sequence[Scene]) -> Score:
+    """Score a split: credits and counts are summed over the images. `matched` is the recall's credit."""
+    judged = [judge(seen) for seen in overlaps(images)]
     found, right, detected, words = np.sum(judged, axis=0) if judged else np.zeros(4)
     recall, precision = found / max(words, 1), right / max(detected, 1)
     hmean = 2 * precision * recall / (precision + recall) if found else 0.0
@@ -28,7 +28,7 @@ def evaluate(pictures: Sequence[Picture]) -> Score:
 
 
 def judge(seen: Overlap) -> tuple[float, float, int, int]:
-    """The recall's credit, the precision's, and how many detections and words count on one picture.
+    """The recall's credit, the precision's, and how many detections and words count on one image.
 
     Do-not-care words, and detections with more than 0.4 of their area on one
     of them, are left out of everything.

@@ -1,6 +1,6 @@
 """The ICDAR2015 protocol for text detection (Karatzas et al. 2015; Robust Reading Challenge 4, task 4.1): one-to-one at IoU > 0.5.
 
-All pictures are matched together: bounding boxes leave a few thousand pairs out of all, and those are clipped in one batch.
+All images are matched together: bounding boxes leave a few thousand pairs out of all, and those are clipped in one batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shapely
 from compress.errors import CompressError
 
 # Detections, polygons and do-not-care flags; transcriptions may follow, which other protocols read.
-Picture = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[bool]] | tuple[Any, ...]
+Scene = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[bool]] | tuple[Any, ...]
 
 # Ratios this near to one half count as one half, which is not enough: where corners are integers that is the exact decision.
 TIE = 1e-9
@@ -37,16 +37,16 @@ class Score:
     words: int
 
 
-def evaluate(pictures: Iterable[Picture]) -> Score:
-    """Score a split; `pictures` gives (detections, polygons, ignore) for each picture, as :func:`match` takes them.
+def evaluate(images: Iterable[Scene]) -> Score:
+    """Score a split; `images` gives (detections, polygons, ignore) for each image, as :func:`match` takes them.
 
     A ratio over nothing is 0, as in the official script.
     """
-    return total(match_all(list(pictures)))
+    return total(match_all(list(images)))
 
 
 def total(counts: np.ndarray) -> Score:
-    """The score of a split from the (pictures, 3) counts of :func:`match_all`."""
+    """The score of a split from the (images, 3) counts of :func:`match_all`."""
     matched, detected, words = (int(count) for count in counts.sum(0))
     precision = matched / detected if detected else 0.0
     recall = matched / words if words else 0.0
@@ -55,7 +55,7 @@ def total(counts: np.ndarray) -> Score:
 
 
 def match(detections: Sequence[np.ndarray], polygons: Sequence[np.ndarray], ignore: Sequence[bool]) -> tuple[int, int, int]:
-    """(matched, detected, words) of one picture.
+    """(matched, detected, words) of one image.
 
     detections, polygons: (n, 2) arrays of x, y pixels, n >= 3; detections are rounded to whole pixels, as in a submission.
     ignore: True for each of `polygons` that is a do-not-care word. A detection with more than half of its area on one such word
@@ -65,18 +65,18 @@ def match(detections: Sequence[np.ndarray], polygons: Sequence[np.ndarray], igno
     return int(matched), int(detected), int(words)
 
 
-def match_all(pictures: Sequence[Picture], whole_pixels: bool = True) -> np.ndarray:
-    """(pictures, 3) counts: matched, detected, words; see :func:`match`. whole_pixels: round the corners of detections."""
-    corners, lengths = joined([polygon for picture in pictures for polygon in picture[0]])
+def match_all(images: Sequence[Scene], whole_pixels: bool = True) -> np.ndarray:
+    """(images, 3) counts: matched, detected, words; see :func:`match`. whole_pixels: round the corners of detections."""
+    corners, lengths = joined([polygon for image in images for polygon in image[0]])
     found = shapes(np.rint(corners) if whole_pixels else corners, lengths)
-    truth = shapes(*joined([polygon for picture in pictures for polygon in picture[1]]))
-    ignored = np.array([flag for picture in pictures for flag in picture[2]], bool)
+    truth = shapes(*joined([polygon for image in images for polygon in image[1]]))
+    ignored = np.array([flag for image in images for flag in image[2]], bool)
     if len(ignored) != len(truth.areas):
         raise CompressError(f"The ground truth has {len(truth.areas)} polygons but {len(ignored)} do-not-care flags.")
-    found_picture = np.repeat(np.arange(len(pictures)), [len(picture[0]) for picture in pictures])
-    truth_picture = np.repeat(np.arange(len(pictures)), [len(picture[1]) for picture in pictures])
+    found_image = np.repeat(np.arange(len(images)), [len(image[0]) for image in images])
+    truth_image = np.repeat(np.arange(len(images)), [len(image[1]) for image in images])
 
-    word, box, shared = overlapping_boxes(truth, found, *pairs(truth_picture, found_picture))
+    word, box, shared = overlapping_boxes(truth, found, *pairs(truth_image, found_image))
     # A union is never less than either area, so that IoU > 1/2 needs an intersection of a third of both areas together.
     needed = np.where(ignored[word], found.areas[box] / 2, (found.areas[box] + truth.areas[word]) / 3) * (1 + TIE)
     near = shared >= needed * (1 - 2 * TIE)
@@ -92,8 +92,8 @@ def match_all(pictures: Sequence[Picture], whole_pixels: bool = True) -> np.ndar
         if free_word[i] and free_box[j]:
             free_word[i] = free_box[j] = False
     matched = cared & ~free_box
-    per_picture = [(found_picture, matched), (found_picture, cared), (truth_picture, ~ignored)]
-    return np.stack([np.bincount(picture[chosen], minlength=len(pictures)) for picture, chosen in per_picture], 1)
+    per_image = [(found_image, matched), (found_image, cared), (truth_image, ~ignored)]
+    return np.stack([np.bincount(image[chosen], minlength=len(images)) for image, chosen in per_image], 1)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def shapes(flat: np.ndarray, lengths: np.ndarray) -> Shapes:
     areas = signed_areas(quads)
     quads = np.where(areas[:, None] < 0, quads[:, ::-1], quads)
     edges = np.roll(quads, -1, 1) - quads
-    convex = (cross(edges, np.roll(edges, -1, 1)) >= 0).all(1)
+    convex: np.ndarray = (cross(edges, np.roll(edges, -1, 1)) >= 0).all(1)
     areas = np.abs(areas)
     others = np.full(len(lengths), None, object)
     if not convex.all():
@@ -161,7 +161,7 @@ def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def overlapping_boxes(a: Shapes, b: Shapes, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Those of the pairs `a[i]`, `b[j]` whose bounding boxes share an area, and that area."""
-    area = 1.0
+    area = np.ones(())
     for low_a, high_a, low_b, high_b in zip(a.low, a.high, b.low, b.high, strict=True):
         shared = np.minimum(high_a[i], high_b[j]) - np.maximum(low_a[i], low_b[j])
         meet = np.flatnonzero(shared > 0)

@@ -1,4 +1,4 @@
-"""Areas that the words and the detections of a picture share, for the protocols that look at more than one pair at a time."""
+"""Areas that the words and the detections of an image share, for the protocols that look at more than one pair at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from compress.errors import CompressError
-from compress.evaluation.icdar import Picture, Shapes, intersections, joined, overlapping_boxes, pairs, shapes
+from compress.evaluation.icdar import Scene, Shapes, intersections, joined, overlapping_boxes, pairs, shapes
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """One picture. shared: (words, detections) areas. words, found: shapes, from `first_word` and `first_found` on, of all pictures.
+    """One image. shared: (words, detections) areas. words, found: shapes, from `first_word` and `first_found` on, of all images.
 
     ignore: (words,) bool. word_areas: (words,). found_areas: (detections,).
     """
@@ -38,23 +38,23 @@ class Overlap:
         return self.shared / np.where(self.found_areas > 0, self.found_areas, np.inf)
 
 
-def overlaps(pictures: Sequence[Picture]) -> list[Overlap]:
-    """The overlaps of each picture; all pairs of all pictures are clipped in one batch."""
-    found = shapes(*joined([polygon for picture in pictures for polygon in picture[0]]))
-    words = shapes(*joined([polygon for picture in pictures for polygon in picture[1]]))
-    ignored = np.array([flag for picture in pictures for flag in picture[2]], bool)
+def overlaps(images: Sequence[Scene]) -> list[Overlap]:
+    """The overlaps of each image; all pairs of all images are clipped in one batch."""
+    found = shapes(*joined([polygon for image in images for polygon in image[0]]))
+    words = shapes(*joined([polygon for image in images for polygon in image[1]]))
+    ignored = np.array([flag for image in images for flag in image[2]], bool)
     if len(ignored) != len(words.areas):
         raise CompressError(f"The ground truth has {len(words.areas)} polygons but {len(ignored)} do-not-care flags.")
-    found_counts, word_counts = ([len(picture[part]) for picture in pictures] for part in (0, 1))
+    found_counts, word_counts = ([len(image[part]) for image in images] for part in (0, 1))
     found_starts, word_starts = (np.cumsum([0, *counts]) for counts in (found_counts, word_counts))
     sizes = np.array(word_counts, int) * np.array(found_counts, int)
-    picture_of_word, picture_of_found = (np.repeat(np.arange(len(pictures)), counts) for counts in (word_counts, found_counts))
+    image_of_word, image_of_found = (np.repeat(np.arange(len(images)), counts) for counts in (word_counts, found_counts))
 
-    word, box, _ = overlapping_boxes(words, found, *pairs(picture_of_word, picture_of_found))
+    word, box, _ = overlapping_boxes(words, found, *pairs(image_of_word, image_of_found))
     starts = np.cumsum([0, *sizes])
     flat = np.zeros(starts[-1])
-    picture = picture_of_word[word]
-    place = starts[picture] + (word - word_starts[picture]) * np.array(found_counts, int)[picture] + box - found_starts[picture]
+    image = image_of_word[word]
+    place = starts[image] + (word - word_starts[image]) * np.array(found_counts, int)[image] + box - found_starts[image]
     flat[place] = intersections(words, word, found, box)
     return [
         Overlap(
@@ -67,5 +67,5 @@ def overlaps(pictures: Sequence[Picture]) -> list[Overlap]:
             int(word_starts[index]),
             int(found_starts[index]),
         )
-        for index in range(len(pictures))
+        for index in range(len(images))
     ]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compress.evaluation.icdar import Picture, Score, match_all, total
+from compress.evaluation.icdar import Scene, Score, match_all, total
 
 
-def evaluate(pictures: Sequence[Picture]) -> Score:
-    """Score a split; see :func:`compress.evaluation.icdar.match` for the matching of a picture."""
-    return total(match_all(pictures, whole_pixels=False))
+def evaluate(images: Sequence[Scene]) -> Score:
+    """Score a split; see :func:`compress.evaluation.icdar.match` for the matching of an image."""
+    return total(match_all(images, whole_pixels=False))

@@ -93,7 +93,7 @@ def use_integers(network: nn.Module, example: Tensor) -> None:
         network.set_submodule(f"{HOOKS}{name}", replaced[quantizer])
 
 
-def exported_quantizer(quantizer: nn.Module, weight: Tensor | None) -> nn.Module:
+def exported_quantizer(quantizer: Any, weight: Tensor | None) -> nn.Module:
     """The module that replaces `quantizer`; `weight` is the parameter it is given, None for an activation.
 
     Activations are unsigned, whatever NNCF made of them: ONNX Runtime computes in integers only where input and output have one

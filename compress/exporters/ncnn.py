@@ -37,7 +37,7 @@ class InOrder(nn.Module):
 def export_ncnn(network: nn.Module, path: Path | str, example: Tensor, description: Mapping[str, Any]) -> Path:
     """Write the evaluation maps of a float `network` to `path` (.param) and the .bin beside it, with height and width left open.
 
-    Arguments as for :func:`compress.exporters.onnx.export_onnx`; example has square pictures of which 1.5 times the side is a size
+    Arguments as for :func:`compress.exporters.onnx.export_onnx`; example has square images of which 1.5 times the side is a size
     that the network takes. Raises CompressError where pnnx is missing, fails, or leaves an operator that ncnn does not have.
     """
     program = converter()

@@ -153,7 +153,7 @@ def spell_out_float_weights(model: onnx.ModelProto) -> None:
 def float_weights(model: onnx.ModelProto) -> set[str]:
     """Names of the dequantized weights that ONNX Runtime will use in float.
 
-    It computes a convolution in integers where its picture comes from a DequantizeLinear and its result goes, through a Relu at most,
+    It computes a convolution in integers where its image comes from a DequantizeLinear and its result goes, through a Relu at most,
     into one QuantizeLinear and nowhere else; a transposed one never.
     """
     writers = {name: node for node in model.graph.node for name in node.output}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from compress.exporters.verify import verify
 from compress.quantization.folding import fold_batch_norms
 from compress.runtimes import Runtime, open_file
 
-WRITERS = {
+WRITERS: dict[str, tuple[Callable[..., Any], str]] = {
     "onnx": (export_onnx, "model.onnx"),
     "openvino": (export_openvino, "model.xml"),
     "torchscript": (export_torchscript, "model.torchscript"),
@@ -38,7 +38,7 @@ def write_files(
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Write `model` in each format into `folder`; yields the format, the file's name and facts for its row.
 
-    images: (H, W, 3) uint8 RGB pictures on which the file's maps must match torch's; none where a file is wanted for timing alone.
+    images: (H, W, 3) uint8 RGB images on which the file's maps must match torch's; none where a file is wanted for timing alone.
     Raises CompressError where they do not match, and for a quantized model in a format that cannot hold int8.
     """
     if model.quantization and (refused := [name for name in formats if name not in HOLD_INT8]):
@@ -61,14 +61,14 @@ def write_files(
 
 
 def export_checkpoint(checkpoint: Path, formats: Sequence[str], out: Path, images: Sequence[Path]) -> Iterator[str]:
-    """Write a checkpoint's files into `out`, checked on `images`, or on drawn ones where none are given; yields one line a file."""
+    """Write a checkpoint's files into `out`, checked on `images`, or on synthetic ones where none are given; yields one line a file."""
     from compress.data.detection.synthetic import draw
     from compress.data.images import read_image
 
     for name in formats:
         if name not in WRITERS:
             raise CompressError(f"--format {name} is not known{suggestion(name, WRITERS)}")
-    pictures = [read_image(path) for path in images] or [draw(0, "val", index, 320)[1] for index in range(4)]
-    for name, path, facts in write_files(load(checkpoint), formats, out, pictures):
+    compared = [read_image(path) for path in images] or [draw(0, "val", index, 320)[1] for index in range(4)]
+    for name, path, facts in write_files(load(checkpoint), formats, out, compared):
         found = inspect(out / path)
         yield f"{name}: {out / path}, {facts['difference']}" + (f", {words(found)}" if found else "")

@@ -32,8 +32,10 @@ def ranked(groups: Sequence[Group], scores: Mapping[str, Tensor], strength: floa
 
 @dataclass(frozen=True)
 class Curve:
-    """What one group's next channels cost: at `ratios` of its channels lost, increasing from 0, the rise of the loss that losing a little
-    more brings, over what that saves: `prices`, increasing from 0.
+    """The price of a group's channels.
+
+    ratios: shares of the group's channels that are removed, increasing from 0.
+    prices: at each ratio, the rise of the loss for each parameter (or multiply-accumulate) that the next channel saves; increasing from 0.
     """
 
     ratios: np.ndarray
@@ -41,13 +43,13 @@ class Curve:
 
 
 def by_sensitivity(groups: Sequence[Group], curves: Mapping[str, Curve], strength: float, round_to: int, max_ratio: float) -> Widths:
-    """Groups are cut where it costs least: each up to where its next channels would cost more loss than the price that all are given.
+    """Remove channels where they are cheap: every group loses channels until its next one costs more than a common price.
 
-    One price for all minimises the predicted loss at what is saved in all (Everett 1963, Lagrange multipliers), for curves that bend up.
-    It grows with `strength` from nothing to what the dearest channels cost.
+    The same price for all groups gives the least predicted loss for what is saved (Everett 1963, Lagrange multipliers), if curves are
+    convex. The price rises with `strength`, from 0 to that of the most expensive channels.
     """
-    dearest = max(curves[group.name].prices[-1] for group in groups)
-    price = dearest * strength**PRICE_POWER
+    highest = max(curves[group.name].prices[-1] for group in groups)
+    price = highest * strength**PRICE_POWER
     kept = {}
     for group in groups:
         curve = curves[group.name]
@@ -63,9 +65,10 @@ LEAST_PRICE = 0.01
 
 
 def curves_from(sensitivity: Mapping[str, Any], cost: str) -> dict[str, Curve]:
-    """Curves out of a `sensitivity.json`, by group: loss of the maps, taken never to fall, against `cost`, which is `params` or `macs`.
+    """Curves from a `sensitivity.json`, by group. cost: what is saved, `params` or `macs`.
 
-    Between two measured ratios the loss has one slope, which is taken to be that of the middle; between middles slopes are interpolated.
+    The loss is made monotonic first. Between two measured ratios it has one slope, which is taken as the price at their middle; prices
+    between middles are interpolated.
     """
     base = sensitivity["baseline"]
     points: dict[str, list[Mapping[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""Batch-norm statistics after channels are gone: without new ones a pruned detector finds next to nothing."""
+"""Batch norm statistics after pruning. With the old ones a pruned network is nearly useless: its layers see other values than before."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def reestimate_all(networks: Sequence[nn.Module], batches: Iterable[Tensor]) -> 
 
 
 def observed(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """A copy whose batch norms have the statistics of `batches`, to be cut as `network` is and given to :func:`move_statistics`."""
+    """A copy of `network` whose batch norms have the statistics of `batches`.
+
+    Prune it like `network`, then give it to :func:`move_statistics`.
+    """
     copied = copy.deepcopy(network)
     reestimate(copied, batches)
     return copied
@@ -45,19 +48,30 @@ def observed(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
 
 @torch.no_grad()
 def move_statistics(network: nn.Module, before: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Move every running mean, and scale every running variance, of a network that lost channels by what the loss has done to them.
+    """Correct the statistics of a pruned `network` by the change that pruning made: means are shifted, variances are scaled.
 
-    before: :func:`observed` of the network before the cut, cut in the same way; batches: the same. Where the network's statistics are those
-    of its batches, this is :func:`reestimate`. Where they are not, as in a detector that was trained on other pictures or with held
-    statistics, the network keeps what it has learnt to count on: re-estimation alone may cost more than the cut does.
+    For each batch norm, mean += mean_after - mean_before and variance *= variance_after / variance_before, where "after" is measured on
+    `batches` with the pruned network and "before" with the unpruned one.
+
+    before: the network of :func:`observed`, pruned like `network`. batches: the same as there.
+    If the network's statistics came from the same data, the result equals :func:`reestimate`. If they did not (the detector was trained
+    on other images, or with held norms), the correction keeps them, while re-estimation alone can cost more than the pruning.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    kept = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    kept = [tuple(tensor.clone() for tensor in statistics(norm)) for norm in norms]
     reestimate(network, batches)
     seen = [module for module in before.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm, (mean, variance), old in zip(norms, kept, seen, strict=True):
-        norm.running_mean += mean - old.running_mean
-        norm.running_var.add_(norm.eps).mul_(variance / (old.running_var + norm.eps))
+        (new_mean, new_variance), (old_mean, old_variance) = statistics(norm), statistics(old)
+        new_mean += mean - old_mean
+        new_variance.add_(norm.eps).mul_(variance / (old_variance + norm.eps))
+
+
+def statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Running mean and variance, the buffers themselves. Raises ValueError for a norm without."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("the network has a batch norm without running statistics")
+    return norm.running_mean, norm.running_var
 
 
 def first_batches(samples: TrainingSet, batch: int, count: int, lab: Lab) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

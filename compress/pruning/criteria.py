@@ -61,12 +61,12 @@ def sum_gradients(model: Model, batches: Batches) -> None:
 
 
 def mean_squared_gradients(model: Model, batches: Batches) -> None:
-    """As every parameter's gradient, the mean over pictures of the square of that picture's own."""
+    """As every parameter's gradient, the mean over images of the square of that image's own."""
     network = model.network
     show_all_maps(network)
     parameters = list(network.parameters())
     squares = [torch.zeros_like(parameter) for parameter in parameters]
-    pictures = 0
+    seen = 0
     for images, targets in batches:
         for index in range(len(images)):
             one = {name: tensor[index : index + 1] for name, tensor in targets.items()}
@@ -74,6 +74,6 @@ def mean_squared_gradients(model: Model, batches: Batches) -> None:
             for square, gradient in zip(squares, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
                 if gradient is not None:
                     square.addcmul_(gradient, gradient)
-            pictures += 1
+            seen += 1
     for parameter, square in zip(parameters, squares, strict=True):
-        parameter.grad = square / max(1, pictures)
+        parameter.grad = square / max(1, seen)

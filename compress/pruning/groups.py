@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch_pruning as tp
 from torch import Tensor, nn
@@ -71,11 +72,11 @@ def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     show_all_maps(network)
     ends: list[Tensor] = []
 
-    def cut(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def detach(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         ends.append(output)
         return output.detach()
 
-    handles = [module.register_forward_hook(cut) for module in network.modules() if isinstance(module, Uncoupled)]
+    handles = [module.register_forward_hook(detach) for module in network.modules() if isinstance(module, Uncoupled)]
     try:
         return [*network(images).values(), *ends]
     finally:
@@ -109,7 +110,7 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
 
 
-def prunable(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def prunable(network: nn.Module) -> Iterator[tuple[str, Any]]:
     """Layers that have output channels of their own."""
     for name, module in network.named_modules():
         if isinstance(module, PRUNABLE):
@@ -118,4 +119,4 @@ def prunable(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def widths(network: nn.Module) -> dict[str, int]:
     """Output channels of every layer that has some of its own."""
-    return {name: getattr(layer, "out_channels", None) or layer.out_features for name, layer in prunable(network)}
+    return {name: int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels) for name, layer in prunable(network)}

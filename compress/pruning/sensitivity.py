@@ -1,6 +1,6 @@
-"""Where a model can be cut: every channel group alone, at several ratios, statistics re-estimated, measured.
+"""How sensitive a model is to pruning: each channel group is pruned alone, at several ratios, its statistics re-estimated, and measured.
 
-Re-estimating on a few pictures has a cost of its own, so what cutting costs is told against the whole model, re-estimated alike.
+Re-estimation on a few images costs something by itself. So the baseline is the unpruned model with statistics re-estimated in the same way.
 A fast sweep takes the algorithm's loss on a few validation images; a full one adds the scores on the validation split.
 """
 
@@ -25,7 +25,7 @@ from compress.checkpoint import Model, example_input, load, weights_digest
 from compress.cost import macs, parameters
 from compress.data.prepare import network_input
 from compress.errors import CompressError
-from compress.lab import Lab
+from compress.lab import Lab, no_teacher
 from compress.models.contract import Sample
 from compress.outside import ALLOWED
 from compress.predictor import Outputs, Predictor, Reader, score
@@ -70,7 +70,7 @@ class Settings:
 
 @dataclass
 class Bench:
-    """A model to be cut, with all that each point needs, made once."""
+    """A model whose sensitivity is measured, with all that each point needs, made once."""
 
     model: Model
     lab: Lab
@@ -125,25 +125,25 @@ def evaluation_batches(model: Model, samples: Sequence[Sample], lab: Lab, most: 
 
 def measure_points(bench: Bench, places: Sequence[Place]) -> list[dict[str, Any]]:
     """Points of a `sensitivity.json`; those of one group together, since up to the group their networks are alike."""
-    cuts = [cut(bench, *place) for place in places]
-    models = [model for model, _ in cuts]
+    pruned = [prune_one(bench, *place) for place in places]
+    models = [model for model, _ in pruned]
     again = [model.network for model, (_, ratio) in zip(models, places, strict=True) if ratio is not None]
     if again:
         reestimate_all(again, (images for images, _ in bench.training_batches))
-    for model, facts in cuts:
+    for model, facts in pruned:
         fold_batch_norms(model.network, example_input(model).to(bench.lab.device))
         facts["macs"] = macs(model.network, (1, 3, *working_size(bench.lab)))
     losses = map_losses(models, bench.loss_batches)
     scores = scores_of(models, bench.lab, bench.images) if bench.settings.full else [None] * len(models)
-    return [{**facts, "loss": loss, "scores": found} for (_, facts), loss, found in zip(cuts, losses, scores, strict=True)]
+    return [{**facts, "loss": loss, "scores": found} for (_, facts), loss, found in zip(pruned, losses, scores, strict=True)]
 
 
-def cut(bench: Bench, group: str | None, ratio: float | None) -> tuple[Model, dict[str, Any]]:
+def prune_one(bench: Bench, group: str | None, ratio: float | None) -> tuple[Model, dict[str, Any]]:
     """The model of a :data:`Place` before its statistics are re-estimated, and what is known of it."""
     settings = bench.settings
     model = bench.model.with_network(copy.deepcopy(bench.model.network))
     found: dict[str, Any] = {}
-    if group is not None:
+    if group is not None and ratio is not None:
         chosen = next(one for one in bench.groups if one.name == group)
         left = rounded(chosen.channels * (1 - ratio), chosen.channels, 1)
         removed = least_important([chosen], bench.scores, {group: left})
@@ -255,9 +255,12 @@ def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], wor
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+bench_of_worker: Bench
+
+
 def start_worker(checkpoint: Path, recipe: RunSettings, settings: Settings, modules: frozenset[str]) -> None:
     """Load what the points need, once for each process, which computes with one thread and allows the same `modules`."""
-    global bench_of_worker
+    global bench_of_worker  # a pool gives its tasks no other way to what the initializer made
     ALLOWED.set(modules)
     torch.set_num_threads(1)
     bench_of_worker = open_bench(checkpoint, recipe, settings)
@@ -273,7 +276,7 @@ def open_bench(checkpoint: Path, recipe: RunSettings, settings: Settings) -> Ben
     from compress.training.devices import keep_freed_memory
 
     keep_freed_memory()
-    lab = Lab(recipe, checkpoint, torch.device("cpu"), lambda _: None, quiet=True)
+    lab = Lab(recipe, checkpoint, torch.device("cpu"), no_teacher, quiet=True)
     return Bench(load(checkpoint), lab, settings)
 
 

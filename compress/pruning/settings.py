@@ -58,7 +58,7 @@ class Target(BaseModel):
     @classmethod
     def check_quantity(cls, text: str | None, field: ValidationInfo) -> str | None:
         """A quantity of the right kind."""
-        if text is not None:
+        if text is not None and field.field_name is not None:
             limit(field.field_name, text, 1.0)
         return text
 
@@ -119,3 +119,14 @@ class Pruning(BaseModel):
         if (drop or self.steps > 1) != (self.recover is not None):
             raise ValueError("recover is the schedule between steps and before max_drop is judged: say it there, and only there")
         return self
+
+    def budget(self) -> Target:
+        """The target. Raises ValueError where there is a ratio instead."""
+        if self.target is None:
+            raise ValueError("this pruning has a ratio and no target")
+        return self.target
+
+    def wanted(self, start: float) -> float:
+        """What the target's quantity must come down to from `start`, the unpruned model's."""
+        target = self.budget()
+        return limit(target.kind, getattr(target, target.kind), start)

@@ -1,4 +1,4 @@
-"""One prune stage from its settings to a smaller model: score, allocate, cut, put the statistics right, in one step or several."""
+"""From the settings of a prune stage to a smaller model: score channels, allocate, remove, correct statistics; in one step or several."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compress.pruning.batch_norm import first_batches, move_statistics, observed
 from compress.pruning.budget import cost_of, refuse_unreachable, strongest_good, weakest_enough
 from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
-from compress.pruning.settings import Pruning, limit
+from compress.pruning.settings import Pruning
 from compress.runtimes.runtime import available_threads
 
 BUDGET_TRIES, LATENCY_TRIES, DROP_TRIES = 16, 7, 5
@@ -31,16 +31,16 @@ def shrink(model: Model, stage: Pruning, lab: Lab) -> Model:
     draw = partial(first_batches, lab.training_set(stage.crop or lab.task.crop), stage.batch, stage.batches, lab)
     if stage.target is not None and stage.target.kind == "max_drop":
         return shrink_within_drop(model, stage, lab, draw)
-    start = None if stage.target is None else cost_of(stage.target, model, lab.recipe.latency)
+    start = cost_of(stage.target, model, lab.recipe.latency) if stage.target else 0.0
     for step in range(1, stage.steps + 1):
         groups = find_groups(model, stage.scope, stage.protect)
         scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
         widths_at = allocate(model, groups, scores, stage, lab, step)
-        if stage.target is None:
+        if stage.ratio is not None:
             kept = widths_at(1 - (1 - stage.ratio) ** (1 / stage.steps))
         else:
-            wanted = start * (limit(stage.target.kind, getattr(stage.target, stage.target.kind), start) / start) ** (step / stage.steps)
-            kept = widths_within(model, stage, groups, scores, widths_at, wanted, lab)
+            share = stage.wanted(start) / start
+            kept = widths_within(model, stage, groups, scores, widths_at, start * share ** (step / stage.steps), lab)
         before = cut_like(model.with_network(observed(model.network, images_of(draw))), stage, groups, scores, kept)
         remove_channels(model, groups, least_important(groups, scores, kept))
         if step == stage.steps:
@@ -54,7 +54,7 @@ def shrink(model: Model, stage: Pruning, lab: Lab) -> Model:
 
 
 def images_of(draw: Callable[[], Iterable[tuple[Tensor, Any]]]) -> Iterator[Tensor]:
-    """The pictures of freshly drawn batches."""
+    """The images of new batches."""
     return (images for images, _ in draw())
 
 
@@ -111,18 +111,19 @@ def widths_within(
 ) -> Widths:
     """The weakest allocation whose measured cost is at most `wanted`. Raises CompressError where none is."""
     costs: dict[tuple[int, ...], float] = {}
+    target = stage.budget()
 
     def cost(strength: float) -> float:
         kept = widths_at(strength)
         key = tuple(kept.values())
         if key not in costs:
-            costs[key] = cost_of(stage.target, cut_copy(model, stage, groups, scores, kept), lab.recipe.latency)
+            costs[key] = cost_of(target, cut_copy(model, stage, groups, scores, kept), lab.recipe.latency)
         return costs[key]
 
-    tries = LATENCY_TRIES if stage.target.kind == "latency" else BUDGET_TRIES
+    tries = LATENCY_TRIES if target.kind == "latency" else BUDGET_TRIES
     strength = weakest_enough(lambda strength: cost(strength) <= wanted, tries=tries)
     if strength is None:
-        refuse_unreachable(stage.target, min(costs.values()))
+        refuse_unreachable(target, min(costs.values()))
     return widths_at(strength)
 
 
@@ -139,7 +140,8 @@ def cut_like(twin: Model, stage: Pruning, groups: Sequence[Group], scores: Mappi
 
 def shrink_within_drop(model: Model, stage: Pruning, lab: Lab, draw: Callable[[], Any]) -> Model:
     """The strongest pruning that loses, after recovery, at most the target of the main metric on validation."""
-    parent = lab.evaluate(model, "val")
+    target, parent = stage.budget(), lab.evaluate(model, "val")
+    most = target.max_drop or 0.0
     groups = find_groups(model, stage.scope, stage.protect)
     scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
     widths_at = allocate(model, groups, scores, stage, lab)
@@ -154,12 +156,12 @@ def shrink_within_drop(model: Model, stage: Pruning, lab: Lab, draw: Callable[[]
         found = lab.evaluate(recover(smaller, stage, lab, name), "val")
         drop = -lab.task.gain(parent, found)
         tried.append({"strength": strength, "val_score": found[lab.task.main], "drop": drop})
-        return drop <= stage.target.max_drop
+        return drop <= most
 
     strength = strongest_good(good, tries=DROP_TRIES)
     write_json(lab.folder / "search.json", {"parent_val_score": parent[lab.task.main], "tried": tried, "strength": strength})
     if strength is None:
-        refuse_unreachable(stage.target, min(entry["drop"] for entry in tried))
+        refuse_unreachable(target, min(entry["drop"] for entry in tried))
     return keep_found(lab, f"search/{strength:.4f}")
 
 
@@ -177,4 +179,5 @@ def recover(model: Model, stage: Pruning, lab: Lab, name: str) -> Model:
     """Train by the algorithm's own loss and the stage's `recover`, in a folder of its own, where an interrupted recovery goes on."""
     from compress.training.loop import fit, own_loss
 
+    assert stage.recover is not None, "a recipe with steps or max_drop has a schedule for recovery"
     return fit(model, own_loss(model.algorithm), stage.recover, lab, label=f"{lab.name}/{name}", folder=lab.folder / name)

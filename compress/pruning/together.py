@@ -1,9 +1,9 @@
-"""Networks that differ in some weights, on the same pictures: what those weights do not reach is computed once for all of them.
+"""Run several networks that differ in a few weights on the same images, and compute the common part once.
 
-The first network runs while every operator is noted. An operator is shared where it works on the pictures and nothing that it reads
-comes from a weight that differs. Other networks skip the shared operators: each gives memory of the right shape with nothing in it, and
-an operator that is not shared is handed the first network's values in its place. So every result is that of the network alone, to the
-last bit; of six networks cut in the same layer, five run from that layer on only.
+The first network runs normally, and every operator is recorded. An operator is shared if no tensor that it reads depends on a weight that
+differs. The other networks skip shared operators: such an operator returns empty memory of the right shape. An operator that is not shared
+gets the first network's values instead of that memory. Every result equals that of the network alone, to the last bit. Of six networks
+that were pruned in the same layer, five compute only from that layer on.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ def storage(tensor: Tensor) -> int:
 class Step:
     """One operator of the recorded pass.
 
-    constants: its arguments that are no tensors; None where it reads what differs, and they may too.
-    values: what it reads of the results of shared operators, by place among its arguments, where it reads what differs too.
-    updates: what it left in a shared operator's other arguments, by place: a norm's new statistics.
-    result: tensors without values. back: the place of the argument that is the result of what works in place.
+    shared: whether other networks can skip it.
+    constants: its arguments that are not tensors; None if it is not shared, because then they may differ.
+    values: of an operator that is not shared, the results of shared operators that it reads: position of the argument -> tensor.
+    updates: of a shared operator, the buffers that it changed (running statistics of a norm): position of the argument -> new value.
+    result: the result as meta tensors (shapes without values). back: position of the argument that it returns, if it works in place.
     """
 
     operator: Any

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+Affine = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
 AFFINE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 
@@ -48,9 +49,10 @@ def fold_like(network: nn.Module, names: Collection[str]) -> None:
             module.bias = nn.Parameter(module.weight.new_zeros(output_channels(module)))
 
 
-def output_channels(layer: nn.Module) -> int:
+def output_channels(layer: Affine) -> int:
     """Output channels by the weight's shape: after pruning a layer's attributes may lag behind."""
-    return layer.weight.shape[1] * layer.groups if isinstance(layer, TRANSPOSED) else layer.weight.shape[0]
+    weight = layer.weight.shape
+    return weight[1] * layer.groups if isinstance(layer, TRANSPOSED) else weight[0]
 
 
 class Readers(TorchDispatchMode):
@@ -71,10 +73,10 @@ class Readers(TorchDispatchMode):
 
 
 @torch.no_grad()
-def foldable_pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Module, BatchNorm]]:
+def foldable_pairs(network: nn.Module, example: Tensor) -> list[tuple[Affine, BatchNorm]]:
     """Every (layer, norm) where the norm is the one reader of the layer's one output."""
-    written: list[tuple[int, nn.Module]] = []
-    consumed: list[tuple[int, nn.Module]] = []
+    written: list[tuple[int, Affine]] = []
+    consumed: list[tuple[int, BatchNorm]] = []
     handles = []
     for module in network.modules():
         if isinstance(module, AFFINE):
@@ -93,7 +95,7 @@ def foldable_pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Module,
         for module, training in modes.items():
             module.training = training
     returned = {id(leaf) for leaf in tree_leaves(outputs)}
-    calls = Counter(module for _, module in written + consumed)
+    calls: Counter[nn.Module] = Counter(module for _, module in (*written, *consumed))
     writers = dict(written)
     return [
         (writers[tensor], norm)
@@ -103,8 +105,10 @@ def foldable_pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Module,
 
 
 @torch.no_grad()
-def fold_pair(layer: nn.Module, norm: BatchNorm) -> None:
+def fold_pair(layer: Affine, norm: BatchNorm) -> None:
     """Scale and shift `layer` so that it does the work of both; computed in float64 and rounded once."""
+    assert norm.running_var is not None, "only norms with statistics are paired"
+    assert norm.running_mean is not None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()

@@ -193,7 +193,8 @@ def layer_quantizers(network: nn.Module, example: Tensor) -> dict[str, list[nn.M
 
 def enable_only(network: nn.Module, wanted: Collection[nn.Module]) -> None:
     """Let the quantizers in `wanted` round and all others of `network` pass their values, in place."""
-    for quantizer in set(quantizers(network).values()):
+    every: set[Any] = set(quantizers(network).values())
+    for quantizer in every:
         if quantizer in wanted:
             quantizer.enable_quantization()
         else:

@@ -56,14 +56,15 @@ def control_score(
     fewest = 0
     if not good(()):
         names = order()
-        fewest = bisect(lambda count: good(names[:count]), len(names) - 1)
-        if fewest is None:
+        found = bisect(lambda count: good(names[:count]), len(names) - 1)
+        if found is None:
             best = max(report["tried"], key=lambda trial: metric.gain(report["float_score"], trial["score"]))
             raise CompressError(
-                f"max_drop {max_drop} cannot be kept: of {metric.name} {report['float_score']:.4f} on validation in float, the best of "
+                f"max_drop {max_drop} cannot be kept: of {metric.label} {report['float_score']:.4f} on validation in float, the best of "
                 f"the quantized models keeps {best['score']:.4f}, with {best['kept_float']} of {len(names)} layers float; allow a larger "
                 "drop, or calibrate with other `ranges`."
             )
+        fewest = found
     report |= {"kept_float": list(names[:fewest]), "score": score(names[:fewest])}
     write_json(path, report)
     return report

@@ -26,6 +26,7 @@ from compress.rank import rank_correlation
 from compress.tasks.task import Scores
 
 FILE = "sensitivity_quantize.json"
+TOP = 8  # layers whose scores are measured
 
 
 def quantization_sensitivity(
@@ -35,7 +36,7 @@ def quantization_sensitivity(
     artefact: str = "",
     split: str = "val",
     images: int = 60,
-    top: int = 8,
+    top: int = TOP,
     calibration: int = 64,
     keep_float: Sequence[str] = (),
     settings: Quantizers | None = None,

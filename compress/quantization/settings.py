@@ -15,11 +15,11 @@ class Quantizers(BaseModel):
     per_channel: weights have one scale for each output channel, else one for the whole tensor; activations always have one.
     activations: `asymmetric`, with a zero point, or `symmetric` around zero (unsigned where nothing is negative), which leaves half of the
     steps unused after a hard-swish, whose values reach from -0.375 to some ten.
-    ranges: how an activation's range comes from the calibration pictures: `mean_min_max`, the means of each picture's extremes;
-    `min_max`, the extremes of all; `percentile`, the means of each picture's `percentile` and of its counterpart below; `histogram`,
+    ranges: how an activation's range comes from the calibration images: `mean_min_max`, the means of each image's extremes;
+    `min_max`, the extremes of all; `percentile`, the means of each image's `percentile` and of its counterpart below; `histogram`,
     the range of least squared rounding error on a histogram of all values. A weight's range is always that of its values.
     percentile: of `ranges: percentile`.
-    bias_correction: shift each bias by the mean error that its layer's rounding makes on the calibration pictures.
+    bias_correction: shift each bias by the mean error that its layer's rounding makes on the calibration images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

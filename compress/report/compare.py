@@ -85,8 +85,8 @@ def compared(experiment: Experiment, rows: Sequence[Row], images: int) -> dict[s
     by = ", ".join(f"{name} {value}" for name, value in evaluate.model_dump(mode="json").items())
     notes.insert(
         0,
-        f"Images of the validation split, of {len(split)}, on which {first} and {last} differ the most in {task.metric.label}; "
-        f"shown and judged by {by}. The figures are of each image alone.",
+        f"Of the {len(split)} images of the validation split, those on which {first} and {last} differ the most in {task.metric.label}, "
+        f"shown and judged by {by}. The scores are of each image alone.",
     )
     return {"notes": notes, "task": task.name, "images": shown}
 

@@ -45,10 +45,11 @@ def tiles(first: Row, pick: Row) -> str:
     """The recommended artefact's figures, each with what it was."""
     before, now = pair_of_latencies(first, pick)
     metric = first.metric
+    score = metric.label[:1].upper() + metric.label[1:]
     facts = [
         ("Size", megabytes(pick.bytes), megabytes(first.bytes), change(pick.bytes, first.bytes)),
         ("Multiply-accumulates", billions(pick.macs), billions(first.macs), change(pick.macs, first.macs)),
-        (metric.label, figure(metric, pick.score), figure(metric, first.score), points(metric, pick.score - first.score)),
+        (score, figure(metric, pick.score), figure(metric, first.score), points(metric, pick.score - first.score)),
     ]
     if now is not None:
         was, by = (milliseconds(before), change(now, before)) if before is not None else ("not timed there", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -18,23 +18,27 @@ MEANINGS = {"truth": "ground truth", "ignored": "ground truth that does not coun
 
 
 def answers(experiment: Experiment, compared: dict[str, Any]) -> str:
-    """Every artefact's answers on the images that changed the most. compared: what :func:`compress.report.compare.compare` gives."""
+    """Every artefact's answers on the images that changed the most. compared: what :func:`compress.report.compare.compare` gives.
+
+    Where something is outlined, every artefact has its own view of an image; else the image stands above a list of answers.
+    """
     notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in compared["notes"])
     if not compared["images"]:
         return notes
     task, images = TASKS[compared["task"]], compared["images"]
-    return notes + key(images) + "".join(shots(file_name(experiment.name, str(place)), image, task) for place, image in enumerate(images))
+    kinds = {kind for image in images for shapes in shapes_of(image) for kind, _ in shapes}
+    drawn = shots if kinds else listed
+    return notes + key(kinds) + "".join(drawn(file_name(experiment.name, str(place)), image, task) for place, image in enumerate(images))
 
 
-def key(images: Sequence[Mapping[str, Any]]) -> str:
+def key(kinds: Collection[str]) -> str:
     """What the lines stand for, of the kinds that occur."""
-    drawn = {kind for image in images for shapes in shapes_of(image) for kind, _ in shapes}
     lines = (
         f'<li><svg viewBox="0 0 32 14" aria-hidden="true"><line class="{kind}" x1="3" x2="29" y1="7" y2="7"/></svg> {meaning}</li>'
         for kind, meaning in MEANINGS.items()
-        if kind in drawn
+        if kind in kinds
     )
-    return f'<ul class="key">{"".join(lines)}</ul>' if drawn else ""
+    return f'<ul class="key">{"".join(lines)}</ul>' if kinds else ""
 
 
 def shapes_of(image: Mapping[str, Any]) -> list[list[tuple[str, Mapping[str, Any]]]]:
@@ -45,19 +49,46 @@ def shapes_of(image: Mapping[str, Any]) -> list[list[tuple[str, Mapping[str, Any
 
 def shots(identity: str, image: Mapping[str, Any], task: Task) -> str:
     """One image by every artefact; its pixels are in the page once."""
-    width, height = int(image["width"]), int(image["height"])
-    store = (
-        f'<svg class="store" aria-hidden="true"><image id="{identity}" width="{width}" height="{height}" '
-        f'href="data:image/jpeg;base64,{escape(image["jpeg"])}"/></svg>'
-    )
+    width, height = size_of(image)
+    store = f'<svg class="store" aria-hidden="true">{pixels(image, identity)}</svg>'
     truth, *drawn = ["".join(outline(kind, shape) for kind, shape in shapes) for shapes in shapes_of(image)]
     figures = [
         shot(identity, (width, height), truth + found, stage, *words(answer, task))
         for found, (stage, answer) in zip(drawn, image["found"].items(), strict=True)
     ]
+    return f'{head(image)}{store}<div class="shots">{"".join(figures)}</div>'
+
+
+def listed(identity: str, image: Mapping[str, Any], task: Task) -> str:
+    """One image with what every artefact says about it below."""
+    width, height = size_of(image)
+    alt = escape(str(image["name"]), quote=True)
+    lines = (
+        f'<tr><th scope="row">{escape(stage)}</th><td>{escape("; ".join(words(answer, task)))}</td></tr>'
+        for stage, answer in image["found"].items()
+    )
+    return (
+        f'{head(image)}<svg class="alone" viewBox="0 0 {width} {height}" role="img" aria-label="{alt}">{pixels(image, identity)}</svg>'
+        f'<table class="facts"><tbody>{"".join(lines)}</tbody></table>'
+    )
+
+
+def head(image: Mapping[str, Any]) -> str:
+    """An image's name, and what the ground truth says about it as a whole."""
     said = captions(image["truth"])
-    truth_line = f'<p class="soft">Ground truth: {escape(said)}</p>' if said else ""
-    return f'<h4>{escape(image["name"])}</h4>{truth_line}{store}<div class="shots">{"".join(figures)}</div>'
+    truth = f'<p class="soft">Ground truth: {escape(said)}</p>' if said else ""
+    return f"<h4>{escape(image['name'])}</h4>{truth}"
+
+
+def size_of(image: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height, in the image's own pixels."""
+    return int(image["width"]), int(image["height"])
+
+
+def pixels(image: Mapping[str, Any], identity: str) -> str:
+    """The image itself, as an element of an SVG."""
+    width, height = size_of(image)
+    return f'<image id="{identity}" width="{width}" height="{height}" href="data:image/jpeg;base64,{escape(image["jpeg"])}"/>'
 
 
 def captions(shapes: Shapes) -> str:

@@ -1,4 +1,4 @@
-"""ncnn on the CPU (Tencent's runtime for phones), one picture at a time: it knows no batches."""
+"""ncnn on the CPU (Tencent's runtime for phones), one image at a time: it knows no batches."""
 
 from __future__ import annotations
 

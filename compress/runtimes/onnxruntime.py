@@ -44,7 +44,7 @@ def session_options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = LOG_NOTHING
-    # Pictures come in many sizes; a plan and a pool for each would stay in memory.
+    # Images come in many sizes; a plan and a pool for each would stay in memory.
     options.enable_mem_pattern = False
     # Else its threads spin on after a call and slow down whatever is timed next.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def open_openvino(path: Path, threads: int | None, precision: str | None) -> Run
     if given != wanted:
         raise CompressError(f"This processor has no '{wanted}': OpenVINO would run {path} in '{given}'; leave the precision out.")
     names = [output.get_any_name() for output in compiled.outputs]
-    requests = {None: compiled.create_infer_request()}
+    requests: dict[tuple[int, ...] | None, Any] = {None: compiled.create_infer_request()}
     calls: Counter[tuple[int, ...]] = Counter()
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:

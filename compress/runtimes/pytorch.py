@@ -20,7 +20,7 @@ def from_network(network: nn.Module, threads: int | None = None, *, compiled: bo
     """A copy of `network` in evaluation mode, on the CPU. Torch's number of threads is as before after each call.
 
     A quantized network computes in float32 what integers would give, and is slow at it: its precision is "int8 simulated".
-    compiled: through torch.compile, as the runtime "torch.compile"; the first call at each picture size compiles, for some seconds
+    compiled: through torch.compile, as the runtime "torch.compile"; the first call at each image size compiles, for some seconds
     up to a minute, and raises CompressError where that fails, as without a C++ compiler. A quantized network is refused.
     """
     from compress.quantization.nncf_torch import is_quantized

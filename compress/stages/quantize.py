@@ -138,7 +138,7 @@ class Quantize(Quantizers, Stage):
             )
             return sensitive_first(found)
 
-        return control_score(folded, lab, quantized, order, self.max_drop)
+        return control_score(folded, lab, quantized, order, self.max_drop or 0.0)
 
     def trained(self, folded: Model, calibrated: Model, lab: Lab, schedule: Schedule, facts: dict[str, Any]) -> Model:
         """The calibrated model trained, after the float control where one is wanted."""

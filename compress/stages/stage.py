@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,10 +45,11 @@ class Stage(BaseModel):
     `other_models`. It writes into `lab.folder`, which is renamed into place when it returns; every artefact that it adds with `lab.add`
     becomes a row of the ledger, measured from disk.
 
-    Every class says its `kind`, and its `version`, a number that is raised whenever the same settings come to give another outcome: by it
-    a cached stage is known for an old one. `libraries` are the packages whose version may change the outcome.
+    kind: the key in the recipe. version: a number in the cache key; raise it when a change of the code changes what the stage gives.
+    libraries: the packages whose version may change the outcome.
 
-    It also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, whether that model `is_quantized`,
+    Every class also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, whether that model
+    `is_quantized`,
     and whether `every_process` of a distributed run takes part; other stages are done by the main process alone. `others_have_rows` is
     whether other models that are recipes stand in the table beside the stage.
 
@@ -71,8 +72,8 @@ class Stage(BaseModel):
     from_: str | None = Field(None, alias="from")
     expect: Expect | None = None
 
-    def apply(self, model: Model, lab: Lab) -> Model:
-        """Turn the parent's model into this stage's, leaving artefacts in `lab.folder`."""
+    def apply(self, model: Any, lab: Lab) -> Model:
+        """Turn the model of the parent (None for a stage that needs none) into this stage's, leaving artefacts in `lab.folder`."""
         raise NotImplementedError
 
     def check(self, model: Model) -> None:

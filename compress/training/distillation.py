@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ def response_loss(student: Outputs, teacher: Outputs, weights: Mapping[str, floa
     copies: output -> how it is compared, as `Algorithm.copies`.
     """
     parts = [weight * DIVERGENCES[copies[name]](student[name].float(), teacher[name].float()) for name, weight in weights.items()]
-    return torch.stack(parts).sum()
+    return reduce(add, parts)
 
 
 def soft_dice(prediction: Tensor, target: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ def dilated(maps: Tensor, side: int) -> Tensor:
 
 def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], tau: float) -> Tensor:
     """Mean over levels of :func:`channel_wise`, so that a weight means the same for any number of levels."""
-    return sum(channel_wise(one, other, tau) for one, other in zip(student, teacher, strict=True)) / len(student)
+    return reduce(add, [channel_wise(one, other, tau) for one, other in zip(student, teacher, strict=True)]) / len(student)
 
 
 def channel_wise(student: Tensor, teacher: Tensor, tau: float) -> Tensor:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ def check_maps(student: Model, teacher: Model, names: Sequence[str]) -> None:
 
 
 def paired_levels(student: Model, teacher: Model, layers: Sequence[str], teacher_layers: Sequence[str]) -> Levels:
-    """The layers that the patterns name in both networks, and their widths, found by showing each of them a picture.
+    """The layers that the patterns name in both networks, and their widths, found by showing each of them an image.
 
     layers, teacher_layers: `fnmatch` patterns. Raises CompressError where one matches nothing, where the numbers of layers or their
     resolutions differ, and for a layer that gives no (B, C, H, W) features.
@@ -136,5 +137,5 @@ class Adapters(nn.Module):
         """features: for each student, the (B, C, H, W) outputs of its levels. All in one call, as data-parallel training wants it."""
         return [
             [adapt(level) for adapt, level in zip(adapters, levels, strict=True)]
-            for adapters, levels in zip(self.students, features, strict=True)
+            for adapters, levels in zip(cast(nn.ModuleList, self.students), features, strict=True)
         ]

@@ -42,7 +42,7 @@ def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[M
             adapted = modules[-1]([one.features for one in given])
             given = [Given(one.maps, features) for one, features in zip(given, adapted, strict=True)]
         taught = teach(stage, algorithm, teachers, there, images) if teachers else None
-        total, parts = torch.zeros((), device=images.device), {}
+        total, parts = torch.zeros((), device=images.device), dict[str, Tensor]()
         for prefix, own, other in zip(("", "peer_"), given, reversed(given), strict=False):
             loss, named = student_loss(stage, algorithm, own, targets, taught, other)
             total = total + loss
@@ -64,14 +64,14 @@ def teach(stage: Distillation, algorithm: Algorithm, teachers: Sequence[Model], 
     """The teachers' mean maps, dilated where the stage says so, and the first one's features."""
     first = run(teachers[0], teachers[0].network, layers, normalised_for(teachers[0].algorithm, images, algorithm))
     others = [teacher.network(normalised_for(teacher.algorithm, images, algorithm)) for teacher in teachers[1:]]
-    maps = mean_outputs([first.maps, *others], stage.response_weights(algorithm))
+    maps = mean_outputs([first.maps, *others], tuple(stage.response_weights(algorithm)))
     if stage.response.dilate > 1:
         maps = {name: dilated(tensor, stage.response.dilate) for name, tensor in maps.items()}
     return Given(maps, first.features)
 
 
 def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Tensor:
-    """(B, 3, H, W) pictures, normalised for the student, as the teacher was trained to see them."""
+    """(B, 3, H, W) images, normalised for the student, as the teacher was trained to see them."""
     here, there = student.input, teacher.input
     if (here.mean, here.std) == (there.mean, there.std):
         return images
@@ -85,10 +85,10 @@ def student_loss(
     """One student's loss, as the stage's docstring writes it, and its parts. No gradient reaches `other`, the second student."""
     loss, parts = algorithm.loss(own.maps, targets)
     weights = stage.response_weights(algorithm)
-    if weights:
+    if weights and taught:
         parts["response"] = response_loss(own.maps, taught.maps, weights, algorithm.copies)
         loss = (1 - stage.weight) * loss + stage.weight * parts["response"]
-    if stage.feature:
+    if stage.feature and taught:
         parts["feature"] = feature_loss(own.features, taught.features, stage.feature.tau)
         loss = loss + stage.feature.weight * parts["feature"]
     if stage.mutual:

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,10 +193,11 @@ def train_epoch(
     for module in run.modules:
         module.train()
     steps, milestones = per_epoch * schedule.epochs, [epoch * per_epoch for epoch in schedule.milestones]
-    falling = {"warmup_steps": int(schedule.warmup * per_epoch), "decay": schedule.decay, "milestones": milestones, "gamma": schedule.gamma}
+    warmup = int(schedule.warmup * per_epoch)
+    factor = partial(lr_factor, steps=steps, warmup_steps=warmup, decay=schedule.decay, milestones=milestones, gamma=schedule.gamma)
     sums: dict[str, Tensor] = {}
     for batch in loader:
-        set_lr(run.optimizer, schedule.lr * lr_factor(step=run.step, steps=steps, **falling))
+        set_lr(run.optimizer, schedule.lr * factor(step=run.step))
         batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
         images = normalise(batch.pop("image"), lab.mean_std)
         if run.step >= schedule.freeze_norms * steps:

@@ -27,7 +27,8 @@ Crop = Annotated[tuple[Side, Side], BeforeValidator(pair)]
 class Schedule(BaseModel):
     """How long, on what and how fast to train.
 
-    epochs: passes over the training split. batch: pictures per step and device. crop: side of the square training images, or their
+    epochs: how often the training split is gone through. batch: images per step and device.
+    crop: side of the square training images, or their
     [height, width], in pixels; unless said, what is usual for the task: 640 for detectors, [48, 192] for classifiers of lines.
     optimizer: `sgd` (Nesterov momentum), `rmsprop` (without momentum) or `adamw`; `adam` is adamw, whose weight decay is decoupled.
     lr: peak learning rate. decay: how lr falls over the stage: `poly` (power 0.9), `cosine` (to zero), `step` or `constant`.

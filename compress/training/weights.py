@@ -50,7 +50,7 @@ def architecture(model: Model) -> dict[str, Any]:
 def with_backbone(model: Model, path: Path) -> Model:
     """Load a file into `model.network.backbone`, strictly but for layers that a backbone has not."""
     weights = read_state_dict(path)
-    backbone = model.network.backbone
+    backbone = model.network.get_submodule("backbone")
     wanted = backbone.state_dict()
     missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
     if missing:

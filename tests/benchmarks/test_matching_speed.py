@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import shapely
 
-from compress.evaluation.icdar import Picture, match_all
+from compress.evaluation.icdar import Scene, match_all
 
 
-def images(each: int, strays: int) -> list[Picture]:
+def images(each: int, strays: int) -> list[Scene]:
     """500 images of 12 words like ICDAR2015's, two thirds do-not-care, with `each` detections on a word and some elsewhere."""
     rng = np.random.default_rng(0)
 

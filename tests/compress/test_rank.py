@@ -25,6 +25,11 @@ def test_any_rising_function_keeps_the_order():
     assert rank_correlation(values, [-value for value in values]) == pytest.approx(-1)
 
 
+def test_ties_share_their_mean_rank():
+    # Ranks 0, 1.5, 1.5, 3 and 0, 1, 2, 3: covariance 1.125 over standard deviations sqrt(1.125) and sqrt(1.25).
+    assert rank_correlation([1, 2, 2, 5], [1, 2, 3, 4]) == pytest.approx(np.sqrt(0.9))
+
+
 def test_what_never_varies_has_no_order():
     assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
     assert rank_correlation([1, 2], [1, 2]) is None

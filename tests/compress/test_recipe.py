@@ -9,6 +9,7 @@ import yaml
 from compress.errors import CompressError
 from compress.experiment import dry_run
 from compress.recipe import experiment_name, load
+from compress.tasks import TASKS
 
 BASE = """
 seed: 3
@@ -103,6 +104,26 @@ def test_a_recipe_that_extends_itself_is_refused(tmp_path):
         ("size: 128", "size: 3", ["line 4", "data.size"]),
         ("train: 8,", "train: 8, train: 9,", ["line 4", "'train'", "twice"]),
         ("name: pruned", "name: ../x", ["stages", "name"]),
+        ("name: pruned", "name: ''", ["line 8", "`name` of a stage must be a word"]),
+        ("seed: 3", "seed:", ["line 2", "seed must be a whole number"]),
+        ("seed: 3", "seed: 2020-13-45", ["line 2", "'2020-13-45' cannot be read"]),
+        ("seed: 3", "seed: =", ["line 2", "'=' cannot be read"]),
+        ("seed: 3", "seed: !secret 4", ["line 2", "'4' cannot be read"]),
+        ("seed: 3", "? [seed]\n: 3", ["line 2", "a key must be a word"]),
+        ("format: synthetic", "format: [1]", ["line 4", "no data format '[1]'"]),
+        ("evaluate: {short_side: 320, box_threshold: 0.5}", "evaluate: 4", ["line 5", "`evaluate` must be a mapping"]),
+        ("seed: 3", "seed: 3\naugment: [1]", ["line 3", "`augment` must be a mapping"]),
+        ("seed: 3", "seed: 3\naugment: {distort: 1}", ["line 3", "unknown key 'augment.distort'"]),
+        ("seed: 3", "seed: 3\nlatency: {input: [1, 3, 720, 1280]}", ["line 3", "multiple of 32", "[1, 3, 704, 1280]"]),
+        ("seed: 3", "seed: 3\nlatency: {input: [0, 3, 736, 1280]}", ["line 3", "greater than or equal to 1"]),
+        ("seed: 3", "seed: 3\nlatency: {input: [1, 4, 736, 1280]}", ["line 3", "takes 3 channels"]),
+        ("epochs: 12", "epochs: 12, expect: {max_drop: 2}", ["line 7", "stages.baseline.expect.max_drop", "write 2 % as 0.02"]),
+        ("epochs: 12", "epochs: 12, expect: {min_hmean: 0.5}", ["line 7", "unknown key 'stages.baseline.expect.min_hmean'"]),
+        ("train: {epochs: 1}}", "mode: ptq, train: {epochs: 1}}", ["line 10", "train has no effect with mode: ptq"]),
+        ("train: {epochs: 1}}", "mode: ptq, control: true}", ["line 10", "control has no effect with mode: ptq"]),
+        (", train: {epochs: 1}}", "}", ["line 10", "say how, such as `train: {epochs: 1"]),
+        ("train: {epochs: 1}}", "epochs: 1}", ["line 10", "unknown key 'stages.int8.epochs'"]),
+        ("train: {epochs: 1}}", "train: {epoch: 1}}", ["line 10", "stages.int8.train.epoch", "did you mean 'epochs'"]),
     ],
 )
 def test_what_a_run_would_stumble_over_is_refused_with_its_line(tmp_path, old, new, told):
@@ -145,6 +166,23 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text):
     refused(write(tmp_path, "a.yml", text))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(
+            f"x{i}: &{c} [*{b}, *{b}, *{b}, *{b}, *{b}, *{b}, *{b}, *{b}]\n"
+            for i, (b, c) in enumerate(zip("abcdefgh", "bcdefghi", strict=True))
+        ),
+        "x: " + "[" * 5000 + "]" * 5000,
+        "x: &a [*a]",
+    ],
+    ids=["repeated", "nested", "endless"],
+)
+def test_a_few_lines_that_stand_for_very_many_values_are_refused(tmp_path, text):
+    assert "values" in refused(write(tmp_path, "a.yml", text))
+
+
 def test_a_missing_recipe_is_named(tmp_path):
     assert "nowhere.yml" in refused(tmp_path / "nowhere.yml")
 
@@ -163,6 +201,31 @@ def test_experiments_are_named_after_the_place_below_recipes(tmp_path):
     assert experiment_name(tmp_path / "mine.yml") == "mine"
 
 
+LINES = """
+model: {name: angle}
+data: {format: turned, of: {format: synthetic_lines, train: 8, val: 2, test: 2}}
+augment: {noise: 1}
+stages:
+  - train: {name: baseline, epochs: 1}
+"""
+
+
+def test_the_model_says_the_task_and_the_task_what_is_in_the_sections(tmp_path):
+    recipe = load(write(tmp_path, "a.yml", LINES))
+    defaults = recipe.data.default_augment()
+    assert recipe.augment == defaults.model_copy(update={"noise": 1})
+    assert recipe.evaluate == TASKS["classification"].evaluate()
+    assert recipe.latency.input == (1, 3, 48, 192), "that of a usual line"
+    assert load(write(tmp_path, "b.yml", BASE)).latency.input == (1, 3, 736, 1280)
+    assert load(write(tmp_path, "again.yml", recipe.dump())).model_dump(exclude={"name"}) == recipe.model_dump(exclude={"name"})
+
+
+@pytest.mark.parametrize("key", ["data", "stages.baseline.data"])
+def test_data_of_another_task_are_refused_with_what_fits(tmp_path, key):
+    told = refused(write(tmp_path, "a.yml", LINES), f"{key}={{format: synthetic}}")
+    assert "data of the format synthetic are for detection, but the model is for classification; use turned or" in told
+
+
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("recipes/**/*.yml")), ids=lambda path: path.stem)
 def test_every_recipe_that_comes_with_the_workbench_is_valid(path, tmp_path):
     recipe = load(path)
@@ -170,6 +233,11 @@ def test_every_recipe_that_comes_with_the_workbench_is_valid(path, tmp_path):
     if recipe.data.format == "synthetic":  # others need their data: with drawn pictures, layers, maps and teachers are checked too
         lines = dry_run(path, ["data.train=1", "data.val=1", "data.test=1"], out=tmp_path)
         assert [line.split(":")[0] for line in lines] == [stage.name for stage in recipe.stages]
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("experiments/**/recipe.yml")), ids=lambda path: path.parent.name)
+def test_recipes_of_committed_experiments_can_be_read(path):
+    assert load(path).stages
 
 
 def test_students_of_pp_ocr_start_from_converted_weights():

@@ -11,7 +11,9 @@ import compress
 from compress import experiment
 from compress.errors import CompressError
 from compress.files import read_lines
+from compress.plan import plan
 from compress.recipe import load
+from compress.session import prepare, tree
 
 SMALL = """
 model: {name: db, backbone: BACKBONE, neck: {name: fpn, channels: 16}}
@@ -145,3 +147,101 @@ def test_a_recipe_with_all_terms_reads_back_as_itself(recipes, tmp_path):
     recipe = load(recipes / "student.yml", ["stages.own.response={maps: {binary: 2}, dilate: 2}", "stages.own.mutual={weight: 0.5}"])
     (tmp_path / "student.yml").write_text(recipe.dump())
     assert load(tmp_path / "student.yml") == recipe
+
+
+# The tree of recipes
+
+
+def chain(folder: Path, **teachers: str) -> None:
+    """A recipe for each name, whose last stage is taught by another."""
+    for name, teacher in teachers.items():
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        small = SMALL.replace("BACKBONE", "mobilenet_v3_small").replace("NAME", "baseline")
+        lesson = f"  - distill: {{name: student, teacher: {teacher}, {SCHEDULE}}}\n" if teacher else ""
+        (folder / f"{name}.yml").write_text(small + lesson)
+
+
+@pytest.mark.parametrize(
+    ("teachers", "told"),
+    [
+        ({"a": "a.yml"}, r"a\.yml -> a\.yml"),
+        ({"a": "b.yml", "b": "a.yml"}, r"a\.yml -> b\.yml -> a\.yml"),
+        ({"a": "b.yml", "b": "c.yml", "c": "b.yml"}, r"b\.yml -> c\.yml -> b\.yml"),
+        ({"a": "[b.yml, ./a.yml]", "b": ""}, r"a\.yml -> a\.yml"),
+    ],
+)
+def test_recipes_that_need_each_other_are_refused_by_name_before_any_work(tmp_path, teachers, told):
+    chain(tmp_path, **teachers)
+    for ask in (compress.run, experiment.dry_run, plan):
+        with pytest.raises(CompressError, match=told):
+            ask(tmp_path / "a.yml", out=tmp_path / "out" / "a")
+    assert not (tmp_path / "out").exists()
+
+
+def test_recipes_of_one_name_have_folders_of_their_own_wherever_all_of_them_lie(tmp_path):
+    for root in (tmp_path / "here", tmp_path / "there"):
+        chain(root, teach="[a/teach.yml, b/teach.yml, c/other.yml]")
+        for name in ("a/teach", "b/teach", "c/other"):
+            chain(root, **{name: ""})
+    sessions = [prepare(tmp_path / root / "teach.yml", out=tmp_path / "out" / "student") for root in ("here", "there")]
+    folders = [[its.folder.name for its in session.others.values()] for session in sessions]
+    assert folders[0] == folders[1]
+    assert folders[0][0] == "teach"
+    assert folders[0][1].startswith("teach-")
+    assert folders[0][2] == "other"
+    assert sessions[0].folder.name == "student"
+    taken = prepare(tmp_path / "here" / "teach.yml", out=tmp_path / "out" / "teach")
+    assert len({taken.folder, *(its.folder for its in taken.others.values())}) == 4
+
+
+def test_the_order_of_teachers_does_not_move_their_folders(tmp_path):
+    for name in ("a/teach", "b/teach"):
+        chain(tmp_path, **{name: ""})
+    chain(tmp_path, one="[a/teach.yml, b/teach.yml]", other="[b/teach.yml, a/teach.yml]")
+    places = [
+        {its.path: its.folder for its in prepare(tmp_path / f"{name}.yml", out=tmp_path / "out" / "x").others.values()}
+        for name in ("one", "other")
+    ]
+    assert places[0] == places[1]
+
+
+def test_stages_taught_by_two_recipes_of_one_name_are_two(tmp_path):
+    """Teachers of other seeds: what each of them teaches is another model, measured under the name of its experiment."""
+    for name, seed in (("a/teach", 1), ("b/teach", 2)):
+        chain(tmp_path, **{name: ""})
+        (tmp_path / f"{name}.yml").write_text(f"seed: {seed}\n" + (tmp_path / f"{name}.yml").read_text())
+    small = SMALL.replace("BACKBONE", "mobilenet_v3_small").replace("NAME", "baseline")
+    lessons = "".join(f"  - distill: {{name: by_{name}, from: baseline, teacher: {name}/teach.yml, {SCHEDULE}}}\n" for name in ("a", "b"))
+    (tmp_path / "student.yml").write_text(small + lessons)
+    rows = compress.run(tmp_path / "student.yml", out=tmp_path / "out" / "student", quiet=True)
+    weights = [(tmp_path / "out" / "student" / name / "model.safetensors").read_bytes() for name in ("by_a", "by_b")]
+    assert weights[0] != weights[1]
+    taught = [row for row in rows if row.kind == "teacher"]
+    assert taught[0].stage == "teacher"
+    assert taught[1].stage.startswith("teacher/teach-")
+    assert [row.seed for row in taught] == [1, 2]
+    assert len({row.artefact for row in taught}) == 2
+
+
+def test_a_recipe_that_two_others_need_is_run_once(tmp_path, monkeypatch):
+    chain(tmp_path, a="[b.yml, c.yml]", b="c.yml", c="")
+    session = prepare(tmp_path / "a.yml", out=tmp_path / "out" / "a")
+    assert session.others[next(iter(session.others))].others.keys() <= session.others.keys()
+    assert [its.path.stem for its in tree(session)] == ["c", "b", "a"]
+    run, real = [], experiment.do_session
+
+    def noted(run_, *rest):
+        run.append(run_.session.path.stem)
+        return real(run_, *rest)
+
+    monkeypatch.setattr(experiment, "do_session", noted)
+    compress.run(tmp_path / "a.yml", out=tmp_path / "out" / "a", quiet=True)
+    assert run == ["a", "b", "c"]
+
+
+def test_what_is_wrong_with_a_teachers_recipe_is_said_before_the_student_trains(tmp_path):
+    chain(tmp_path, a="b.yml", b="")
+    (tmp_path / "b.yml").write_text((tmp_path / "b.yml").read_text() + "  - prune: {name: pruned, ratio: 0.5, protect: [nek.*]}\n")
+    with pytest.raises(CompressError, match=r"teacher b\.yml: stage 'pruned': 'nek\.\*' matches no layer"):
+        compress.run(tmp_path / "a.yml", out=tmp_path / "out" / "a", quiet=True)
+    assert not (tmp_path / "out").exists()

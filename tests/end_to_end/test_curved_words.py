@@ -19,7 +19,7 @@ from compress.data.detection.augment import Augment
 from compress.data.detection.synthetic import draw
 from compress.data.formats import from_options
 from compress.data.training import TrainingSet
-from compress.evaluation.icdar import Picture
+from compress.evaluation.icdar import Scene
 from compress.evaluation.protocols import evaluate
 from compress.files import read_lines
 from compress.models.contract import Algorithm, Sample
@@ -137,7 +137,7 @@ def views(folders) -> list:
     return [one.view(epoch, index) for epoch, one in enumerate(sets) for index in range(len(one))]
 
 
-def predicted(name: str, algorithm: Algorithm, settings: Evaluate, samples: Sequence[Sample]) -> list[Picture]:
+def predicted(name: str, algorithm: Algorithm, settings: Evaluate, samples: Sequence[Sample]) -> list[Scene]:
     """What the labels of each sample decode to, as if they had been predicted, and its words, as protocols take them."""
     images = []
     for sample in samples:

@@ -11,6 +11,7 @@ from compress.models.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet
 from compress.models.backbones.mobilenet_v3_ppocr import mobilenet_v3_large_ppocr
 from compress.models.backbones.pphgnet import pphgnet_small
 from compress.models.backbones.resnet import resnet18, resnet18_vd, resnet34, resnet50, resnet50_vd
+from compress.models.backbones.vgg import vgg16_bn
 from compress.models.db import db
 from compress.models.necks.asf import fpn_asf
 from compress.models.necks.fpem_ffm import fpem_ffm
@@ -19,7 +20,7 @@ from compress.models.registry import NECKS
 
 BACKBONES = [
     mobilenet_v3_large, mobilenet_v3_small, mobilenet_v3_small_torchvision, mobilenet_v3_large_ppocr, lcnet, lcnet_v3,
-    resnet18, resnet34, resnet50, resnet18_vd, resnet50_vd, pphgnet_small,
+    resnet18, resnet34, resnet50, resnet18_vd, resnet50_vd, pphgnet_small, vgg16_bn,
 ]  # fmt: skip
 
 # Parameters of torchvision's classifiers (https://pytorch.org/vision/stable/models.html) less what comes after the features.
@@ -27,6 +28,7 @@ TORCHVISION_PARAMETERS = {
     resnet18: 11_689_512 - (512 * 1000 + 1000),
     resnet34: 21_797_672 - (512 * 1000 + 1000),
     resnet50: 25_557_032 - (2048 * 1000 + 1000),
+    vgg16_bn: 138_365_992 - (512 * 7 * 7 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 1000 + 1000),
     mobilenet_v3_large: 5_483_032 - (960 * 1280 + 1280 + 1280 * 1000 + 1000) - (160 * 960 + 2 * 960),
     mobilenet_v3_small_torchvision: 2_542_856 - (576 * 1024 + 1024 + 1024 * 1000 + 1000) - (96 * 576 + 2 * 576),
 }
@@ -51,6 +53,13 @@ TORCHVISION_SHAPES = {
         "layer3.5.conv2.weight": (256, 256, 3, 3),
         "layer4.2.conv3.weight": (2048, 512, 1, 1),
         "layer4.2.bn3.num_batches_tracked": (),
+    },
+    vgg16_bn: {
+        "features.0.weight": (64, 3, 3, 3),
+        "features.1.running_var": (64,),
+        "features.10.bias": (128,),
+        "features.24.weight": (512, 256, 3, 3),
+        "features.41.weight": (512,),
     },
     mobilenet_v3_large: {
         "features.1.block.0.0.weight": (16, 1, 3, 3),

@@ -41,7 +41,7 @@ def test_keywords_reach_their_parts() -> None:
     assert algorithm.targets.keywords == {"shrink_ratio": 0.5}
 
 
-@pytest.mark.parametrize("name", ["angle", "db", "pan", "psenet", "sast"])
+@pytest.mark.parametrize("name", ["angle", "craft", "db", "pan", "psenet", "sast"])
 def test_every_model_says_by_what_its_images_are_normalised(name) -> None:
     algorithm = build({"name": name, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})
     assert (algorithm.input.mean, algorithm.input.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
@@ -67,7 +67,7 @@ def test_building_does_not_change_what_it_is_given(config: dict) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"name": "bd"}, ["model", "'bd'", "known are angle, db"]),
+        ({"name": "bd"}, ["model", "'bd'", "known are angle, craft, db"]),
         ({"name": "db", "bckbone": "resnet18"}, ["model.bckbone", "did you mean 'backbone'"]),
         ({"name": "db", "backbone": "resnet51"}, ["model.backbone", "'resnet51'", "resnet50"]),
         ({"name": "db", "backbone": "zzz"}, ["model.backbone", "mobilenet_v3_small", "resnet18"]),

@@ -13,14 +13,14 @@ from plain_protocols import arc, box, plain_cleval, plain_deteval, plain_polygon
 
 from compress.errors import CompressError
 from compress.evaluation import cleval, deteval, icdar
-from compress.evaluation.icdar import Picture, Score
+from compress.evaluation.icdar import Scene, Score
 from compress.evaluation.protocols import PROTOCOLS
 from compress.models.registry import build
 from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.tasks.detection import Protocol
 
 
-def evaluate(images: Iterable[Picture], protocol: str = "icdar2015") -> Score:
+def evaluate(images: Iterable[Scene], protocol: str = "icdar2015") -> Score:
     return PROTOCOLS[protocol](list(images))
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from compress.checkpoint import WEIGHTS, load
 from compress.cost import macs, parameters
 from compress.errors import CompressError
+from compress.files import read_json
 from compress.pruning.budget import STRONGEST, strongest_good, weakest_enough
 from compress.pruning.settings import Target, limit
 from compress.stages.prune import Prune
@@ -115,16 +116,14 @@ def test_latency_is_measured_on_every_candidate(tiny_model, lab, monkeypatch):
 
 
 def test_as_much_is_pruned_as_the_drop_allows(tiny_model, lab, monkeypatch):
-    """Hmean stands in as a function of the parameters left, so that the strongest allowed pruning is known."""
-    from compress.evaluation.icdar import Score
+    """The main metric stands in as a function of the parameters left, so that the strongest allowed pruning is known."""
     from compress.lab import Lab
     from compress.pruning.shrink import shrink
 
     whole = parameters(tiny_model.network)
 
     def evaluate(_lab, model, _split):
-        share = parameters(model.network) / whole
-        return Score(share, share, share, 1, 1, 1)
+        return {"precision": 0.0, "recall": 0.0, "hmean": parameters(model.network) / whole}
 
     monkeypatch.setattr(Lab, "evaluate", evaluate)
     stage = Prune(name="p", target={"max_drop": 0.5}, criterion="l1", recover=Schedule(epochs=1, batch=8, crop=96), **FEW)
@@ -132,3 +131,6 @@ def test_as_much_is_pruned_as_the_drop_allows(tiny_model, lab, monkeypatch):
     share = parameters(load(lab.folder).network) / whole
     assert 0.5 <= share < 0.6
     assert parameters(load(lab.folder / "raw").network) / whole == share
+    found = read_json(lab.folder / "search.json")
+    assert found["parent_val_score"] == 1
+    assert [trial["drop"] for trial in found["tried"]] == pytest.approx([1 - trial["val_score"] for trial in found["tried"]])

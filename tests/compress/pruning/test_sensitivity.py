@@ -24,10 +24,14 @@ from compress.pruning.sensitivity import (
     Bench,
     Settings,
     evaluation_batches,
+    losses_of_score,
     map_losses,
     measure_points,
     sweep,
 )
+from compress.tasks import TASKS
+from compress.tasks.detection import DETECTION
+from compress.tasks.task import Metric
 
 FEW = ("backbone.*", "neck.*")
 SETTINGS = Settings((0.3, 0.7), protect=FEW, images=4, loss_images=2, batches=1, batch=4)
@@ -42,7 +46,7 @@ def stand_in(_bench, places) -> list[dict]:
     """Points made in no time, for tests of what is measured and kept."""
     figures = [len(group or "") + (ratio or 0) for group, ratio in places]
     return [
-        {"group": group, "ratio": ratio, "loss": figure, "hmean": 1 / (1 + figure)}
+        {"group": group, "ratio": ratio, "loss": figure, "scores": {"hmean": 1 / (1 + figure)}}
         for (group, ratio), figure in zip(places, figures, strict=True)
     ]
 
@@ -64,17 +68,19 @@ def test_every_group_at_every_ratio_once(bench, tmp_path):
     last = found["points"][-3]
     assert [last] == measure_points(bench, [(last["group"], 0.7)]), "as if it were measured alone"
     assert found["images"] == 4
+    assert (found["task"], found["main"]) == ("detection", "hmean")
+    assert found["settings"] == bench.lab.recipe.evaluate.reported(bench.model.algorithm)
 
 
-def test_a_point_leaves_the_model_as_it_was_and_cuts_one_group_alone(bench, monkeypatch):
-    cut = []
-    monkeypatch.setattr(sensitivity, "reestimate_all", lambda networks, _batches: cut.append(widths(networks[0])))
+def test_a_point_leaves_the_model_as_it_was_and_prunes_one_group_alone(bench, monkeypatch):
+    pruned = []
+    monkeypatch.setattr(sensitivity, "reestimate_all", lambda networks, _batches: pruned.append(widths(networks[0])))
     before, state = widths(bench.model.network), copy.deepcopy(bench.model.network.state_dict())
     group = bench.groups[0]
     (point,) = measure_points(bench, [(group.name, 0.7)])
-    changed = {name for name, width in cut[0].items() if width != before[name]}
+    changed = {name for name, width in pruned[0].items() if width != before[name]}
     assert changed == set(group.members)
-    assert point["channels_left"] == cut[0][group.name] == round(0.3 * group.channels)
+    assert point["channels_left"] == pruned[0][group.name] == round(0.3 * group.channels)
     assert all(torch.equal(tensor, state[name]) for name, tensor in bench.model.network.state_dict().items())
 
 
@@ -83,9 +89,8 @@ def test_the_unpruned_point_is_the_model_itself_and_the_baseline_has_its_statist
     before = copy.deepcopy(bench.model.network)
     point, base = measure_points(whole, [UNPRUNED, REESTIMATED])
     score = lab.evaluate(bench.model, "val")
-    assert (point["scores"]["precision"], point["recall"], point["scores"]["hmean"]) == pytest.approx(
-        (score.precision, score.recall, score.hmean), abs=1e-6
-    )
+    assert point["scores"] == pytest.approx(score, abs=1e-6)
+    assert set(score) == {"precision", "recall", "hmean"}
     again = bench.model.with_network(before)
     reestimate(again.network, (images for images, _ in whole.training_batches))
     assert [base["loss"]] == pytest.approx(map_losses([again], whole.loss_batches), rel=1e-5)
@@ -93,44 +98,59 @@ def test_the_unpruned_point_is_the_model_itself_and_the_baseline_has_its_statist
     assert (base["params"], base["macs"]) == (point["params"], point["macs"])
 
 
-def test_a_cut_that_takes_nothing_costs_nothing(bench, monkeypatch):
+def test_pruning_that_takes_nothing_costs_nothing(bench, monkeypatch):
     """Against the baseline, that is: the model as it is has other statistics."""
     monkeypatch.setattr(sensitivity, "rounded", lambda _wanted, channels, _step: channels)
     point, base = measure_points(bench, [(bench.groups[0].name, 0.3), REESTIMATED])
     assert {name: point[name] for name in base} == base
 
 
-def test_a_cut_that_inference_does_not_see_leaves_the_maps_as_the_baseline_has_them(bench):
+def test_pruning_that_inference_does_not_see_leaves_the_maps_as_the_baseline_has_them(bench):
     aside = next(group.name for group in bench.groups if group.name.startswith("threshold."))
-    names = ("precision", "recall", "hmean")
     base, point = measure_points(bench, [REESTIMATED, (aside, 0.7)])
-    assert [point[name] for name in names] == [base[name] for name in names]
+    assert point["scores"] == base["scores"]
     assert point["loss"] != base["loss"]
 
 
-def test_a_lab_scores_as_many_images_as_it_is_given(bench, lab):
+def test_a_lab_scores_as_many_images_as_it_is_given(bench, lab, monkeypatch):
     whole, first = lab.split("val"), Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=2)).images
     assert lab.score(of_model(bench.model), whole) == lab.evaluate(bench.model, "val")
+    judged = []
+
+    def judge(pairs, evaluate):
+        judged.append([truth for _, truth in pairs])
+        return DETECTION.judge(pairs, evaluate)
+
+    monkeypatch.setitem(TASKS, "detection", replace(DETECTION, judge=judge))
     found = lab.score(of_model(bench.model), first)
-    assert found.words == sum(int((~sample.truth.ignore).sum()) for sample in (whole[0], whole[1]))
+    assert [[truth.texts for truth in truths] for truths in judged] == [[whole[0].truth.texts, whole[1].truth.texts]]
+    assert found.keys() == {"precision", "recall", "hmean"}
 
 
 def test_the_loss_is_the_mean_over_images_of_the_algorithm_s_own(bench, lab):
     """Image by image through the top-level loss, for images of two sizes."""
     samples = [lab.split("val")[index] for index in range(3)]
     half = samples[1]
-    samples[1] = type(half)(half.name, np.ascontiguousarray(half.image[:64]), half.truth.polygons, half.truth.ignore)
-    (together,) = map_losses([bench.model], list(evaluation_batches(bench.model, samples, 128, lab.device)))
-    alone = [map_losses([bench.model], list(evaluation_batches(bench.model, [sample], 128, lab.device))) for sample in samples]
+    samples[1] = replace(half, image=np.ascontiguousarray(half.image[:64]))
+    (together,) = map_losses([bench.model], list(evaluation_batches(bench.model, samples, lab)))
+    alone = [map_losses([bench.model], list(evaluation_batches(bench.model, [sample], lab))) for sample in samples]
     assert together == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+def test_what_a_point_loses_has_the_direction_of_the_main_metric():
+    points = [{"scores": {"hmean": value}} for value in (0.25, 0.5, 0.75)]
+    assert losses_of_score(points[1], points, DETECTION) == [0.25, 0, -0.25]
+    wrong = replace(DETECTION, metrics=(Metric("error", "error", higher_is_better=False),), main="error")
+    points = [{"scores": {"error": value}} for value in (0.25, 0.5, 0.75)]
+    assert losses_of_score(points[1], points, wrong) == [-0.25, 0, 0.25]
 
 
 def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(sensitivity, "measure_points", stand_in)
     whole = sweep(bench, None, tmp_path / "whole", 1, nothing)
     lines = (tmp_path / "whole" / POINTS).read_text().splitlines(keepends=True)
-    (tmp_path / "cut").mkdir()
-    (tmp_path / "cut" / POINTS).write_text("".join(lines[:4]) + lines[4][:20])  # killed in the middle of a line
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / POINTS).write_text("".join(lines[:4]) + lines[4][:20])  # killed in the middle of a line
     measured = []
 
     def counted(bench, places):
@@ -138,7 +158,7 @@ def test_a_killed_sweep_goes_on_and_measures_nothing_twice(bench, tmp_path, monk
         return stand_in(bench, places)
 
     monkeypatch.setattr(sensitivity, "measure_points", counted)
-    assert sweep(bench, None, tmp_path / "cut", 1, nothing) == whole
+    assert sweep(bench, None, tmp_path / "killed", 1, nothing) == whole
     assert len(measured) == len(lines) - 4
     assert len(set(measured)) == len(measured)
 
@@ -154,7 +174,7 @@ def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatc
 
 
 def test_points_of_other_weights_are_not_taken_and_those_that_do_not_say_are_refused(bench, lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "measure_points", lambda _, places: [{"loss": next(losses), "hmean": 0.5} for _ in places])
+    monkeypatch.setattr(sensitivity, "measure_points", lambda _, places: [{"loss": next(losses), "scores": {"hmean": 0.5}} for _ in places])
     losses = iter(range(100))
     quick = Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=1))
     first = sweep(quick, None, tmp_path, 1, nothing)
@@ -180,11 +200,11 @@ def test_two_processes_measure_what_one_does(tiny_model, lab, tmp_path):
     assert one == two
 
 
-def test_the_fast_pass_measures_no_hmean(tiny_model, lab, tmp_path):
+def test_a_fast_sweep_measures_no_scores(tiny_model, lab, tmp_path):
     found = sweep(
         Bench(tiny_model, lab, Settings((0.5,), protect=FEW, full=False, loss_images=2, batches=1, batch=4)), None, tmp_path, 1, nothing
     )
-    assert all(point["scores"]["hmean"] is None and point["loss"] > 0 for point in found["points"])
+    assert all(point["scores"] is None and point["loss"] > 0 for point in found["points"])
     assert found["rank_correlation"] is None
 
 

@@ -115,7 +115,7 @@ def few(tiny_model, lab) -> list[torch.Tensor]:
     return [images for images, _ in first_batches(samples(lab, tiny_model), 4, 2, lab)]
 
 
-def test_statistics_stay_where_nothing_was_cut(tiny_model, few):
+def test_statistics_stay_where_nothing_was_pruned(tiny_model, few):
     for module in tiny_model.network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -1, 1)
@@ -134,7 +134,7 @@ def test_statistics_of_the_very_batches_become_what_reestimation_gives(tiny_mode
     assert_near(moved, statistics(tiny_model.network))
 
 
-def test_what_a_norm_counts_on_beside_the_batches_is_kept_through_a_cut(tiny_model, lab, few):
+def test_what_a_norm_counts_on_beside_the_batches_is_kept_through_pruning(tiny_model, lab, few):
     """Held statistics that are off by an offset and a factor of every channel are off by the same after it."""
     reestimate(tiny_model.network, few)
     plain = statistics(tiny_model.network)

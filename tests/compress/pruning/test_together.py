@@ -40,7 +40,7 @@ def images(seed: int) -> torch.Tensor:
 
 
 @pytest.fixture
-def cuts(tiny_model):
+def pruned(tiny_model):
     """A late layer with one, two and five channels less."""
     networks = []
     for count in (1, 2, 5):
@@ -65,26 +65,26 @@ def assert_alike(networks: list[nn.Module], images: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("mode", [nn.Module.eval, show_all_maps], ids=["maps", "all_maps"])
-def test_cut_networks_give_what_each_gives_alone_for_less_work(cuts, mode):
-    for network in cuts:
+def test_pruned_networks_give_what_each_gives_alone_for_less_work(pruned, mode):
+    for network in pruned:
         mode(network)
-    assert_alike(cuts, images(0))
+    assert_alike(pruned, images(0))
     with Operators() as each:
-        for network in cuts:
+        for network in pruned:
             alone(network, images(0))
     with Operators() as shared:
-        together(cuts)(images(0))
+        together(pruned)(images(0))
     convolution = torch.ops.aten.convolution
     assert shared.counts[convolution] < 0.7 * each.counts[convolution]
 
 
-def test_statistics_are_those_of_each_alone(cuts):
-    expected = copy.deepcopy(cuts)
+def test_statistics_are_those_of_each_alone(pruned):
+    expected = copy.deepcopy(pruned)
     batches = [images(1), images(2)]
     for network in expected:
         reestimate(network, batches)
-    reestimate_all(cuts, batches)
-    for mine, theirs in zip(cuts, expected, strict=True):
+    reestimate_all(pruned, batches)
+    for mine, theirs in zip(pruned, expected, strict=True):
         assert not mine.training
         state = theirs.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in mine.state_dict().items())
@@ -98,13 +98,13 @@ class Odd(nn.Module):
         self.between = between
         torch.manual_seed(0)
         self.before = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
-        self.cut = nn.Conv2d(8, width, 1)
+        self.pruned = nn.Conv2d(8, width, 1)
         self.after = nn.Conv2d(width, 8, 1)
         self.grid = None
 
     def forward(self, images):
         x = self.before(images)
-        y = self.after(self.cut(x))
+        y = self.after(self.pruned(x))
         if self.between == "adds in place to what is common":
             x += y
         elif self.between == "changes in place what was read":
@@ -114,7 +114,7 @@ class Odd(nn.Module):
         elif self.between == "adds in place to what differs":
             x = y.add_(x)
         elif self.between == "takes as many channels":
-            x = x[:, : self.cut.out_channels].sum(1, keepdim=True) * 2
+            x = x[:, : self.pruned.out_channels].sum(1, keepdim=True) * 2
         elif self.between == "decides by a value":
             x = x * 2 if float(y.mean()) > 0 else x * float(y.mean())
         elif self.between == "takes a common value as a number":

@@ -14,7 +14,7 @@ from compress.files import read_json
 from compress.quantization import sensitivity
 from compress.quantization.folding import fold_batch_norms
 from compress.quantization.nncf_torch import enable_only, layer_quantizers, quantize, quantizers
-from compress.quantization.sensitivity import quantization_sensitivity, rank_correlation
+from compress.quantization.sensitivity import quantization_sensitivity
 from compress.quantization.settings import Quantizers
 
 UNCORRECTED = Quantizers(bias_correction=False)
@@ -73,15 +73,16 @@ def test_the_culprit_is_the_most_sensitive_layer(brightness):
     model, lab = brightness({3})
     report = quantization_sensitivity(model, lab, artefact="there", top=3, calibration=6, images=3)
     assert read_json(lab.folder / "sensitivity_quantize.json") == report
-    fixed = {key: report[key] for key in ("kind", "artefact", "split", "images", "short_side", "seed")}
-    assert fixed == {"kind": "quantize", "artefact": "there", "split": "val", "images": 3, "short_side": 64, "seed": 0}
-    assert report["baseline"] == {"loss": 0.0, "precision": 1.0, "recall": 1.0, "hmean": 1.0}
+    fixed = {key: report[key] for key in ("kind", "artefact", "task", "main", "split", "images", "seed")}
+    assert fixed == {"kind": "quantize", "artefact": "there", "task": "detection", "main": "hmean", "split": "val", "images": 3, "seed": 0}
+    assert report["settings"] == lab.recipe.evaluate.reported(model.algorithm)
+    assert report["baseline"] == {"loss": 0.0, "scores": {"precision": 1.0, "recall": 1.0, "hmean": 1.0}}
     points = {point["layer"]: point for point in report["points"]}
     assert list(points) == [f"layers.{index}" for index in range(7)]
     culprit = points.pop("layers.3")
     assert culprit["scores"]["hmean"] == 0
     assert culprit["loss"] > 10 * max(point["loss"] for point in points.values())
-    assert sum(point["scores"]["hmean"] is not None for point in points.values()) == 2
+    assert sum(point["scores"] is not None for point in points.values()) == 2
     assert report["rank_correlation"] > 0
 
 
@@ -91,7 +92,7 @@ def test_the_difference_of_maps_is_the_mean_over_images_and_maps():
     assert sensitivity.difference(given, expected) == pytest.approx((0 + 2 + 0 + 1) / 4)
 
 
-def test_a_pass_that_was_cut_off_measures_nothing_twice(brightness, monkeypatch):
+def test_a_sweep_that_was_cut_off_measures_nothing_twice(brightness, monkeypatch):
     model, lab = brightness({3})
     whole = quantization_sensitivity(model, lab, top=2, calibration=2, images=2, folder=lab.folder / "..")
     calls = []
@@ -129,12 +130,3 @@ def test_what_cannot_be_measured_is_said(brightness):
     lab.splits["val"] = type(lab.split("val"))("val", [], None, "")
     with pytest.raises(CompressError, match="val split holds no images"):
         quantization_sensitivity(model, lab)
-
-
-def test_rank_correlation():
-    assert rank_correlation([1, 2, 30], [0.1, 0.2, 0.3]) == pytest.approx(1)
-    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    # Ranks 0, 1.5, 1.5, 3 and 0, 1, 2, 3: covariance 1.125 over standard deviations sqrt(1.125) and sqrt(1.25).
-    assert rank_correlation([1, 2, 2, 5], [1, 2, 3, 4]) == pytest.approx(np.sqrt(0.9))
-    assert rank_correlation([1, 2], [1, 2]) is None
-    assert rank_correlation([1, 2, 3], [4, 4, 4]) is None

@@ -1,6 +1,8 @@
-"""The fewest layers in float that keep a drop of Hmean, found on models whose culprits are known."""
+"""The fewest layers in float that keep a drop of the main metric, found on models whose culprits are known."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +12,9 @@ from compress.quantization import score_control
 from compress.quantization.nncf_torch import layer_quantizers
 from compress.quantization.score_control import bisect
 from compress.stages.quantize import Quantize
+from compress.tasks import TASKS
+from compress.tasks.detection import DETECTION
+from compress.tasks.task import Metric
 
 
 def ptq(**settings) -> Quantize:
@@ -23,23 +28,37 @@ def test_the_culprits_and_no_others_stay_float(brightness, culprits):
     result = ptq(max_drop=0.0).apply(model, lab)
     layers = set(layer_quantizers(result.network, example))
     assert layers == {f"layers.{index}" for index in range(7) if index not in culprits}
-    assert lab.evaluate(result, "val").hmean == 1
+    assert lab.evaluate(result, "val")["hmean"] == 1
     report = read_json(lab.folder / "score_control.json")
     assert set(report["kept_float"]) == {f"layers.{index}" for index in culprits}
-    assert (report["float_hmean"], report["scores"]["hmean"], report["max_drop"]) == (1, 1, 0)
+    assert (report["float_score"], report["score"], report["max_drop"]) == (1, 1, 0)
     counts = [trial["kept_float"] for trial in report["tried"]]
     assert counts[:2] == ([0, 6] if culprits else [0])
     assert len(counts) == len(set(counts)) <= 5
-    assert {count for count, trial in zip(counts, report["tried"], strict=True) if trial["scores"]["hmean"] == 1} == {
+    assert {count for count, trial in zip(counts, report["tried"], strict=True) if trial["score"] == 1} == {
         count for count in counts if count >= len(culprits)
     }
     assert lab.artefacts == [{"suffix": "", "path": ".", "score_control": report}]
 
 
+def test_a_metric_of_which_less_is_better_is_kept_low(brightness, monkeypatch):
+    def judge(pairs, evaluate):
+        return {"missed": 1 - DETECTION.judge(pairs, evaluate)["hmean"]}
+
+    missed = Metric("missed", "missed %", higher_is_better=False)
+    monkeypatch.setitem(TASKS, "detection", replace(DETECTION, metrics=(missed,), main="missed", judge=judge))
+    model, lab = brightness({4})
+    result = ptq(max_drop=0.0).apply(model, lab)
+    assert lab.evaluate(result, "val") == {"missed": 0}
+    report = read_json(lab.folder / "score_control.json")
+    assert (report["kept_float"], report["float_score"], report["score"]) == (["layers.4"], 0, 0)
+    assert {trial["kept_float"]: trial["score"] for trial in report["tried"]}[0] == 1
+
+
 def test_without_a_limit_all_layers_are_quantized_and_nothing_is_tried(brightness):
     model, lab = brightness({4})
     result = ptq().apply(model, lab)
-    assert lab.evaluate(result, "val").hmean == 0
+    assert lab.evaluate(result, "val")["hmean"] == 0
     assert not (lab.folder / "score_control.json").exists()
     assert lab.artefacts == [{"suffix": "", "path": "."}]
 

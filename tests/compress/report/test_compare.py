@@ -116,7 +116,7 @@ def test_the_images_that_changed_the_most_are_shown_by_every_artefact_that_opens
         pixels = cv2.imdecode(np.frombuffer(base64.b64decode(image["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
         assert pixels.shape[:2] == (image["height"], image["width"])
     notes = " ".join(result["notes"])
-    assert "of 6, on which good and bad differ the most in Hmean" in notes
+    assert "Of the 6 images of the validation split, those on which good and bad differ the most in Hmean" in notes
     assert "their weights are not there: lost." in notes
     assert "broken is left out: it is of another version." in notes
     assert (oracle.seen("good"), oracle.seen("bad")) == (6 + 2, 6 + 2)
@@ -201,6 +201,7 @@ def test_a_class_is_told_in_words_and_nothing_is_outlined(experiment):
     image = {**plain_image(sample, task), "found": {"stage": found}}
     html = answers(facts, {"notes": ["A note."], "task": "classification", "images": [image]})
     assert "Ground truth: 180</p>" in html
-    assert "<b>stage</b><br>0, probability 0.8750<br>accuracy 0.00\N{NO-BREAK SPACE}%" in html
+    assert '<th scope="row">stage</th><td>0, probability 0.8750; accuracy 0.00\N{NO-BREAK SPACE}%</td>' in html
+    assert html.count("data:image/jpeg") == html.count("<image") == 1, "nothing is drawn on it, so it is shown once"
     assert "polygon" not in html
     assert 'class="key"' not in html

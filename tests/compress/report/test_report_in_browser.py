@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from compress.models.contract import Detections, Sample, Words
+from compress.models.contract import Classification, Detections, Label, Sample, Words
 from compress.report import page as pages
 from compress.report.compare import plain_answer, plain_image
 from compress.tasks import TASKS
+from compress.tasks.classification import EvaluateClassification
 from compress.tasks.detection import EvaluateDetection
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -44,6 +45,7 @@ TELL = """<script>addEventListener("load", () => setTimeout(() => {
     columns: getComputedStyle(document.querySelector(".plots")).gridTemplateColumns.split(" ").length,
     smallest: Math.min(...[...document.querySelectorAll(".plots svg text")].map(e => e.getBoundingClientRect().height).filter(h => h)),
     ground: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.querySelector(".plots svg text")).fill,
+    alone: [...document.querySelectorAll(".alone")].map(e => e.getBoundingClientRect().width),
     shots: [...document.querySelectorAll(".shots use")].map(e => e.getBoundingClientRect().width > 100),
   };
   const place = document.createElement("pre"); place.id = "told"; place.textContent = JSON.stringify(told); document.body.append(place);
@@ -61,18 +63,39 @@ setInterval(() => {
 </script>""")
 
 
+def seen_words() -> dict:
+    """An image on which five stages find a word."""
+    word = np.array([[10, 10], [80, 10], [80, 30], [10, 30]], np.float32)
+    sample = Sample(
+        "val_1", np.full((90, 160, 3), 128, np.uint8), Words([word, word + 30], np.array([False, True]), ["<b>text</b>", "###"])
+    )
+    answer = plain_answer(sample, Detections([word + 1], np.array([0.9])), TASKS["detection"], EvaluateDetection())
+    return {**plain_image(sample, TASKS["detection"]), "found": {f"stage{i}": answer for i in range(5)}}
+
+
+def seen_line() -> dict:
+    """A line of text that five stages give a class."""
+    sample, task = Sample("line", np.full((48, 640, 3), 128, np.uint8), Label("180")), TASKS["classification"]
+    answer = plain_answer(sample, Classification("0", 0.9), task, EvaluateClassification())
+    return {**plain_image(sample, task), "found": {f"stage{i}": answer for i in range(5)}}
+
+
 @pytest.fixture(scope="module")
 def report(written, tmp_path_factory) -> Path:
     """A page with everything on it, the long names of a real experiment among them. Not to be changed by a test."""
-    image = np.full((90, 160, 3), 128, np.uint8)
-    word = np.array([[10, 10], [80, 10], [80, 30], [10, 30]], np.float32)
-    sample = Sample("val_1", image, Words([word, word + 30], np.array([False, True]), ["<b>text</b>", "###"]))
-    answer = plain_answer(sample, Detections([word + 1], np.array([0.9])), TASKS["detection"], EvaluateDetection())
-    seen = {**plain_image(sample, TASKS["detection"]), "found": {f"stage{i}": answer for i in range(5)}}
+    words, line = seen_words(), seen_line()
+    known = {
+        "seed1": {"notes": [], "task": "classification", "images": [line]},
+        "db_mv3_prune0.6_distill_and_a_long_name": {
+            "notes": ["A note."],
+            "task": "detection",
+            "images": [words, words | {"name": "val_2"}],
+        },
+    }
     out = tmp_path_factory.mktemp("browser") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "compare", lambda *_: {"notes": ["A note."], "task": "detection", "images": [seen, seen | {"name": "val_2"}]})
-        pages.write_report([written("db_mv3_prune0.6_distill_and_a_long_name", layers=60), written("seed1")], out, images=2)
+        patch.setattr(pages, "compare", lambda experiment, _images: known[experiment.name])
+        pages.write_report([written(name, layers=60 if name.startswith("db") else 3) for name in reversed(known)], out, images=2)
     return out
 
 
@@ -106,7 +129,8 @@ def test_nothing_overflows_fails_or_is_fetched(report, width):
     assert told["wrong"] == []
     assert told["requests"] == []
     assert all(told["shots"])
-    assert len(told["shots"]) == 2 * 2 * 5
+    assert len(told["shots"]) == 2 * 5, "the line of text is shown once"
+    assert told["alone"] == [min(width - 32, 416)], "pixels"
     assert told["columns"] == (1 if width == 390 else 2)
     assert told["smallest"] >= (7 if width == 390 else 9), "pixels, the height of the smallest text in a figure"
     assert told["scrolls"][1] is (width == 390), "the wide table scrolls in its own box on a phone"

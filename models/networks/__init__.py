@@ -1,0 +1,1 @@
+"""The networks and losses, one file for each algorithm: all that needs torch."""
