@@ -70,7 +70,7 @@ def checker(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def read_json(path: Path, kind: type[Kind] | Any) -> Kind:
+def read_json(path: Path, kind: type[Kind] | Any = Any) -> Kind:
     """What a JSON file holds, as `kind`: a type that pydantic knows, such as those in `compress.records`.
 
     Raises CompressError, naming the place in the file, where it is missing or damaged or holds something else.

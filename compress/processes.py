@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -40,6 +43,20 @@ def only_run_in(folder: Path) -> Iterator[None]:
         except OSError:
             raise CompressError(f"Another run is at work in {folder}; wait for it, or give this one another folder with --out.") from None
         yield
+
+
+def end_with_parent() -> None:
+    """End this process, one of several that another has started, as soon as that one has gone: killed, it can tell nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both; only the parent has something to say of it
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def agreed(decide: Callable[[], Decision]) -> Decision:

@@ -180,7 +180,8 @@ def check_evaluate(values: dict[str, Any], algorithm: Algorithm, document: Docum
     try:
         evaluate.settings(algorithm)
     except CompressError as error:
-        raise CompressError(f"{document.where(('evaluate',))}: {error}") from None
+        key = str(error).partition(" ")[0].rstrip(":").removeprefix("evaluate.")
+        raise CompressError(f"{document.where(('evaluate', key))}: {error}") from None
     return evaluate
 
 

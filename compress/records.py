@@ -35,26 +35,39 @@ class Artefact(TypedDict):
     path: str
 
 
-class Manifest(TypedDict):
-    """`manifest.json` of a complete stage. files: path inside the folder -> sha256; earlier versions had a list, or nothing."""
+# `key.json` of a stage that has been begun: sha256, in hexadecimal, over all that decides its outcome.
+Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Mark(TypedDict):
+    """What a complete stage is known by in its `manifest.json`.
+
+    files: path inside the folder -> sha256; earlier versions had a list, or nothing.
+    """
 
     __pydantic_config__ = MORE
-    key: str
-    stage: NotRequired[str]
-    kind: NotRequired[str]
-    parent: NotRequired[str | None]
-    seed: NotRequired[int]
-    seconds: NotRequired[Finite]
+    key: Key
+    files: NotRequired[dict[str, str] | list[str]]
+
+
+class Manifest(Mark):
+    """All of it."""
+
+    kind: str
+    parent: str | None
+    seed: int
+    seconds: Finite
+    artefacts: Annotated[list[Artefact], Field(min_length=1)]
     threads: NotRequired[int | None]
     device: NotRequired[str]
-    artefacts: NotRequired[list[Artefact]]
     versions: NotRequired[dict[str, str | None]]
     data: NotRequired[dict[str, str]]
-    files: NotRequired[dict[str, str] | list[str]]
 
 
 # A line of `metrics.jsonl`: `epoch`, `lr`, `loss`, the parts of the loss and, where it was evaluated, `val_<metric>`.
 Epoch = Annotated[dict[str, Number], AfterValidator(having("epoch", "lr", "loss"))]
+# `elapsed.json`: seconds that were spent on a stage so far.
+Seconds = Annotated[float, Field(ge=0, le=1e10)]
 # `channels.json` of a prune stage: layer -> output channels before and after.
 Channels = dict[str, tuple[Count, Count]]
 
@@ -67,7 +80,7 @@ class Rows(TypedDict):
     rows: list[dict[str, Any]]
 
 
-class Timing(TypedDict):
+class Timed(TypedDict):
     """A latency: median and 90th percentile in milliseconds, and what they were measured with."""
 
     __pydantic_config__ = MORE
@@ -111,6 +124,14 @@ class GroupPoint(Point):
 
     group: str
     ratio: Annotated[float, Field(ge=0, le=1)]
+    params: Count
+    macs: Count
+
+
+class PointLine(Point):
+    """A line of `points.jsonl`; at: the group and the ratio, as `compress.pruning.sensitivity.Place` has them."""
+
+    at: tuple[str | None, Finite | None]
     params: Count
     macs: Count
 

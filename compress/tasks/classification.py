@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -16,6 +16,8 @@ from compress.evaluation.accuracy import shares_right
 from compress.models.contract import Classification, Input, Label, Sample
 from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 
+# Pixels.
+Side = Annotated[int, Field(ge=8, le=4096)]
 COLOUR = (0, 220, 0)  # RGB
 
 
@@ -26,7 +28,7 @@ class EvaluateClassification(Evaluate):
     the right with the mean of the input, one that is wider is squeezed.
     """
 
-    size: tuple[int, int] = Field((48, 192))
+    size: tuple[Side, Side] = (48, 192)
 
 
 def size(evaluate: EvaluateClassification, _wanted: Input) -> tuple[int, int]:

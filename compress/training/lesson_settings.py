@@ -29,7 +29,7 @@ class Response(BaseModel):
     dilate: side, in pixels, of the square by which the teachers' maps are dilated first; 2 in PP-OCRv2's CML, 1 for none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     maps: Weights | None = None
     dilate: int = Field(1, ge=1, le=31)
@@ -43,7 +43,7 @@ class Feature(BaseModel):
     teacher_layers: the same in the teacher, where its layers have other names. They are paired in the networks' order.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(1.0, gt=0, le=10_000)
     tau: float = Field(4.0, gt=0, le=1000)
@@ -59,7 +59,7 @@ class Mutual(BaseModel):
     earlier stage or a checkpoint folder, of the same layers and widths.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(1.0, gt=0, le=1000)
     maps: Weights | None = None
@@ -79,7 +79,7 @@ class Distillation(BaseModel):
     without a teacher, the task has it all.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     teacher: Annotated[str | tuple[str, ...] | None, BeforeValidator(one_or_several)] = None
     weight: float = Field(0.9, ge=0, le=1)
