@@ -31,7 +31,6 @@ from compress.training.trackers import check_installed
 
 if TYPE_CHECKING:
     from compress.data.split import Split
-    from compress.models.contract import Algorithm
 
 RECIPE = "recipe.yml"  # in the experiment's folder: the recipe as it was run, every default filled in
 # What changes no outcome, here and in the sections below. Data are in a key by what they hold, not by where they lie.
