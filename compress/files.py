@@ -33,7 +33,7 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def read_bytes(path: Path, what: str = "file", largest: int = LARGEST) -> bytes:
+def read_bytes(path: Path, what: str = "file", largest: int = MOST_TEXT) -> bytes:
     """The content of a regular file of at most `largest` bytes. what: the word for it in messages.
 
     Raises CompressError for one that is missing or too large, and for folders, pipes and devices, which may have no end.
@@ -52,8 +52,8 @@ def read_bytes(path: Path, what: str = "file", largest: int = LARGEST) -> bytes:
         if path.is_symlink():
             raise CompressError(f"{path} is a link to {path.readlink()}, and nothing is there.") from None
         raise CompressError(f"There is no {what} at {path}.") from None
-    except OSError as error:
-        raise CompressError(f"{path} cannot be read as {article} {what} ({error.strerror}).") from None
+    except (OSError, ValueError) as error:
+        raise CompressError(f"{path} cannot be read as {article} {what} ({getattr(error, 'strerror', None) or error}).") from None
 
 
 def is_folder(path: Path) -> bool:
@@ -67,24 +67,6 @@ def is_folder(path: Path) -> bool:
 def write_json(path: Path, value: Any) -> None:
     """A value as indented JSON."""
     write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a file of text.
-
-    Raises CompressError where it is missing, is no file (a folder, a pipe), is far too large, or cannot be read.
-    """
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise CompressError(f"{path} is no file but a {'folder' if stat.S_ISDIR(found.st_mode) else 'pipe or a device'}; move it.")
-        if found.st_size > MOST_TEXT:
-            raise CompressError(f"{path} has {found.st_size / 1e6:.0f} MB, far more than any such file has; it is damaged.")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise CompressError(f"There is no file {path}.") from None
-    except (OSError, ValueError) as error:
-        raise CompressError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from None
 
 
 def read_text(path: Path) -> str:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compress import extras
 from compress.data.images import rgb
 from compress.data.prepare import network_input
 from compress.description import understood
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample
 from compress.outside import allowing
+from compress.processes import check_device, device_name
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate, Scores, Task
 

@@ -14,6 +14,7 @@ from compress.ledger import Row
 from compress.measure import latencies, measure
 from compress.progress import console
 from compress.records import Manifest, Rows
+from compress.runtimes.runtime import processor
 from compress.session import Session
 from compress.stage_folder import MANIFEST, check_whole
 from compress.stages import Stage

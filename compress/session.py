@@ -31,6 +31,7 @@ from compress.training.trackers import check_installed
 
 if TYPE_CHECKING:
     from compress.data.split import Split
+    from compress.models.contract import Algorithm
 
 RECIPE = "recipe.yml"  # in the experiment's folder: the recipe as it was run, every default filled in
 # What changes no outcome, here and in the sections below. Data are in a key by what they hold, not by where they lie.
@@ -369,6 +370,19 @@ def check_samples(session: Session, stage: Stage, model: Model, batch: int, size
     except ValueError as error:
         told = f"a batch of one image cannot be normalised ({error}); take a larger batch" if "value per channel" in str(error) else error
         raise CompressError(f"{told}") from None
+
+
+def check_crops(stage: Stage, algorithm: Algorithm) -> None:
+    """Refuse sizes of training images that the network does not divide, or that are no squares where the task wants them."""
+    task, steps, pruning = TASKS[algorithm.task], algorithm.input.multiple, stage.pruning()
+    schedules = (stage.schedule(), pruning.recover if pruning else None)
+    sizes = [schedule.size(task) for schedule in schedules if schedule]
+    for height, width in [*sizes, (pruning.crop or task.crop)] if pruning else sizes:
+        if task.square and height != width:
+            raise CompressError(f"crop: models for {task.name} are trained on square images; give one number, not [{height}, {width}].")
+        if height % steps[0] or width % steps[1]:
+            fits = [max(1, round(side / step)) * step for side, step in zip((height, width), steps, strict=True)]
+            raise CompressError(f"crop: [{height}, {width}] is no multiple of {list(steps)}, which the model needs; give {fits}.")
 
 
 def check_named(recipe: Recipe, stage: Stage, name: str) -> None:

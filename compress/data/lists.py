@@ -30,8 +30,6 @@ class ImageLists(DataFormat):
     cache: keep decoded pixels in the cache folder. Without it an image is decoded, and found to be damaged, when it is asked for.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     reader: ClassVar[int] = 1  # raised whenever the same files come to be read differently
     usual: ClassVar[tuple[str, ...]]  # names of lists; the split goes into the braces
     holds: ClassVar[str]  # what a line says of its image, for messages
