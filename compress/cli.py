@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -377,8 +375,9 @@ def show(rows: list) -> None:
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one sentence and status 1, an interruption status 130."""
+    """Run the command line. Whatever goes wrong is one sentence and status 1, an interruption status 130."""
     from compress.errors import CompressError
+    from compress.last_resort import sentence_for
 
     signal.signal(signal.SIGINT, interrupt)
     for stream in (sys.stdout, sys.stderr):
@@ -392,12 +391,8 @@ def main() -> None:
     except Interrupted:
         refuse("Interrupted. Nothing finished is lost: the same command carries on from here.")
         sys.exit(130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
-            raise
-        sys.exit(
-            refuse(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno)}); mend that and run again: it resumes.")
-        )
+    except Exception as error:
+        sys.exit(refuse(sentence_for(error)))
 
 
 class Interrupted(BaseException):
@@ -411,7 +406,7 @@ def interrupt(_signal: int, _frame: object) -> None:
 
 def refuse(sentence: str) -> int:
     """Print what is wrong to standard error."""
-    typer.secho(f"compress: {sentence}", fg="red", err=True)
+    typer.secho(f"compress: {' '.join(sentence.split())}", fg="red", err=True)
     return 1
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compress import extras
 from compress.data.images import rgb
 from compress.data.prepare import network_input
+from compress.description import understood
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample
-from compress.outside import allowing, build
+from compress.outside import allowing
 from compress.processes import check_device, device_name
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate, Scores, Task
@@ -65,6 +67,7 @@ class Predictor:
         wanted = self.algorithm.input
         for group in equal_sizes(self.task.shown(image, self.evaluate, wanted) for image in images):
             outputs = self.run(network_input(group, wanted))
+            check_finite(outputs)
             for index in range(len(group)):
                 yield {name: array[index : index + 1] for name, array in outputs.items()}
 
@@ -75,7 +78,23 @@ class Predictor:
     def reader(self, evaluate: Evaluate | None = None) -> Reader:
         """Decodes by `evaluate`, by default its own."""
         settings = (evaluate or self.evaluate).settings(self.algorithm)
-        return lambda outputs, size: self.algorithm.decode(outputs, [size], settings)[0]
+
+        def read(outputs: Outputs, size: tuple[int, int]) -> Any:
+            try:
+                return self.algorithm.decode(outputs, [size], settings)[0]
+            except (KeyError, ValueError) as error:
+                told = f"it lacks {error}" if isinstance(error, KeyError) else error
+                raise CompressError(f"The model in {self.runtime} gives other outputs than its description says: {told}") from None
+
+        return read
+
+
+def check_finite(outputs: Outputs) -> None:
+    """Refuse outputs from which no answer can be read."""
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            told = "its weights are damaged, or its training came apart: train again, from a lower lr"
+            raise CompressError(f"The model gives values that are not finite in '{name}'; {told}.")
 
 
 def equal_sizes(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -180,13 +199,8 @@ def opened(path: Path, threads: int | None, device: str) -> Predictor:
     from compress.runtimes import open_file
 
     runtime = open_file(path, threads=threads)
-    description = runtime.description
-    try:
-        algorithm = build(description["model"])
-        evaluate = TASKS[algorithm.task].evaluate(**description["evaluate"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CompressError(f"{path} does not describe a model that can be built here: {error}") from None
-    return Predictor(runtime.run, algorithm, evaluate, description.get("tuned") or {}, runtime.name, runtime.precision)
+    found = understood(runtime.description, path)
+    return Predictor(runtime.run, found.algorithm, found.evaluate, found.tuned, runtime.name, runtime.precision)
 
 
 def of_model(model: Model) -> Predictor:

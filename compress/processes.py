@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +48,20 @@ def only_run_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def end_with_parent() -> None:
+    """End this process, one of several that another has started, as soon as that one has gone: killed, it can tell nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both; only the parent has something to say of it
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def agreed(decide: Callable[[], Decision]) -> Decision:

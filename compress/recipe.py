@@ -17,13 +17,14 @@ from compress.exporters.formats import HOLD_INT8
 from compress.models.contract import Algorithm
 from compress.models.registry import check_parts
 from compress.outside import allow_own, build
-from compress.recipe_file import Document, Place
+from compress.recipe_file import Document
 from compress.run_settings import RunSettings
 from compress.runtimes.settings import Latency
 from compress.stages import KINDS, Stage
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate, Task
 from compress.training.trackers import TrackerName
+from compress.yaml_text import Place
 
 Value = TypeVar("Value", bound=BaseModel)
 # Keys of a stage that hold a value of the main metric, or a difference between two.
@@ -182,7 +183,8 @@ def check_evaluate(values: dict[str, Any], algorithm: Algorithm, document: Docum
     try:
         evaluate.settings(algorithm)
     except CompressError as error:
-        raise CompressError(f"{document.where(('evaluate',))}: {error}") from None
+        key = str(error).partition(" ")[0].rstrip(":").removeprefix("evaluate.")
+        raise CompressError(f"{document.where(('evaluate', key))}: {error}") from None
     return evaluate
 
 

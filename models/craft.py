@@ -223,7 +223,7 @@ def outline(member: np.ndarray, text: np.ndarray, box: np.ndarray, grown: int) -
 
 def craft(
     width: Annotated[float, Field(gt=0, le=4)] = 1.0,
-    min_size: Annotated[float, Field(ge=0)] = 8.0,
+    min_size: Annotated[float, Field(ge=0, le=1e6)] = 8.0,
     mean: Mean = IMAGENET_MEAN,
     std: Deviation = IMAGENET_STD,
 ) -> Algorithm:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, LARGEST, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import fill, rectangles, short_side
 from compress.models.quads import areas, convex, cross, locality_aware_nms
 from compress.models.regions import checked_maps
@@ -59,8 +59,8 @@ class Thresholds:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share: it must be between 0 and 1, not {getattr(self, name)}.")
         for name, least in (("min_area", 0), ("expand_ratio", 0), ("max_candidates", 1)):
-            if not least <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a finite number of at least {least}, not {getattr(self, name)}.")
+            if not least <= getattr(self, name) <= LARGEST:
+                raise ValueError(f"{name} must be a number from {least} to {LARGEST:g}, not {getattr(self, name)}.")
 
 
 def sast_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]], thresholds: Thresholds) -> list[Detections]:

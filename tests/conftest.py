@@ -13,6 +13,9 @@ HERE = Path(__file__).parent
 TINY = HERE / "end_to_end" / "tiny.yml"
 
 
+# A fault of the workbench fails a test with its traceback, in commands that a test starts too.
+os.environ["COMPRESS_TRACEBACK"] = "1"
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is loaded, and for what tests start: processes that each take all cores keep each other waiting.
     os.environ["OMP_NUM_THREADS"] = "1"

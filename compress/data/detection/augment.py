@@ -28,7 +28,7 @@ class Augment(BaseModel):
     brightness: largest relative change of brightness. saturation: largest relative change of saturation.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     scales: tuple[Annotated[float, Field(ge=0.05, le=20)], ...] = Field(default=(0.5, 1.0, 2.0, 3.0), min_length=1)
     cover: float = Field(default=650 / 640, ge=0.1, le=4)
