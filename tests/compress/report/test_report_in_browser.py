@@ -45,6 +45,7 @@ TELL = """<script>addEventListener("load", () => setTimeout(() => {
     columns: getComputedStyle(document.querySelector(".plots")).gridTemplateColumns.split(" ").length,
     smallest: Math.min(...[...document.querySelectorAll(".plots svg text")].map(e => e.getBoundingClientRect().height).filter(h => h)),
     ground: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.querySelector(".plots svg text")).fill,
+    captions: [...document.querySelectorAll(".shots figcaption")].map(e => e.scrollWidth <= e.clientWidth),
     alone: [...document.querySelectorAll(".alone")].map(e => e.getBoundingClientRect().width),
     shots: [...document.querySelectorAll(".shots use")].map(e => e.getBoundingClientRect().width > 100),
   };
@@ -70,14 +71,14 @@ def seen_words() -> dict:
         "val_1", np.full((90, 160, 3), 128, np.uint8), Words([word, word + 30], np.array([False, True]), ["<b>text</b>", "###"])
     )
     answer = plain_answer(sample, Detections([word + 1], np.array([0.9])), TASKS["detection"], EvaluateDetection())
-    return {**plain_image(sample, TASKS["detection"]), "found": {f"stage{i}": answer for i in range(5)}}
+    return {**plain_image(sample, TASKS["detection"]), "found": {f"files_14{i}_int8/openvino": answer for i in range(5)}}
 
 
 def seen_line() -> dict:
     """A line of text that five stages give a class."""
     sample, task = Sample("line", np.full((48, 640, 3), 128, np.uint8), Label("180")), TASKS["classification"]
     answer = plain_answer(sample, Classification("0", 0.9), task, EvaluateClassification())
-    return {**plain_image(sample, task), "found": {f"stage{i}": answer for i in range(5)}}
+    return {**plain_image(sample, task), "found": {f"files_14{i}_int8/openvino": answer for i in range(5)}}
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,7 @@ def test_nothing_overflows_fails_or_is_fetched(report, width):
     assert told["requests"] == []
     assert all(told["shots"])
     assert len(told["shots"]) == 2 * 5, "the line of text is shown once"
+    assert all(told["captions"]), "a long name of a stage is broken"
     assert told["alone"] == [min(width - 32, 416)], "pixels"
     assert told["columns"] == (1 if width == 390 else 2)
     assert told["smallest"] >= (7 if width == 390 else 9), "pixels, the height of the smallest text in a figure"
