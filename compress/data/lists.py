@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from compress.data.cache import kept
+from compress.data.data_format import DataFormat
 from compress.data.files import Damaged, Files, Images, fingerprints, listed, settle
 from compress.data.images import read_image
 from compress.data.lines.augment import AugmentLine
@@ -19,7 +20,7 @@ from compress.data.split import SPLITS, Annotation, Split
 from compress.errors import CompressError, suggestion
 
 
-class ImageLists(BaseModel, ABC):
+class ImageLists(DataFormat):
     """Images in the folder `root`, and the lists that name them, a line `path<TAB>truth` for each.
 
     root: paths in the lists lead on from this folder, or from the one above it.
@@ -29,13 +30,10 @@ class ImageLists(BaseModel, ABC):
     cache: keep decoded pixels in the cache folder. Without it an image is decoded, and found to be damaged, when it is asked for.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     reader: ClassVar[int] = 1  # raised whenever the same files come to be read differently
     usual: ClassVar[tuple[str, ...]]  # names of lists; the split goes into the braces
     holds: ClassVar[str]  # what a line says of its image, for messages
 
-    format: str
     root: Path
     train: Path | None = None
     val: Path | None = None
@@ -90,10 +88,12 @@ class ImageLists(BaseModel, ABC):
         digest, key = fingerprints(f"{self.format} {self.reader}", files)
         if self.cache:
             entry = kept(key, lambda damage: self.decoded(files, damage, progress))
-            annotations, image = entry.annotations, entry.pixels
+            annotations = entry.annotations
+            image: Callable[[int], np.ndarray] = entry.pixels
             problems += entry.problems
         else:
-            annotations, image = [self.annotation(file) for file in files], Images([file.image for file in files])
+            annotations = [self.annotation(file) for file in files]
+            image = Images([file.image for file in files])
         settle(problems, self.damaged)
         if not annotations:
             raise CompressError(f"data: the {split} part of {self.root} has no images left; nothing can be done with it.")
@@ -101,8 +101,9 @@ class ImageLists(BaseModel, ABC):
 
     def files(self, split: str, seed: int, problems: list[str]) -> list[Files]:
         """The images of a split, in the order of its list. What cannot be used is added to `problems`."""
-        own = self.list_of(split)
-        path = own or self.list_of("train")
+        path = self.list_of(split) or self.list_of("train")
+        if path is None:  # it was there when the splits were asked for
+            raise CompressError(f"data.root: {self.root} has no list for {split} any more; restore it.")
         found: dict[Path, Files] = {}
         for file in listed(path, (self.root, self.root.parent), self.holds, problems):
             try:
