@@ -39,14 +39,13 @@ def assess(
     the validation split and stores them in a checkpoint's `model.yml`; without it, those stored before are used.
     Raises CompressError for what cannot be evaluated or read.
     """
-    from compress.processes import device_name
     from compress.recipe import load_named
 
     if split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
     check_there(artefact)
     named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
-    stored = open_predictor(artefact, device=device_name(device))
+    stored = open_predictor(artefact, device=device)
     config, seed, evaluate = find_data(artefact, named, data, root, overrides)
     if config.task != stored.task.name:
         raise CompressError(f"{artefact} is a model for {stored.task.name}, but data of the format {config.format} are for {config.task}.")

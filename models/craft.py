@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -20,10 +20,8 @@ from pydantic import Field
 from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample
 from compress.models.geometry import fill, rectangles, short_side
 from compress.models.regions import checked_maps
+from compress.models.registry import of_network
 from compress.models.sast import strip_of
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 STRIDE = 2  # pixels of the network's input to one of its maps
 SIGMA = 0.25  # of a character's Gaussian, in sides of its cell
@@ -137,7 +135,7 @@ def craft_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, i
     region, affinity = (checked_maps(name, outputs[name], 1, len(sizes)) for name in ("region", "affinity"))
     if region.shape != affinity.shape:
         raise ValueError(f"decoding takes maps of one size, not of {region.shape} and {affinity.shape}.")
-    return [decode_maps(*of_image, size, settings) for *of_image, size in zip(region[:, 0], affinity[:, 0], sizes, strict=True)]
+    return [decode_maps(*of_image, settings) for of_image in zip(region[:, 0], affinity[:, 0], sizes, strict=True)]
 
 
 def decode_maps(region: np.ndarray, affinity: np.ndarray, size: tuple[int, int], settings: Settings) -> Detections:
@@ -148,12 +146,13 @@ def decode_maps(region: np.ndarray, affinity: np.ndarray, size: tuple[int, int],
     pixels = np.flatnonzero(text)  # what only affinity joins is no part of the box
     owners = labels.reshape(-1)[pixels]
     peaks = np.zeros(count, np.float32)
-    np.maximum.at(peaks, owners, region.reshape(-1)[pixels])
+    np.maximum.at(peaks, np.asarray(owners), region.reshape(-1)[pixels])
     kept = np.flatnonzero((stats[:, cv2.CC_STAT_AREA] >= settings.min_area) & (peaks > 0) & (peaks >= settings.text_threshold))
     kept = kept[np.argsort(-peaks[kept], kind="stable")]
     if not len(kept):
         return Detections([], np.zeros(0, np.float32))
     grown = growth(stats)
+    outlines: Sequence[np.ndarray]
     if settings.polygons:
         outlines = [outline(labels == label, text, stats[label], grown[label]) for label in kept]
     else:
@@ -224,7 +223,7 @@ def outline(member: np.ndarray, text: np.ndarray, box: np.ndarray, grown: int) -
 
 def craft(
     width: Annotated[float, Field(gt=0, le=4)] = 1.0,
-    min_size: Annotated[float, Field(ge=0)] = 8.0,
+    min_size: Annotated[float, Field(ge=0, le=1e6)] = 8.0,
     mean: Mean = IMAGENET_MEAN,
     std: Deviation = IMAGENET_STD,
 ) -> Algorithm:
@@ -235,9 +234,9 @@ def craft(
     """
     return Algorithm(
         task="detection",
-        network=partial(network, width),
+        network=partial(of_network, "craft", "CRAFTNet", width),
         targets=partial(craft_targets, min_size=min_size),
-        loss=loss,
+        loss=partial(of_network, "craft", "craft_loss"),
         decode=craft_decode,
         settings=Settings,
         tunable=TUNABLE,
@@ -246,20 +245,6 @@ def craft(
         kept_layers=("maps",),
         input=Input(mean=tuple(mean), std=tuple(std)),
     )
-
-
-def network(width: float) -> nn.Module:
-    """:class:`compress.models.networks.craft.CRAFTNet` with fresh weights."""
-    from compress.models.networks.craft import CRAFTNet
-
-    return CRAFTNet(width)
-
-
-def loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """:func:`compress.models.networks.craft.craft_loss`."""
-    from compress.models.networks.craft import craft_loss
-
-    return craft_loss(outputs, targets)
 
 
 TUNABLE = MappingProxyType(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ class Split:
     """A sequence of `Sample`. Pixels come from `image(index)`, (H, W, 3) uint8 RGB, which may be read-only.
 
     digest: sha256, in hexadecimal, of all that decides what the samples are.
+    maps: `maps(index)`, those of a sample, where it has some.
     problems: one sentence for each damaged line or file that was left out.
     """
 
@@ -34,6 +35,7 @@ class Split:
     image: Callable[[int], np.ndarray]
     digest: str
     problems: tuple[str, ...] = ()
+    maps: Callable[[int], Mapping[str, np.ndarray]] | None = None
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -42,7 +44,7 @@ class Split:
         if not 0 <= index < len(self):
             raise IndexError(f"split '{self.name}' has {len(self)} images, there is no number {index}")
         annotation = self.annotations[index]
-        return Sample(annotation.name, self.image(index), annotation.truth)
+        return Sample(annotation.name, self.image(index), annotation.truth, self.maps(index) if self.maps else {})
 
     def fingerprint(self) -> str:
         """The digest."""

@@ -17,9 +17,13 @@ from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample
 from compress.tasks import TASKS
 
+CARRIED = "carried."  # in the names of what a view carries beside its image
+
 
 class TrainingSet:
     """`training_set[epoch, index]`: `image`, (height, width, 3) uint8, and the arrays of `targets` for a random view of an image.
+
+    The maps of samples that have some, (C, height, width) uint8, are `carried.<name>`.
 
     The view is decided by (seed, epoch, index) alone. size: height and width of the views, in pixels.
     """
@@ -46,7 +50,8 @@ class TrainingSet:
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         sample = self.view(*item)
-        return {"image": sample.image, **self.targets(sample)}
+        carried = {CARRIED + name: maps for name, maps in sample.maps.items()}
+        return {"image": sample.image, **self.targets(sample), **carried}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"loaders": {}}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from compress.errors import CompressError, suggestion
@@ -51,12 +52,18 @@ class Distill(Distillation, Schedule, Stage):
             raise CompressError("name a `teacher`, or `mutual` for two students without one.")
         if not self.teachers and (self.feature or self.response != Response()):
             raise CompressError("`response` and `feature` need a `teacher`.")
-        if self.teachers and not (self.weight or self.feature):
+        by_labels = self.labels == "teacher"
+        if self.teachers and not (self.weight or self.feature or by_labels):
             raise CompressError("the teacher has no part in the loss: give `weight` a value above 0, or add `feature`.")
+        if (self.cache or by_labels) and len(self.teachers) != 1:
+            raise CompressError(f"`cache` and `labels: teacher` take one teacher, not {len(self.teachers)}.")
+        if self.cache and (self.feature or not self.weight):
+            raise CompressError("`cache` keeps what the response copies: give `weight` a value above 0, and leave `feature` out.")
         if self.mutual and self.mutual.peer.endswith((".yml", ".yaml")):
             raise CompressError(f"mutual.peer: {self.mutual.peer} is a recipe; a peer is an earlier stage or a checkpoint folder.")
         if self.teachers and self.weight:
             check_names("response.maps", self.response_weights(model.algorithm), model.algorithm)
+            check_names("response.teacher_maps", self.response.teacher_maps, model.algorithm)
         if self.mutual:
             check_names("mutual.maps", self.mutual_weights(model.algorithm), model.algorithm)
         if self.feature:
@@ -74,10 +81,15 @@ class Distill(Distillation, Schedule, Stage):
                 raise CompressError(f"mutual.peer: {name} is of another architecture than the student.")
 
     def check_teacher(self, model: Model, teacher: Model, *, features: bool) -> None:
-        """Refuse a teacher without what is compared."""
+        """Refuse a teacher without what is compared or kept."""
         from compress.training.features import check_maps, paired_levels
+        from compress.training.teacher_maps import check_can_be_kept, check_can_correct
 
-        check_maps(model, teacher, tuple(self.response_weights(model.algorithm)))
+        check_maps(model, teacher, {name: self.response.sources(name) for name in self.response_weights(model.algorithm)})
+        if self.cache:
+            check_can_be_kept(teacher, self.copied_maps(model.algorithm))
+        if self.labels == "teacher":
+            check_can_correct(teacher)
         if features:
             paired_levels(model, teacher, self.layers(model.algorithm), self.teacher_layers(teacher.algorithm))
 
@@ -105,16 +117,29 @@ class Distill(Distillation, Schedule, Stage):
             levels = paired_levels(model, teachers[0], self.layers(model.algorithm), self.teacher_layers(teachers[0].algorithm))
             torch.manual_seed(lab.recipe.seed)
             beside = [Adapters(levels, len(students))]
-        objective = lessons(self, list(students.values()), teachers, levels)
-        fit_together(students, beside, objective, self, lab, label=self.name, folder=lab.folder)
+        prepared = self.prepared(lab, model, teachers)
+        watching = teachers if (self.feature or self.weight) and not self.cache else []
+        objective = lessons(self, list(students.values()), watching, levels)
+        fit_together(students, beside, objective, self, prepared, label=self.name, folder=lab.folder)
         return keep_the_better(lab) if self.mutual else kept(lab)
 
+    def prepared(self, lab: Lab, model: Model, teachers: Sequence[Model]) -> Lab:
+        """`lab` whose training images carry the teacher's maps, and whose ground truth it has corrected, where the stage says so."""
+        from compress.training.teacher_maps import taught_split
 
-def check_names(place: str, weights: Mapping[str, float], algorithm: Algorithm) -> None:
+        by_labels = self.labels == "teacher"
+        if not (self.cache or by_labels):
+            return lab
+        names = self.copied_maps(model.algorithm)
+        split = taught_split(teachers[0], lab.split("train"), names, lab, carry=self.cache, correct=by_labels)
+        return replace(lab, splits={**lab.splits, "train": split})
+
+
+def check_names(place: str, names: Iterable[str], algorithm: Algorithm) -> None:
     """Refuse maps that the algorithm does not name, and an algorithm that names none."""
     if not algorithm.copies:
         raise CompressError(f"{place}: the algorithm names no maps that a student could copy; use `weight: 0` and `feature`.")
-    for name in weights:
+    for name in names:
         if name not in algorithm.copies:
             raise CompressError(f"{place}: there is no map '{name}' to copy{suggestion(name, algorithm.copies)}")
 

@@ -13,11 +13,13 @@ from pydantic import Field
 from compress.data.detection.augment import Augment, augment
 from compress.data.prepare import resize_short_side
 from compress.evaluation.icdar import Score
+from compress.evaluation.overlaps import overlaps
 from compress.evaluation.protocols import PROTOCOLS
 from compress.models.contract import Detections, Input, Sample, Words
 from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 
 Protocol = Literal["icdar2015", "polygon_iou", "deteval", "cleval"]
+SAME = 0.5  # two outlines with an IoU above this are of the same word
 FOUND, WORD, DO_NOT_CARE = (0, 220, 0), (0, 230, 0), (255, 40, 40)  # RGB
 
 
@@ -69,6 +71,26 @@ def judge(pairs: Sequence[tuple[Detections, Words]], evaluate: EvaluateDetection
     """Precision, recall and Hmean over a split, 0..1, by the protocol."""
     found = score(pairs, evaluate)
     return {"precision": found.precision, "recall": found.recall, "hmean": found.hmean}
+
+
+def corrected(truth: Words, found: Detections) -> Words:
+    """The words of a training image with those that a good detector found there taken into account.
+
+    A do-not-care word that is found, with an IoU above `SAME`, counts again, without its text. What is found elsewhere, less than half of
+    it on words of the ground truth, becomes do-not-care. Where the ground truth holds nothing at all, what is found are the words.
+    """
+    if not truth.polygons:
+        return Words(found.polygons, np.zeros(len(found.polygons), bool))
+    (overlap,) = overlaps([(found.polygons, truth.polygons, truth.ignore, truth.texts)])
+    union = overlap.word_areas[:, None] + overlap.found_areas - overlap.shared
+    seen = (overlap.shared > SAME * union).any(1)
+    elsewhere = [polygon for polygon, shares in zip(found.polygons, overlap.precision.T, strict=True) if shares.sum() < 0.5]
+    texts = ["" if skip else text for text, skip in zip(truth.texts, truth.ignore, strict=True)] if truth.texts else []
+    return Words(
+        [*truth.polygons, *elsewhere],
+        np.concatenate([truth.ignore & ~seen, np.ones(len(elsewhere), bool)]),
+        [*texts, *[""] * len(elsewhere)] if texts else [],
+    )
 
 
 def counts(truths: Iterable[Words]) -> dict[str, int]:
@@ -139,4 +161,6 @@ DETECTION = Task(
     outlined=outlined,
     shapes=shapes,
     true_shapes=true_shapes,
+    carries_maps=True,
+    corrected=corrected,
 )

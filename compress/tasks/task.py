@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from compress.errors import CompressError, suggestion
 from compress.models.contract import Algorithm, Input, Sample
+from compress.models.registry import checked
 
 Scores = dict[str, float]
 
@@ -21,7 +22,7 @@ class Evaluate(BaseModel):
     A task adds its own fields. Every other key is a field of the algorithm's `settings`, whose names and ranges the algorithm knows.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     def settings(self, algorithm: Algorithm) -> Any:
         """The algorithm's decoding settings with this section's values.
@@ -34,9 +35,9 @@ class Evaluate(BaseModel):
             if name not in known:
                 raise CompressError(f"evaluate.{name} is not known{suggestion(name, known | set(type(self).model_fields))}")
         try:
-            return algorithm.settings(**given)
+            return checked(algorithm.settings, given, "evaluate")()
         except (TypeError, ValueError) as error:
-            raise CompressError(f"evaluate: {error}") from None
+            raise CompressError(str(error) if str(error).startswith("evaluate.") else f"evaluate.{error}") from None
 
     def reported(self, algorithm: Algorithm) -> dict[str, Any]:
         """All that a score depends on, for a table: this section with every default filled in."""
@@ -109,6 +110,9 @@ class Task:
     counts: `truths -> {what: how many}`, for `compress data check`.
     record: one answer as values that JSON holds. told: one answer in a few words.
     drawn: `(image, answer) -> image`, with the answer drawn on it. outlined: `(image, truth) -> image`, with the ground truth.
+    carries_maps: whether `view` takes the maps of a sample along.
+    corrected: `(truth, answer) -> truth`: the ground truth of a training image with what a good model finds taken into account; None where
+        there is no such thing.
     shapes: `answer -> [shape]`, what a page shows on the image beside `told`. true_shapes: `truth -> [shape]`.
     """
 
@@ -130,6 +134,8 @@ class Task:
     outlined: Callable[[np.ndarray, Any], np.ndarray]
     shapes: Callable[[Any], list[Shape]]
     true_shapes: Callable[[Any], list[Shape]]
+    carries_maps: bool = False
+    corrected: Callable[[Any, Any], Any] | None = None
     square: bool = False
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import cast
@@ -63,16 +63,22 @@ def tried_out(model: Model, layers: Sequence[str], images: Tensor) -> tuple[dict
     return maps, seen
 
 
-def check_maps(student: Model, teacher: Model, names: Sequence[str]) -> None:
-    """Raises CompressError where the teacher does not give one of the maps, or gives it in another size than the student."""
+def check_maps(student: Model, teacher: Model, names: Mapping[str, Sequence[str]]) -> None:
+    """Raises CompressError where the teacher does not give one of the outputs, or gives one that the student's cannot be held against.
+
+    names: output of the student -> those of the teacher that it is held against. Maps may be of another resolution.
+    """
     images = example_input(student)
     (given, _), (copied, _) = tried_out(student, (), images), tried_out(teacher, (), images)
-    for name in names:
-        if name not in teacher.algorithm.copies:
-            raise CompressError(f"the teacher gives no map '{name}'{suggestion(name, teacher.algorithm.copies)}")
-        if given[name].shape != copied[name].shape:
-            sizes = f"{tuple(copied[name].shape[1:])}, the student's {tuple(given[name].shape[1:])}"
-            raise CompressError(f"the teacher's map '{name}' is of size {sizes}: they cannot be compared; choose another teacher.")
+    for name, others in names.items():
+        for other in others:
+            if other not in teacher.algorithm.copies:
+                raise CompressError(f"the teacher gives no map '{other}'{suggestion(other, teacher.algorithm.copies)}")
+            kinds = student.algorithm.copies.get(name), teacher.algorithm.copies[other]
+            ours, theirs = given[name].shape, copied[other].shape
+            if kinds[0] != kinds[1] or (ours[:2] if len(ours) == 4 else ours) != (theirs[:2] if len(theirs) == 4 else theirs):
+                sizes = f"{tuple(theirs[1:])}, the student's '{name}' {tuple(ours[1:])}"
+                raise CompressError(f"the teacher's map '{other}' is of size {sizes}: they cannot be compared; choose another teacher.")
 
 
 def paired_levels(student: Model, teacher: Model, layers: Sequence[str], teacher_layers: Sequence[str]) -> Levels:

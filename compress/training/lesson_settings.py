@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -12,6 +12,7 @@ from compress.models.contract import Algorithm
 
 Weights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1)]
+Sources = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
 def one_or_several(written: object) -> object:
@@ -26,13 +27,21 @@ class Response(BaseModel):
     """How a student's outputs are held against its teachers'.
 
     maps: the weight of each output; those that the algorithm names, 1 each, unless said. An output that is not named is not used.
+    teacher_maps: the teacher's output that each of the student's is held against: that of the same name, unless said. Of several the
+        highest value counts at each pixel. Where a teacher's map has another resolution, it is resized to the student's.
     dilate: side, in pixels, of the square by which the teachers' maps are dilated first; 2 in PP-OCRv2's CML, 1 for none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     maps: Weights | None = None
+    teacher_maps: dict[Name, Sources] = {}
     dilate: int = Field(1, ge=1, le=31)
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """The teacher's outputs that the student's output `name` is held against."""
+        found = self.teacher_maps.get(name, name)
+        return (found,) if isinstance(found, str) else found
 
 
 class Feature(BaseModel):
@@ -43,7 +52,7 @@ class Feature(BaseModel):
     teacher_layers: the same in the teacher, where its layers have other names. They are paired in the networks' order.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(1.0, gt=0, le=10_000)
     tau: float = Field(4.0, gt=0, le=1000)
@@ -59,7 +68,7 @@ class Mutual(BaseModel):
     earlier stage or a checkpoint folder, of the same layers and widths.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(1.0, gt=0, le=1000)
     maps: Weights | None = None
@@ -77,15 +86,21 @@ class Distillation(BaseModel):
     teacher: a recipe, whose last model is used and which is run first if it has not been, a checkpoint folder, an earlier stage, or a
     list of such. Teachers are frozen, their batch norms in evaluation mode. weight: share of the response in the loss; with 0, and
     without a teacher, the task has it all.
+
+    cache: compute the teacher's maps once an image, at the size at which it is evaluated, and let them go through the random views with
+    the image; a step then costs the same with any teacher. labels: `teacher` lets what the teacher finds correct the ground truth; for
+    words: do-not-care ones that it finds count again, what it finds elsewhere is do-not-care, and images without any get its words.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     teacher: Annotated[str | tuple[str, ...] | None, BeforeValidator(one_or_several)] = None
     weight: float = Field(0.9, ge=0, le=1)
     response: Response = Response()
     feature: Feature | None = None
     mutual: Mutual | None = None
+    cache: bool = False
+    labels: Literal["given", "teacher"] = "given"
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -95,6 +110,10 @@ class Distillation(BaseModel):
     def response_weights(self, algorithm: Algorithm) -> dict[str, float]:
         """The weight of each output in the response; none where the response has no share in the loss."""
         return output_weights(self.response.maps, algorithm) if self.teachers and self.weight else {}
+
+    def copied_maps(self, algorithm: Algorithm) -> tuple[str, ...]:
+        """The teachers' outputs that the response needs."""
+        return tuple(dict.fromkeys(other for name in self.response_weights(algorithm) for other in self.response.sources(name)))
 
     def mutual_weights(self, algorithm: Algorithm) -> dict[str, float]:
         """The weight of each output between two students; none where there is one."""

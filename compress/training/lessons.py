@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from compress.checkpoint import Model
+from compress.data.training import CARRIED
 from compress.models.contract import Algorithm
 from compress.training.distillation import dilated, feature_loss, mean_outputs, response_loss
 from compress.training.features import Levels, outputs_of
 from compress.training.lesson_settings import Distillation
 from compress.training.loop import Batch, JointObjective
 from compress.training.modes import show_all_maps
+from compress.training.teacher_maps import WHOLE
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Given:
 def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[Model], levels: Levels | None) -> JointObjective:
     """The objective of `fit_together` for the students' networks and, where there are `levels`, the adapters after them.
 
-    The teachers, on the students' device, are frozen here. The loss is the sum of the students' losses; the names of its parts start
-    with `peer_` for the second student.
+    The teachers, on the students' device, are frozen here; there are none where batches carry their maps. The loss is the sum of the
+    students' losses; the names of its parts start with `peer_` for the second student.
     """
     for teacher in teachers:
         show_all_maps(teacher.network.requires_grad_(False))
@@ -42,6 +46,8 @@ def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[M
             adapted = modules[-1]([one.features for one in given])
             given = [Given(one.maps, features) for one, features in zip(given, adapted, strict=True)]
         taught = teach(stage, algorithm, teachers, there, images) if teachers else None
+        if stage.cache:
+            taught = recalled(stage, algorithm, targets)
         total, parts = torch.zeros((), device=images.device), dict[str, Tensor]()
         for prefix, own, other in zip(("", "peer_"), given, reversed(given), strict=False):
             loss, named = student_loss(stage, algorithm, own, targets, taught, other)
@@ -61,13 +67,26 @@ def run(model: Model, network: Callable[[Tensor], dict[str, Tensor]], layers: Se
 
 @torch.no_grad()
 def teach(stage: Distillation, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor) -> Given:
-    """The teachers' mean maps, dilated where the stage says so, and the first one's features."""
+    """The teachers' mean maps, and the first one's features."""
     first = run(teachers[0], teachers[0].network, layers, normalised_for(teachers[0].algorithm, images, algorithm))
     others = [teacher.network(normalised_for(teacher.algorithm, images, algorithm)) for teacher in teachers[1:]]
-    maps = mean_outputs([first.maps, *others], tuple(stage.response_weights(algorithm)))
-    if stage.response.dilate > 1:
-        maps = {name: dilated(tensor, stage.response.dilate) for name, tensor in maps.items()}
-    return Given(maps, first.features)
+    maps = mean_outputs([first.maps, *others], stage.copied_maps(algorithm))
+    return Given(as_student(stage, algorithm, maps), first.features)
+
+
+def recalled(stage: Distillation, algorithm: Algorithm, targets: Batch) -> Given:
+    """The teacher's maps as a batch carries them."""
+    maps = {name: targets[CARRIED + name].float() / WHOLE for name in stage.copied_maps(algorithm)}
+    return Given(as_student(stage, algorithm, maps), [])
+
+
+def as_student(stage: Distillation, algorithm: Algorithm, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A teacher's outputs by the names of the student's that they are compared with, dilated where the stage says so."""
+    named = {
+        name: reduce(torch.maximum, [maps[other] for other in stage.response.sources(name)]) for name in stage.response_weights(algorithm)
+    }
+    side = stage.response.dilate
+    return {name: dilated(tensor, side) for name, tensor in named.items()} if side > 1 else named
 
 
 def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Tensor:
@@ -79,6 +98,16 @@ def normalised_for(teacher: Algorithm, images: Tensor, student: Algorithm) -> Te
     return (images * ours[1] + ours[0] - theirs[0]) / theirs[1]
 
 
+def resized(maps: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """(B, C, H, W) maps at the resolution of those of the same name in `like`; other outputs as they are."""
+    return {
+        name: interpolate(tensor, like[name].shape[2:], mode="bilinear", align_corners=False)
+        if tensor.dim() == 4 and tensor.shape != like[name].shape
+        else tensor
+        for name, tensor in maps.items()
+    }
+
+
 def student_loss(
     stage: Distillation, algorithm: Algorithm, own: Given, targets: Batch, taught: Given | None, other: Given
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -86,7 +115,7 @@ def student_loss(
     loss, parts = algorithm.loss(own.maps, targets)
     weights = stage.response_weights(algorithm)
     if weights and taught:
-        parts["response"] = response_loss(own.maps, taught.maps, weights, algorithm.copies)
+        parts["response"] = response_loss(own.maps, resized(taught.maps, own.maps), weights, algorithm.copies)
         loss = (1 - stage.weight) * loss + stage.weight * parts["response"]
     if stage.feature and taught:
         parts["feature"] = feature_loss(own.features, taught.features, stage.feature.tau)

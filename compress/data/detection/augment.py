@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated
 
 import cv2
@@ -27,7 +28,7 @@ class Augment(BaseModel):
     brightness: largest relative change of brightness. saturation: largest relative change of saturation.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     scales: tuple[Annotated[float, Field(ge=0.05, le=20)], ...] = Field(default=(0.5, 1.0, 2.0, 3.0), min_length=1)
     cover: float = Field(default=650 / 640, ge=0.1, le=4)
@@ -40,7 +41,7 @@ class Augment(BaseModel):
 
 
 def augment(sample: Sample, config: Augment, crop: int, rng: np.random.Generator) -> Sample:
-    """A random view of `sample`, exactly (crop, crop, 3) uint8.
+    """A random view of `sample`, exactly (crop, crop, 3) uint8, and of its maps, (C, crop, crop) uint8.
 
     Polygons go through the same matrix as the pixels. Words outside of the crop are dropped; what is left of a word that the
     crop's border cuts becomes do-not-care, clipped to the crop.
@@ -54,7 +55,8 @@ def augment(sample: Sample, config: Augment, crop: int, rng: np.random.Generator
     matrix[:, 2] -= corner
     image = warp(sample.image, matrix, scale, jitter(config, rng), crop)
     offset = corner.astype(np.float32)
-    return keep_visible(sample, image, [polygon - offset for polygon in polygons], crop)
+    maps = {name: warp_maps(channels, (height, width), matrix, scale, crop) for name, channels in sample.maps.items()}
+    return replace(keep_visible(sample, image, [polygon - offset for polygon in polygons], crop), maps=maps)
 
 
 def choose_scale(config: Augment, short: int, crop: int, rng: np.random.Generator) -> float:
@@ -105,11 +107,20 @@ def choose_corner(
     near, far = corners[:, None], corners[:, None] + (crop - 1)
     touched = ((high > near) & (low < far)).all(axis=2)
     whole = ((low >= near - SLACK) & (high <= far + SLACK)).all(axis=2)
-    cuts = (touched & ~whole).sum(axis=1) + len(wanted) * ~whole.any(axis=1)
+    cuts = (touched & ~whole).sum(axis=1) + len(wanted) * ~np.any(whole, axis=1)
     return corners[cuts.argmin()]
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, scale: float, colours: np.ndarray, crop: int) -> np.ndarray:
+def warp_maps(maps: np.ndarray, size: tuple[int, int], matrix: np.ndarray, scale: float, crop: int) -> np.ndarray:
+    """The crops, (C, crop, crop), of (C, h, w) uint8 maps that cover an image of `size`, whose pixels `matrix` places; 0 around it."""
+    steps = np.array(size[::-1]) / maps.shape[:0:-1]  # pixels of the image to one of the maps
+    linear = matrix[:, :2] * steps
+    # From the centres of the maps' pixels to those of the image's.
+    placed = np.column_stack([linear, matrix[:, 2] + matrix[:, :2] @ ((steps - 1) / 2)])
+    return np.stack([warp(channel, placed, scale * math.sqrt(steps.prod()), None, crop) for channel in maps])
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, scale: float, colours: np.ndarray | None, crop: int) -> np.ndarray:
     """The crop at the origin of the matrix's target, its colours mixed by the (3, 3) `colours`, black where there is no image."""
     linear, shift = matrix[:, :2], matrix[:, 2]
     if scale < 0.5:  # bilinear sampling would skip pixels: average whole blocks of them first
@@ -121,7 +132,8 @@ def warp(image: np.ndarray, matrix: np.ndarray, scale: float, colours: np.ndarra
         half = -(-crop // 2)
         small = warp(image, np.column_stack([linear / 2, shift / 2 - 0.25]), scale / 2, colours, half)
         return np.ascontiguousarray(cv2.resize(small, (2 * half, 2 * half), interpolation=cv2.INTER_LINEAR)[:crop, :crop])
-    return cv2.transform(cv2.warpAffine(image, matrix, (crop, crop), flags=cv2.INTER_LINEAR), colours)
+    placed = cv2.warpAffine(image, matrix, (crop, crop), flags=cv2.INTER_LINEAR)
+    return placed if colours is None else cv2.transform(placed, colours)
 
 
 def jitter(config: Augment, rng: np.random.Generator) -> np.ndarray:

@@ -85,8 +85,7 @@ def draw(seed: int, split: str, index: int, height: int, fonts: Sequence[Path]) 
     size = height * rng.uniform(0.7, 1.3)
     ink, _ = rendered(face(font), size, text)
     mask = placed(ink, size, height, rng)
-    height, width = mask.shape
-    image = background(height, width, rng)
+    image = background(mask.shape[0], mask.shape[1], rng)
     if rng.random() < 0.4:
         clutter(image, rng)
     return Annotation(f"{split}_{index:06d}", Line(text)), worn(painted(image, mask, rng), rng)

@@ -76,9 +76,17 @@ def test_layers_that_cannot_be_compared_are_refused(student, teacher, layers, te
 
 
 def test_a_teacher_without_a_map_is_refused(student, teacher):
-    check_maps(student, teacher, ("probability", "binary"))
+    check_maps(student, teacher, {"probability": ("probability",), "binary": ("binary", "probability")})
     with pytest.raises(CompressError, match="the teacher gives no map 'binry'; did you mean 'binary'"):
-        check_maps(student, teacher, ("binry",))
+        check_maps(student, teacher, {"binary": ("binary", "binry")})
+
+
+def test_maps_may_have_another_resolution_but_not_other_channels(student):
+    small = fresh({"name": "craft", "width": 0.125}, student.evaluate)
+    check_maps(student, small, {"probability": ("region", "affinity")})
+    config = {"name": "psenet", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 4}, "kernels": 3}
+    with pytest.raises(CompressError, match=r"'kernels' is of size \(3, .* the student's 'probability' \(1, "):
+        check_maps(student, fresh(config, student.evaluate), {"probability": ("kernels",)})
 
 
 def test_adapters_stand_only_where_widths_differ_and_are_of_each_student():
