@@ -12,12 +12,13 @@ from compress.cli_options import Overrides, Recipe
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
 
 FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext."
+CHECKED_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr, cocotext or labels."
 
 
 @app.command("check")
 def data_check(
     root_folder: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
-    data: Annotated[str, typer.Option("--format", help=FORMATS_HELP)] = "icdar2015",
+    data: Annotated[str, typer.Option("--format", help=CHECKED_HELP)] = "icdar2015",
     out: Annotated[
         Path | None, typer.Option(help="Where to draw some pictures with their words, as PNG.", show_default="data_check.png")
     ] = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from compress.data.data_format import DataFormat
 from compress.data.formats import DataConfig
 from compress.errors import CompressError
 from compress.models.contract import Sample
@@ -57,8 +58,11 @@ def check(config: DataConfig, seed: int, out_png: Path | None = None) -> Report:
 
     out_png: where to draw a few images of each split with their ground truth.
     """
-    if "damaged" in type(config).model_fields:
-        config = config.model_copy(update={"damaged": "skip"})
+    config = skipping(config)
+    if config.task not in TASKS:
+        raise CompressError(
+            f"Data of the format {config.format} are for {config.task}, a task that is not here yet; check them as `turned`."
+        )
     task = TASKS[config.task]
     reports, tiles = [], []
     for name in config.splits():
@@ -71,6 +75,14 @@ def check(config: DataConfig, seed: int, out_png: Path | None = None) -> Report:
     if out_png:
         save(tiles, out_png)
     return Report(tuple(reports))
+
+
+def skipping(config: DataFormat) -> DataFormat:
+    """The same data with damage left out, in those that they are made of too."""
+    changed: dict[str, object] = {name: skipping(part) for name, part in config if isinstance(part, DataFormat)}
+    if "damaged" in type(config).model_fields:
+        changed["damaged"] = "skip"
+    return config.model_copy(update=changed)
 
 
 def preview(training_set: TrainingSet, task: Task, out_png: Path, count: int = 6) -> None:

@@ -34,7 +34,6 @@ class ImageLists(DataFormat):
     usual: ClassVar[tuple[str, ...]]  # names of lists; the split goes into the braces
     holds: ClassVar[str]  # what a line says of its image, for messages
 
-    format: str
     root: Path
     train: Path | None = None
     val: Path | None = None
@@ -89,10 +88,12 @@ class ImageLists(DataFormat):
         digest, key = fingerprints(f"{self.format} {self.reader}", files)
         if self.cache:
             entry = kept(key, lambda damage: self.decoded(files, damage, progress))
-            annotations, image = entry.annotations, entry.pixels
+            annotations = entry.annotations
+            image: Callable[[int], np.ndarray] = entry.pixels
             problems += entry.problems
         else:
-            annotations, image = [self.annotation(file) for file in files], Images([file.image for file in files])
+            annotations = [self.annotation(file) for file in files]
+            image = Images([file.image for file in files])
         settle(problems, self.damaged)
         if not annotations:
             raise CompressError(f"data: the {split} part of {self.root} has no images left; nothing can be done with it.")
@@ -100,8 +101,9 @@ class ImageLists(DataFormat):
 
     def files(self, split: str, seed: int, problems: list[str]) -> list[Files]:
         """The images of a split, in the order of its list. What cannot be used is added to `problems`."""
-        own = self.list_of(split)
-        path = own or self.list_of("train")
+        path = self.list_of(split) or self.list_of("train")
+        if path is None:  # it was there when the splits were asked for
+            raise CompressError(f"data.root: {self.root} has no list for {split} any more; restore it.")
         found: dict[Path, Files] = {}
         for file in listed(path, (self.root, self.root.parent), self.holds, problems):
             try:

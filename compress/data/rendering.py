@@ -183,5 +183,5 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = cv2.addWeighted(image, 1, noise, strength, -127.5 * strength)
     if rng.random() < 0.25:
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 85))])
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return image

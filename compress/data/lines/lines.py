@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from compress.data.cache import kept
 from compress.data.detection.formats import DetectionData
-from compress.data.files import settle
+from compress.data.files import Damaged, settle
 from compress.data.lines.crops import crops
 from compress.data.lists import ImageLists
 from compress.data.split import Split
@@ -58,7 +58,7 @@ class Lines(ImageLists):
         """As :meth:`ImageLists.open`; or the words, cut into the cache once."""
         if self.from_ is None:
             return super().open(split, seed, progress)
-        scenes = self.scenes().open(split, seed, progress)
+        scenes = skipping(self.from_, self.damaged).open(split, seed, progress)
         digest = hashlib.sha256(f"lines from {CUTTER} {scenes.digest}".encode()).hexdigest()
         entry = kept(digest, lambda damage: crops(scenes, damage, progress))
         if not entry.annotations:
@@ -66,7 +66,8 @@ class Lines(ImageLists):
         settle(entry.problems, self.damaged)
         return Split(split, entry.annotations, entry.pixels, digest, (*scenes.problems, *entry.problems))
 
-    def scenes(self) -> DetectionData:
-        """The detection data set; what is damaged in it is skipped where it is here."""
-        skipping = self.damaged == "skip" and "damaged" in type(self.from_).model_fields
-        return self.from_.model_copy(update={"damaged": "skip"}) if skipping else self.from_
+
+def skipping(scenes: DetectionData, damaged: Damaged) -> DetectionData:
+    """The detection data set; what is damaged in it is skipped where it is in the words."""
+    skip = damaged == "skip" and "damaged" in type(scenes).model_fields
+    return scenes.model_copy(update={"damaged": "skip"}) if skip else scenes

@@ -13,6 +13,7 @@ from compress.data.check import check
 from compress.data.formats import from_options
 from compress.data.labels import Labels
 from compress.data.lines.lines import Lines
+from compress.data.lines.turned import Turned
 from compress.errors import CompressError
 
 SHADES = {"a.png": 20, "b.png": 230, "c.png": 90, "d.jpg": 250, "e.png": 101}
@@ -171,6 +172,15 @@ def test_check_counts_and_names(root):
     report = check(from_options("labels", root), 0)
     assert str(report).startswith("test: 3 images, 1 0, 2 180\n1 problem\n")
     assert "words/gone.png" in str(report)
+
+
+def test_check_reports_what_is_damaged_below_turned_lines(root):
+    write(root / "test.txt", "words/a.png\tone", "words/b.png\t", "words/c.png\ttwo")
+    report = check(Turned(format="turned", of=lines(root)), 0)
+    (split,) = report.splits
+    assert (split.images, sum(split.counts.values()), len(report.problems)) == (2, 2, 1)
+    with pytest.raises(CompressError, match="Data of the format lines are for recognition"):
+        check(lines(root), 0)
 
 
 def test_wrong_settings_are_refused(root):
