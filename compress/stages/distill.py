@@ -40,8 +40,9 @@ class Distill(Distillation, Schedule, Stage):
         return self
 
     def other_models(self) -> tuple[str, ...]:
-        """The teachers, and the peer where it is a model that exists."""
-        peers = () if self.mutual is None or self.mutual.peer in ("perturbed", "fresh") else (self.mutual.peer,)
+        """The teachers, and the peer where it is a model that exists; `check` refuses one that is a recipe."""
+        peer = self.mutual.peer if self.mutual else "fresh"
+        peers = () if peer in ("perturbed", "fresh") or peer.endswith((".yml", ".yaml")) else (peer,)
         return (*self.teachers, *peers)
 
     def check(self, model: Model) -> None:
