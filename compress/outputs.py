@@ -31,8 +31,10 @@ def png(image: np.ndarray) -> bytes:
 
 
 def made_here(path: Path) -> bool:
-    """Whether the file carries the mark."""
+    """Whether it is a file that carries the mark."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError:
@@ -54,7 +56,7 @@ def check_file(path: Path) -> None:
     check_folder(path.parent)
     if is_folder(path):
         raise CompressError(f"{path} is a folder, and a file was to be written there; name another one with --out.")
-    if os.path.lexists(path) and not (path.is_file() and made_here(path)):
+    if os.path.lexists(path) and not made_here(path):
         raise CompressError(f"{path} is there already, and compress has not made it; move it away, or name another one with --out.")
 
 
