@@ -19,8 +19,10 @@ __all__ = ["load", "run"]
 def __getattr__(name: str):
     """Import what a name needs when it is first used, so that `import compress` costs nothing."""
     if name == "run":
-        from compress.experiment import run
+        from compress import extras
 
+        with extras.told("compress.run"):
+            from compress.experiment import run
         return run
     if name == "load":
         from compress.predictor import open_predictor

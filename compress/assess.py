@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compress import progress
 from compress.data.formats import DataConfig, from_options, open_split
+from compress.data.labels import check_labels
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
 from compress.outside import allowing
@@ -38,14 +39,13 @@ def assess(
     the validation split and stores them in a checkpoint's `model.yml`; without it, those stored before are used.
     Raises CompressError for what cannot be evaluated or read.
     """
-    from compress.processes import device_name
     from compress.recipe import load_named
 
     if split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
     check_there(artefact)
     named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
-    stored = open_predictor(artefact, device=device_name(device))
+    stored = open_predictor(artefact, device=device)
     config, seed, evaluate = find_data(artefact, named, data, root, overrides)
     if config.task != stored.task.name:
         raise CompressError(f"{artefact} is a model for {stored.task.name}, but data of the format {config.format} are for {config.task}.")
@@ -53,6 +53,7 @@ def assess(
     predictor.evaluate.settings(predictor.algorithm)
     tuned = tune_on(predictor, open_split(config, "val", seed), artefact) if tune else stored.tuned
     images = open_split(config, split, seed)
+    check_labels(images, predictor.algorithm.labels)
     wanted = [predictor.evaluate] + ([predictor.evaluate.with_settings(tuned["settings"])] if tuned else [])
     with progress.bar(f"evaluating on {images.name}", len(images)) as bar:
         scores = score(predictor, images, [predictor.reader(one) for one in wanted], bar.advance)

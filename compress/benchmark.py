@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from compress import progress
+from compress.description import understood
 from compress.errors import CompressError, suggestion
 from compress.exporters.inspect import inspect
-from compress.measure import processor
 from compress.models.contract import Input
-from compress.outside import build
 from compress.runtimes import FILES, Runtime, from_network, open_file, runtime_of
-from compress.runtimes.runtime import available_threads, figures, timed
+from compress.runtimes.runtime import available_threads, figures, processor, timed
 from compress.slower import Timing, is_int8, slower_in_int8
 
 CHECKPOINT = ("torch", "torch.compile")
@@ -152,10 +151,7 @@ def input_of(entry: Entry) -> Input:
 
 def wanted_input(entry: Entry, description: dict[str, Any]) -> Input:
     """What images the network of an artefact's description takes."""
-    try:
-        return build(description["model"]).input
-    except (KeyError, TypeError, ValueError) as error:
-        raise CompressError(f"{entry.path} does not describe a model that can be built here: {error}") from None
+    return understood(description, entry.path).algorithm.input
 
 
 def check_size(entry: Entry, runtime: Runtime, shape: Sequence[int]) -> None:

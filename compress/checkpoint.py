@@ -18,14 +18,17 @@ import yaml
 from torch import Tensor, nn
 
 from compress.data.prepare import network_input
+from compress.description import check_tuned, understood
 from compress.errors import CompressError
-from compress.files import read_json, read_tensors, tensors_digest, write_json, write_tensors, write_text
+from compress.files import read_json, read_tensors, read_text, tensors_digest, write_json, write_tensors, write_text
 from compress.models.contract import Algorithm
 from compress.outside import build
 from compress.quantization.folding import fold_like
+from compress.records import Tuned
 from compress.stage_folder import check_whole
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate
+from compress.yaml_text import read_yaml
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, QUANTIZATION, TUNED = "model.yml", "model.safetensors", "quantization.json", "tuned.json"
@@ -94,12 +97,7 @@ def save_tuned(folder: Path, tuned: dict[str, Any]) -> None:
 def read_tuned(folder: Path) -> dict[str, Any]:
     """The tuned settings beside a checkpoint; none where nothing was tuned. Raises CompressError for a damaged file."""
     path = folder / TUNED
-    if not path.exists():
-        return {}
-    tuned = read_json(path)
-    if not isinstance(tuned, dict) or not isinstance(tuned.get("settings"), dict) or not isinstance(tuned.get("val_score"), int | float):
-        raise CompressError(f"{path} is damaged: it lacks `settings` or `val_score`; run `compress eval --tune` again, or delete it.")
-    return tuned
+    return dict(read_json(path, Tuned)) if path.exists() else {}
 
 
 def load(folder: str | Path) -> Model:
@@ -109,23 +107,25 @@ def load(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     check_whole(folder, (DESCRIPTION, WEIGHTS, QUANTIZATION))
-    description = read_description(folder)
+    found = understood(read_description(folder), folder / DESCRIPTION)
     weights = read_tensors(folder / WEIGHTS)
-    try:
-        algorithm = build(description["model"])
-        model = fresh(description["model"], TASKS[algorithm.task].evaluate(**description["evaluate"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CompressError(f"{folder / DESCRIPTION} does not describe a model that can be built here: {error}") from None
+    model = fresh(found.config, found.evaluate)
     model.tuned = read_tuned(folder)
+    if model.tuned:
+        check_tuned(model.tuned, found.algorithm, found.evaluate, folder / TUNED)
     quantization = folder / QUANTIZATION
     fold_like(model.network, set(weights))
     if quantization.exists():
         from compress.quantization.nncf_torch import restore
 
         resize(model.network, weights, folder)
-        model.quantization = quantization.read_text()
-        model.network = restore(model.network, model.quantization, example_input(model))
+        model.quantization = read_text(quantization)
+        try:
+            model.network = restore(model.network, model.quantization, example_input(model))
+        except CompressError as error:
+            raise CompressError(f"{quantization}: {error}") from None
     load_weights(model.network, weights, folder)
+    check_widths(model, folder)
     return model
 
 
@@ -134,10 +134,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.exists():
         raise CompressError(f"{folder} is not a checkpoint: it has no {DESCRIPTION}.")
-    try:
-        description = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise CompressError(f"{path} is damaged: not valid YAML; restore it, or run the stage again.") from None
+    description = read_yaml(path)
     if not isinstance(description, dict) or not {"model", "evaluate"} <= description.keys():
         raise CompressError(f"{path} is damaged: it lacks `model` or `evaluate`; restore it, or run the stage again.")
     if description.get("format") != FORMAT:
@@ -157,8 +154,28 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], origin: Path) -
         raise CompressError(
             f"The weights in {origin} belong to another architecture: {what} ({len(missing)} missing, {len(unknown)} unknown in all)."
         )
+    broken = next((name for name, tensor in weights.items() if not torch.isfinite(tensor).all()), None)
+    if broken:
+        raise CompressError(f"The weights in {origin} are not finite: {broken} holds inf or NaN; train again, from a lower lr.")
     resize(network, weights, origin)
-    network.load_state_dict({name: without_subnormals(tensor) for name, tensor in weights.items()}, strict=True)
+    try:
+        network.load_state_dict({name: without_subnormals(tensor) for name, tensor in weights.items()}, strict=True)
+    except RuntimeError as error:  # a tensor that is no layer's weight has another shape
+        told = str(error).splitlines()[-1].strip()
+        raise CompressError(f"The weights in {origin} belong to another architecture: {told}") from None
+
+
+def check_widths(model: Model, origin: Path) -> None:
+    """Refuse layers of which one gives another number of channels than the next one takes: run the network once on a small image."""
+    model.network.eval()
+    try:
+        with torch.inference_mode():
+            outputs = model.network(example_input(model))
+    except (RuntimeError, ValueError) as error:
+        told = str(error).splitlines()[0]
+        raise CompressError(f"The weights in {origin} do not fit together, layer by layer ({told}); restore them.") from None
+    if not all(torch.isfinite(tensor).all() for tensor in outputs.values()):
+        raise CompressError(f"The weights in {origin} give values that are not finite; train again, from a lower lr.")
 
 
 def without_subnormals(tensor: Tensor) -> Tensor:
@@ -179,7 +196,7 @@ def resize(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None
         weight = getattr(module, "weight", None)
         if saved is None or not isinstance(weight, nn.Parameter) or weight.shape == saved.shape:
             continue
-        narrower = weight.dim() == saved.dim() and all(new <= old for new, old in zip(saved.shape, weight.shape, strict=True))
+        narrower = weight.dim() == saved.dim() and all(0 < new <= old for new, old in zip(saved.shape, weight.shape, strict=True))
         if not narrower or weight.shape[2:] != saved.shape[2:]:
             raise CompressError(
                 f"The weights in {origin} belong to another architecture: {name}.weight is {tuple(saved.shape)} there "

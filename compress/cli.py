@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
+import io
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_data
-from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides
+from compress import cli_data, cli_recipes, extras
+from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_recipes.recipes)
 
 
 @app.callback()
@@ -52,7 +52,7 @@ def root(
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as those in recipes/.")],
+    recipe: Recipe,
     override: Overrides = None,
     out: Folder = None,
     from_stage: Annotated[
@@ -73,6 +73,8 @@ def run(
 
       compress run recipes/icdar2015/db_mv3_prune0.6_distill.yml -o data.root=data/icdar2015
 
+      compress run icdar2015/db_mv3 -o data.root=data/icdar2015
+
       accelerate launch -m compress run recipes/db_resnet50.yml
     """
     from compress import experiment
@@ -91,7 +93,7 @@ def run(
 
 @app.command()
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    recipe: Recipe,
     override: Overrides = None,
     out: Folder = None,
     throughput: Annotated[
@@ -126,7 +128,9 @@ def plan(
 
 @app.command()
 def sensitivity(
-    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT|RECIPE", help="A trained checkpoint, or a recipe with a prune stage.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT|RECIPE", callback=named, help="A trained checkpoint, or a recipe with a prune stage.")
+    ],
     ratios: Annotated[str, typer.Option(help="Shares of a group's channels to remove.")] = "0.15,0.3,0.45,0.6,0.75,0.9",
     criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
     scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",
@@ -168,11 +172,9 @@ def sensitivity(
 def evaluate(
     artefact: Annotated[Path, typer.Argument(help="A checkpoint folder, or an exported file: .onnx, .xml, .torchscript, .param.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="Take the data from this recipe.", show_default="the artefact's own experiment")
+        Path | None, typer.Option(callback=named, help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, a label file or its folder.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, labels.")] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
@@ -190,7 +192,7 @@ def evaluate(
 
       compress eval experiments/db_mv3_prune0.6_distill/distilled --tune -o evaluate.short_side=480
 
-      compress eval checkpoints/angle --data lines/test.txt
+      compress eval checkpoints/angle --data labels --root lines
     """
     from compress.assess import assess
     from compress.report.evaluation import evaluation_text
@@ -201,27 +203,42 @@ def evaluate(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or patterns such as 'scans/*.jpg'.")],
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="A checkpoint folder or an exported file.", show_default="the packaged detector")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("predictions"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each image, a line each.")] = False,
     device: Device = "auto",
 ) -> None:
     """What a model says about images, drawn on them and written as JSON: where words are, or what class an image is of.
 
     Without a model, it is by the small detector that comes with the package.
 
+    Results are called like the image, and where two would be called the same, with its suffix and its folder. Nothing that compress has
+    not written is written over. An image without an answer is named, the others are done, and the status is 1.
+
     Examples:
 
       compress predict photo.jpg
+
+      compress predict scans --out found --json
 
       compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/distilled
     """
     from compress.predict import predict_files
 
-    for line in predict_files(images, model, out, device):
-        typer.echo(line)
+    failed = False
+    for found in predict_files(images, model, out, device):
+        failed |= found.failed
+        if as_json:
+            typer.echo(json.dumps(found.record))
+        if found.failed:
+            refuse(found.line)
+        elif not as_json:
+            typer.echo(found.line)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -358,23 +375,24 @@ def show(rows: list) -> None:
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one sentence and status 1, an interruption status 130."""
+    """Run the command line. Whatever goes wrong is one sentence and status 1, an interruption status 130."""
     from compress.errors import CompressError
+    from compress.last_resort import sentence_for
 
     signal.signal(signal.SIGINT, interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files are bytes, and not all of them are text
     try:
-        app()
+        with extras.told("This command"):
+            app()
     except CompressError as error:
         sys.exit(refuse(str(error)))
     except Interrupted:
         refuse("Interrupted. Nothing finished is lost: the same command carries on from here.")
         sys.exit(130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
-            raise
-        sys.exit(
-            refuse(f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno)}); mend that and run again: it resumes.")
-        )
+    except Exception as error:
+        sys.exit(refuse(sentence_for(error)))
 
 
 class Interrupted(BaseException):
@@ -388,7 +406,7 @@ def interrupt(_signal: int, _frame: object) -> None:
 
 def refuse(sentence: str) -> int:
     """Print what is wrong to standard error."""
-    typer.secho(f"compress: {sentence}", fg="red", err=True)
+    typer.secho(f"compress: {' '.join(sentence.split())}", fg="red", err=True)
     return 1
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compress.cli_options import Overrides
+from compress.cli_options import Overrides, Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
 
@@ -65,7 +65,7 @@ def data_convert(
 
 @app.command("preview")
 def data_preview(
-    recipe: Annotated[Path, typer.Argument(help="The recipe whose training samples to draw.")],
+    recipe: Recipe,
     override: Overrides = None,
     out: Annotated[Path, typer.Option(help="Where to draw.")] = Path("data_preview.png"),
     count: Annotated[int, typer.Option(min=1, max=64, help="How many samples.")] = 6,

@@ -7,6 +7,15 @@ from typing import Annotated
 
 import typer
 
+
+def named(recipe: Path | None) -> Path | None:
+    """A recipe at a path, or one that comes with the workbench, by its name."""
+    from compress.shipped import find
+
+    return find(recipe) if recipe else None
+
+
+Recipe = Annotated[Path, typer.Argument(callback=named, help="A recipe: its file, or the name of one that `compress recipes` lists.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

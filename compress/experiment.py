@@ -13,12 +13,12 @@ from compress.errors import CompressError, suggestion
 from compress.files import write_json, write_text
 from compress.lab import Lab
 from compress.ledger import Row
-from compress.measure import processor
 from compress.outside import allowing
 from compress.processes import agreed, device_name, main_process, only_run_in, wait_for_everyone
 from compress.progress import console
 from compress.recipe import Recipe
 from compress.rows import hold_to, stage_rows
+from compress.runtimes.runtime import processor
 from compress.session import (
     RECIPE,
     Session,

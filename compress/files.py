@@ -1,20 +1,29 @@
-"""Files that appear whole or not at all, and readers that say clearly what is wrong with one."""
+"""Files that appear whole or not at all, and the readers that say clearly what is wrong with one.
+
+Whatever the workbench reads from disk goes through here: nobody else parses JSON, YAML or safetensors. A reader takes the type that its
+caller relies on, and names the file, the place in it and what is wrong there. YAML is read in `compress.yaml_text`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from compress.errors import CompressError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Kind = TypeVar("Kind")
 DIGEST = "sha256"  # key of a safetensors file's metadata
+MOST_TEXT = 1 << 28  # bytes of a text file; the largest that is ever written, a ledger or a label file, has some megabytes
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,33 +33,101 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def read_bytes(path: Path, what: str = "file", largest: int = MOST_TEXT) -> bytes:
+    """The content of a regular file of at most `largest` bytes. what: the word for it in messages.
+
+    Raises CompressError for one that is missing or too large, and for folders, pipes and devices, which may have no end.
+    """
+    article = "an" if what[0] in "aeiou" else "a"
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise CompressError(f"{path} is a folder, not {article} {what}.")
+        if not stat.S_ISREG(found.st_mode):
+            raise CompressError(f"{path} is a pipe or a device, not {article} {what}; copy its content into a file.")
+        if found.st_size > largest:
+            raise CompressError(f"{path} is too large for {article} {what}: {found.st_size} bytes, and at most {largest} are read.")
+        return path.read_bytes()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise CompressError(f"{path} is a link to {path.readlink()}, and nothing is there.") from None
+        raise CompressError(f"There is no {what} at {path}.") from None
+    except (OSError, ValueError) as error:
+        raise CompressError(f"{path} cannot be read as {article} {what} ({getattr(error, 'strerror', None) or error}).") from None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; at a name that no file can have there is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def write_json(path: Path, value: Any) -> None:
     """A value as indented JSON."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file of the workbench's own; None where it is missing or cut off, which its writer never leaves behind."""
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file, without its byte-order mark. Raises CompressError as :func:`read_bytes` does, and for other text."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CompressError(f"{path} is damaged: it is no UTF-8 text ({error.reason} at byte {error.start}).") from None
 
 
-def read_lines(path: Path) -> list[Any]:
+@cache
+def checker(kind: Any) -> TypeAdapter[Any]:
+    """What holds JSON against a type. Numbers are numbers and text is text: nothing is converted."""
+    return TypeAdapter(kind)
+
+
+def read_json(path: Path, kind: type[Kind] | Any = Any) -> Kind:
+    """What a JSON file holds, as `kind`: a type that pydantic knows, such as those in `compress.records`.
+
+    Raises CompressError, naming the place in the file, where it is missing or damaged or holds something else.
+    """
+    return parse_json(read_bytes(path), kind, str(path))
+
+
+def parse_json(text: str | bytes, kind: type[Kind] | Any, origin: str) -> Kind:
+    """:func:`read_json` of a text. origin: what messages call it, a file or a line of one."""
+    try:
+        return checker(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise CompressError(f"{origin} is damaged: {first_fault(error)}; restore it, or delete it and make it again.") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong, and where: `points.3.loss: input should be a valid number`."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place, told = ".".join(str(part) for part in first["loc"])[:100], first["msg"].splitlines()[0].removeprefix("Value error, ")
+    return f"{place}: {told[0].lower()}{told[1:]}" if place else told[0].lower() + told[1:]
+
+
+def read_lines(path: Path, kind: type[Kind] | Any = dict[str, Any]) -> list[Kind]:
     """The values of a JSON-lines file; none where there is no file.
 
-    Raises CompressError, naming the line, where it is damaged.
+    Raises CompressError, naming the line and the place in it, where it is damaged or holds something else.
     """
     if not path.exists():
         return []
-    values = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            values.append(json.loads(line))
-        except ValueError:
-            raise CompressError(f"{path}, line {number} is damaged: it is no JSON; restore it, or delete it and run again.") from None
-    return values
+    lines = enumerate(read_bytes(path).split(b"\n"), 1)
+    return [parse_json(line, kind, f"{path}, line {number}") for number, line in lines if line.strip()]
+
+
+def recall(path: Path, kind: type[Kind] | Any) -> Kind | None:
+    """What an earlier call left in a JSON file of the workbench's own; None where that is missing or damaged, and is made again."""
+    try:
+        return read_json(path, kind)
+    except CompressError:
+        return None
+
+
+def is_damaged(path: Path, kind: Any) -> bool:
+    """Whether a JSON file is there and cannot be recalled."""
+    return path.exists() and recall(path, kind) is None
 
 
 def fingerprint(value: Any) -> str:

@@ -16,11 +16,13 @@ import torch
 from compress import progress
 from compress.checkpoint import Model, save
 from compress.data.formats import open_split
+from compress.data.labels import check_labels
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
-from compress.files import read_json, read_lines, write_json
+from compress.files import read_lines, recall, write_json
 from compress.outside import build
 from compress.predictor import Predictor, of_model, score
+from compress.records import Epoch, Seconds
 from compress.stage_folder import ELAPSED, METRICS
 from compress.tasks import TASKS
 from compress.tasks.task import Scores, Task
@@ -73,6 +75,7 @@ class Lab:
         """One split of the recipe's data: `train`, `val` or `test`."""
         if name not in self.splits:
             self.splits[name] = open_split(self.recipe.data, name, self.recipe.seed, self.quiet)
+            check_labels(self.splits[name], self.algorithm.labels)
         return self.splits[name]
 
     @property
@@ -118,7 +121,7 @@ class Lab:
     @functools.cached_property
     def before(self) -> float:
         """Seconds that earlier runs had spent when they last noted it."""
-        return read_json(self.folder / ELAPSED) or 0.0
+        return recall(self.folder / ELAPSED, Seconds) or 0.0
 
     def note_elapsed(self) -> None:
         """Write down the time spent, for a run that resumes after this one is cut off."""
@@ -133,7 +136,7 @@ def no_teacher(name: str) -> Model:
 def best_and_last(folder: Path, task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metrics of the epoch that was best on validation, the first of equals, and of the last one that was evaluated."""
     name = f"val_{task.main}"
-    evaluated = [entry for entry in read_lines(folder / METRICS) if name in entry]
+    evaluated = [entry for entry in read_lines(folder / METRICS, Epoch) if name in entry]
     best = evaluated[0]
     for entry in evaluated[1:]:
         if task.metric.gain(best[name], entry[name]) > 0:

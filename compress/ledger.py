@@ -9,18 +9,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from compress.errors import CompressError, suggestion
 from compress.exporters.inspect import words
-from compress.files import write_text
+from compress.files import checker, first_fault, read_bytes, write_text
+from compress.records import Count, Facts, Finite, Scores, Timed
 from compress.slower import Timing, is_int8, slower_in_int8
 from compress.tasks import TASKS
 from compress.tasks.task import Metric
 
 LEDGER = "ledger.jsonl"
+# On one line, without what a terminal obeys.
+Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+# Runtime and precision: `openvino fp32`.
+Where = Annotated[str, Field(pattern=r"^\S+ [^\x00-\x1f\x7f]+$")]
 
 
 class Row(BaseModel):
@@ -37,26 +42,35 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    experiment: str
-    stage: str
-    kind: str
-    parent: str | None
-    key: str
-    seed: int
-    task: str
-    params: int
-    macs: int
-    bytes: int
-    scores: dict[str, float]
-    main: str
-    delta: float
-    split: str
-    images: int
+    experiment: Word
+    stage: Word
+    kind: Word
+    parent: Word | None
+    key: Word
+    seed: Count
+    task: Word
+    params: Count
+    macs: Count
+    bytes: Count
+    scores: Scores
+    main: Word
+    delta: Finite
+    split: Word
+    images: Count
     settings: dict[str, Any]
-    runtime: str
-    latency_ms: dict[str, dict[str, Any]]
-    artefact: str
-    seconds: float
+    runtime: Word
+    latency_ms: dict[Where, Timed]
+    artefact: Word
+    seconds: Finite
+
+    @model_validator(mode="after")
+    def check_facts(self) -> Row:
+        """What only some rows have is of the right kind where it is there."""
+        try:
+            checker(Facts).validate_python(self.facts)
+        except ValidationError as error:
+            raise ValueError(first_fault(error)) from None
+        return self
 
     @property
     def score(self) -> float:
@@ -89,10 +103,12 @@ def read(folder: Path) -> list[Row]:
     path = folder / LEDGER
     if not path.exists():
         raise CompressError(f"{folder} is not an experiment: it has no {LEDGER}.")
-    try:
-        rows = [Row.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (ValidationError, ValueError) as error:
-        raise CompressError(f"{path} is damaged or from another version: {str(error).splitlines()[0]}") from None
+    rows = []
+    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
+        try:
+            rows += [Row.model_validate_json(line)] if line.strip() else []
+        except ValidationError as error:
+            raise CompressError(f"{path}, line {number} is damaged or from another version: {first_fault(error)}.") from None
     for row in rows:
         if row.task not in TASKS:
             raise CompressError(f"{path}: task '{row.task}' of '{row.stage}' is not known{suggestion(row.task, TASKS)}")

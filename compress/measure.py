@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from compress.checkpoint import WEIGHTS, Model, load
 from compress.cost import macs, parameters
 from compress.lab import Lab
 from compress.predictor import of_model, open_predictor
+from compress.runtimes.runtime import processor
 from compress.runtimes.settings import Latency
 
 
@@ -103,13 +102,3 @@ def file_latency(paths: Sequence[Path], latency: Latency) -> dict[str, dict[str,
     opened = [open_file(path, threads=latency.threads) for path in paths]
     measured = interleaved(opened, latency.input, rounds=latency.rounds)
     return {f"{runtime.name} {runtime.precision}": values for runtime, values in zip(opened, measured, strict=True)}
-
-
-@cache
-def processor() -> str:
-    """The CPU's model name."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()

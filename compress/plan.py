@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compress.files import read_json
 from compress.outside import allowing
 from compress.pruning.settings import Pruning, limit
+from compress.records import Channels
 from compress.session import Session, check_before_work, is_ready, make_lab, prepare, states, untrained
 from compress.stage_folder import DONE
 
@@ -118,7 +119,7 @@ def after_prune(
         return None, None
     groups = find_groups(model, pruning.scope, pruning.protect)
     if left:
-        channels = read_json(left)
+        channels = read_json(left, Channels)
         kept: dict[str, int] | None = {group.name: channels[group.name][1] for group in groups}
     else:
         kept = kept_by_uniform(model, pruning, recipe)

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compress import extras
+from compress.data.images import rgb
 from compress.data.prepare import network_input
+from compress.description import understood
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample
-from compress.outside import allowing, build
+from compress.outside import allowing
+from compress.processes import check_device, device_name
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate, Scores, Task
 
@@ -49,7 +53,12 @@ class Predictor:
         return TASKS[self.algorithm.task]
 
     def predict(self, image: np.ndarray) -> Any:
-        """The answer about one (H, W, 3) uint8 RGB image; coordinates are in its own pixels."""
+        """The answer about one image; coordinates are in its own pixels.
+
+        image: (H, W, 3) uint8 RGB, or an array that :func:`compress.data.images.rgb` makes that of: grey, RGBA, uint16, floats in 0..1.
+        Raises CompressError for one that it refuses.
+        """
+        image = rgb(image)
         (outputs,) = self.outputs([image])
         return self.reader(self.evaluate.with_settings(self.tuned.get("settings", {})))(outputs, image.shape[:2])
 
@@ -58,6 +67,7 @@ class Predictor:
         wanted = self.algorithm.input
         for group in equal_sizes(self.task.shown(image, self.evaluate, wanted) for image in images):
             outputs = self.run(network_input(group, wanted))
+            check_finite(outputs)
             for index in range(len(group)):
                 yield {name: array[index : index + 1] for name, array in outputs.items()}
 
@@ -68,7 +78,23 @@ class Predictor:
     def reader(self, evaluate: Evaluate | None = None) -> Reader:
         """Decodes by `evaluate`, by default its own."""
         settings = (evaluate or self.evaluate).settings(self.algorithm)
-        return lambda outputs, size: self.algorithm.decode(outputs, [size], settings)[0]
+
+        def read(outputs: Outputs, size: tuple[int, int]) -> Any:
+            try:
+                return self.algorithm.decode(outputs, [size], settings)[0]
+            except (KeyError, ValueError) as error:
+                told = f"it lacks {error}" if isinstance(error, KeyError) else error
+                raise CompressError(f"The model in {self.runtime} gives other outputs than its description says: {told}") from None
+
+        return read
+
+
+def check_finite(outputs: Outputs) -> None:
+    """Refuse outputs from which no answer can be read."""
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            told = "its weights are damaged, or its training came apart: train again, from a lower lr"
+            raise CompressError(f"The model gives values that are not finite in '{name}'; {told}.")
 
 
 def equal_sizes(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -145,8 +171,9 @@ def combinations(start: Mapping[str, Any], tunable: Mapping[str, Sequence[float]
 def open_predictor(path: str | Path, *, threads: int | None = None, device: str = "cpu", modules: Sequence[str] = ()) -> Predictor:
     """The model in a checkpoint folder, or in an exported file.
 
-    threads: for the runtimes of exported files; None leaves it to them. modules: names of those outside of the workbench that its model
-    may be built by; see :mod:`compress.outside`. Raises CompressError for anything else.
+    threads: for the runtimes of exported files; None leaves it to them. device: `auto`, `cpu` or `cuda`; of a checkpoint, which needs
+    torch. modules: names of those outside of the workbench that its model may be built by; see :mod:`compress.outside`.
+    Raises CompressError for anything else.
     """
     with allowing(*modules):
         return opened(Path(path), threads, device)
@@ -160,23 +187,20 @@ def check_there(path: Path) -> None:
 
 def opened(path: Path, threads: int | None, device: str) -> Predictor:
     """:func:`open_predictor` with what is allowed already."""
+    check_device(device)
     if path.is_dir():
-        from compress.checkpoint import load
+        with extras.told(f"The checkpoint {path}"):
+            from compress.checkpoint import load
 
-        model = load(path)
-        model.network.to(device)
+            model = load(path)
+        model.network.to(device_name(device))
         return of_model(model)
     check_there(path)
     from compress.runtimes import open_file
 
     runtime = open_file(path, threads=threads)
-    description = runtime.description
-    try:
-        algorithm = build(description["model"])
-        evaluate = TASKS[algorithm.task].evaluate(**description["evaluate"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CompressError(f"{path} does not describe a model that can be built here: {error}") from None
-    return Predictor(runtime.run, algorithm, evaluate, description.get("tuned") or {}, runtime.name, runtime.precision)
+    found = understood(runtime.description, path)
+    return Predictor(runtime.run, found.algorithm, found.evaluate, found.tuned, runtime.name, runtime.precision)
 
 
 def of_model(model: Model) -> Predictor:

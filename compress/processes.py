@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import FileLock, Timeout
+
 from compress.errors import CompressError, suggestion
 
 Decision = TypeVar("Decision")
+DEVICES = ("auto", "cpu", "cuda")
 LOCK = ".lock"  # in the folder of every experiment
 
 
@@ -30,16 +35,33 @@ def wait_for_everyone() -> None:
 
 @contextlib.contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Refuse a second run in the same folder while one is at work."""
+    """Refuse a second run in the same folder while one is at work; the end of a process, by whatever cause, ends its lock too."""
     if not main_process():
         yield
         return
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CompressError(f"Another run is at work in {folder}; wait for it, or give this one another folder with --out.") from None
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CompressError(f"Another run is at work in {folder}; wait for it, or give this one another folder with --out.") from None
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def end_with_parent() -> None:
+    """End this process, one of several that another has started, as soon as that one has gone: killed, it can tell nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both; only the parent has something to say of it
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def agreed(decide: Callable[[], Decision]) -> Decision:
@@ -51,12 +73,17 @@ def agreed(decide: Callable[[], Decision]) -> Decision:
     return broadcast_object_list([decide() if main_process() else None])[0]
 
 
+def check_device(wanted: str) -> None:
+    """Refuse what is no name of a device."""
+    if wanted not in DEVICES:
+        raise CompressError(f"--device {wanted} is not known{suggestion(wanted, DEVICES)}")
+
+
 def device_name(wanted: str) -> str:
-    """`cpu`, or the GPU of this process: `cuda:0`, and so on where several processes train."""
+    """torch's name of a device of `DEVICES`: `cpu`, or the GPU of this process, `cuda:0`, and so on where several processes train."""
     import torch
 
+    check_device(wanted)
     if wanted == "cuda" and not torch.cuda.is_available():
         raise CompressError("--device cuda: torch sees no GPU here; use --device cpu.")
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise CompressError(f"--device {wanted} is not known{suggestion(wanted, ('auto', 'cpu', 'cuda'))}")
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

@@ -16,13 +16,14 @@ from compress.exporters.formats import HOLD_INT8
 from compress.models.contract import Algorithm
 from compress.models.registry import check_parts
 from compress.outside import allow_own, build
-from compress.recipe_file import Document, Place
+from compress.recipe_file import Document
 from compress.run_settings import RunSettings
 from compress.runtimes.settings import Latency
 from compress.stages import KINDS, Stage
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate, Task
 from compress.training.trackers import TrackerName
+from compress.yaml_text import Place
 
 Value = TypeVar("Value", bound=BaseModel)
 # Keys of a stage that hold a value of the main metric, or a difference between two.
@@ -181,7 +182,8 @@ def check_evaluate(values: dict[str, Any], algorithm: Algorithm, document: Docum
     try:
         evaluate.settings(algorithm)
     except CompressError as error:
-        raise CompressError(f"{document.where(('evaluate',))}: {error}") from None
+        key = str(error).partition(" ")[0].rstrip(":").removeprefix("evaluate.")
+        raise CompressError(f"{document.where(('evaluate', key))}: {error}") from None
     return evaluate
 
 
@@ -191,10 +193,10 @@ def read_stage(keys: dict[str, Any], task: Task, document: Document) -> Stage:
     kind = keys["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         raise CompressError(f"{document.where((*place, 'kind'))}: there is no stage of kind '{kind}'{suggestion(str(kind), KINDS)}")
-    known = KINDS[kind].model_fields
-    if "data" in known and isinstance(keys.get("data"), dict):  # checked by its format first, whose complaints name keys and lines
-        read_data(keys["data"], (*place, "data"), task, document)
-    return section(KINDS[kind], {key: value for key, value in keys.items() if key != "kind"}, place, document)
+    settings = {key: value for key, value in keys.items() if key != "kind"}
+    if "data" in KINDS[kind].model_fields and isinstance(settings.get("data"), dict):
+        settings["data"] = read_data(settings["data"], (*place, "data"), task, document)
+    return section(KINDS[kind], settings, place, document)
 
 
 def check_parents(recipe: Recipe, document: Document) -> None:

@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compress.errors import CompressError, suggestion
+from compress.yaml_text import Place, parsed, read_yaml
 
-Place = tuple[str, ...]
 DISCRIMINATORS = ("format", "name")
-MOST_VALUES = 20_000
+SUFFIXES = (".yml", ".yaml")
+LONGEST_CHAIN = 20
 
 
 @dataclass
@@ -57,8 +56,10 @@ def read_extended(path: Path, seen: tuple[Path, ...]) -> Document:
         document.values["stages"] = named_stages(document)
         find_models(document.values["stages"], path, document.values["stages"])
         return document
-    if not isinstance(base, str):
-        raise CompressError(f"{document.where(('extends',))}: `extends` must be the path of a recipe.")
+    if not isinstance(base, str) or Path(base).suffix not in SUFFIXES:
+        raise CompressError(f"{document.where(('extends',))}: `extends` must be the path of a recipe, a .yml file.")
+    if len(seen) >= LONGEST_CHAIN:
+        raise CompressError(f"{document.where(('extends',))}: {LONGEST_CHAIN} recipes extend one another already; write fewer.")
     below = read_extended(beside(base, path), (*seen, path))
     if isinstance(document.values.get("stages"), list):
         below.values["stages"] = {}
@@ -80,62 +81,15 @@ def beside(name: str, recipe: Path) -> Path:
 def read_file(path: Path) -> Document:
     """One YAML file, its values and the line of each; recipe paths inside it are made absolute here, where the file is known."""
     if not path.exists():
-        raise CompressError(f"There is no recipe at {path}; `ls recipes` shows those that come with the workbench.")
+        raise CompressError(f"There is no recipe at {path}; `compress recipes` lists those that come with the workbench.")
     if not path.is_file():
         raise CompressError(f"{path} is no file; give a recipe, such as one of those in recipes/.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CompressError(f"The recipe {path} cannot be read: {error}.") from None
     document = Document({})
-    values = parsed(text, str(path), path.name, document.places)
+    values = read_yaml(path, document.places)
     if not isinstance(values, dict):
         raise CompressError(f"{path}: a recipe is a mapping with the keys model, data, evaluate, latency and stages.")
     document.values = values
     return document
-
-
-def parsed(text: str, origin: str, name: str, places: dict[Place, str]) -> Any:
-    """The plain value of a YAML text, noting the line of everything in it.
-
-    origin, name: the file as it is called where the text is no YAML, and where a value in it is wrong. Raises CompressError for both, for
-    a key said twice, and for values that are nested too deeply or repeated too often by `*`.
-    """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return None if node is None else construct(node, (), places, name)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise CompressError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
-    except RecursionError:
-        raise CompressError(f"{origin}: the values are nested too deeply; a recipe needs some five levels.") from None
-
-
-def construct(node: yaml.Node, path: Place, places: dict[Place, str], name: str) -> Any:
-    """The plain value of a YAML node, noting the line of everything below it. Refuses a key said twice."""
-    line = f"{name}, line {node.start_mark.line + 1}"
-    places[path] = line
-    if len(places) > MOST_VALUES:
-        raise CompressError(f"{line}: there are more than {MOST_VALUES} values, those repeated by `*` counted; write fewer.")
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key_line = f"{name}, line {key_node.start_mark.line + 1}"
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise CompressError(f"{key_line}: a key must be a word.")
-            key = str(key_node.value)
-            if key in mapping:
-                raise CompressError(f"{key_line}: the key '{key}' is said twice; keep one.")
-            mapping[key] = construct(value_node, (*path, key), places, name)
-            places[(*path, key)] = key_line
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [construct(item, (*path, str(i)), places, name) for i, item in enumerate(node.value)]
-    try:
-        return yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError, OverflowError):
-        raise CompressError(f"{line}: the value '{node.value}' cannot be read; put it in quotes.") from None
 
 
 def named_stages(document: Document) -> dict[str, Any]:

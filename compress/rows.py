@@ -8,13 +8,15 @@ from typing import Any
 
 from compress.checkpoint import WEIGHTS, load
 from compress.errors import CompressError
-from compress.files import digest, fingerprint, read_json, write_json
+from compress.files import digest, fingerprint, is_damaged, read_json, recall, write_json
 from compress.lab import Lab
 from compress.ledger import Row
-from compress.measure import latencies, measure, processor
+from compress.measure import latencies, measure
 from compress.progress import console
+from compress.records import Manifest, Rows
+from compress.runtimes.runtime import processor
 from compress.session import Session
-from compress.stage_folder import check_whole, manifest_of
+from compress.stage_folder import MANIFEST, check_whole
 from compress.stages import Stage
 from compress.tasks import TASKS
 
@@ -27,7 +29,7 @@ def stage_rows(session: Session, stage: Stage, lab: Lab, before: Sequence[Row], 
 
     before: the ledger's rows so far, against whose first one gains are told. time_again: whether those it has get new latencies.
     """
-    path, manifest = lab.folder / ROWS, manifest_of(lab.folder)
+    path, manifest = lab.folder / ROWS, read_json(lab.folder / MANIFEST, Manifest)
     key = rows_key(manifest, lab)
     known = known_rows(stage, lab, key)
     if time_again or not known:
@@ -45,14 +47,16 @@ def rows_key(manifest: Mapping[str, Any], lab: Lab) -> str:
 
 def known_rows(stage: Stage, lab: Lab, key: str) -> list[dict[str, Any]]:
     """The rows that were measured under `key` before; none where there are none, or where they are not what was measured."""
-    found = read_json(lab.folder / ROWS)
-    if not isinstance(found, dict) or found.get("key") != key:
+    path = lab.folder / ROWS
+    found = recall(path, Rows)
+    if found and found["key"] != key:
         return []
-    if found.get("digest") != fingerprint(found.get("rows")):
-        told = f"{lab.folder / ROWS} is damaged: its rows are not those that were measured; they are measured again"
-        console.print(f"  {stage.name}: {told}", markup=False)
+    if is_damaged(path, Rows) or (found and found["digest"] != fingerprint(found["rows"])):
+        console.print(
+            f"  {stage.name}: {path} is damaged: its rows are not those that were measured; they are measured again", markup=False
+        )
         return []
-    return found["rows"]
+    return found["rows"] if found else []
 
 
 def measure_all(

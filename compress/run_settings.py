@@ -19,7 +19,7 @@ class RunSettings(BaseModel):
     outcome depends on it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(0, ge=0, lt=2**32)
     model: dict[str, Any]

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load
 from compress.data.formats import open_split
+from compress.data.training import normalise
 from compress.errors import CompressError, suggestion
 from compress.files import digest, fingerprint
 from compress.lab import Lab
@@ -25,6 +26,7 @@ from compress.run_settings import RunSettings
 from compress.stage_folder import DONE, TO_DO, check_free, key_of, state_of
 from compress.stages import Stage
 from compress.tasks import TASKS
+from compress.tasks.task import Task
 from compress.training.trackers import check_installed
 
 if TYPE_CHECKING:
@@ -336,8 +338,38 @@ def check_stages(session: Session) -> None:
                 check_named(recipe, stage, name)
                 others[name] = others.get(name) or untrained(session, name)
             stage.check_others(model, others)
+            for batch, size in sample_sizes(stage, TASKS[model.algorithm.task]):
+                check_samples(session, stage, model, batch, size)
         except CompressError as error:
             raise CompressError(f"stage '{stage.name}': {error}") from None
+
+
+def sample_sizes(stage: Stage, task: Task) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Images in a batch, and their height and width in pixels, of all training samples that a stage takes."""
+    pruning = stage.pruning()
+    if pruning:
+        yield pruning.batch, pruning.crop or task.crop
+    for schedule in (stage.schedule(), pruning.recover if pruning else None):
+        if schedule:
+            yield schedule.batch, schedule.size(task)
+
+
+def check_samples(session: Session, stage: Stage, model: Model, batch: int, size: tuple[int, int]) -> None:
+    """Refuse training images of a size that the task or the network does not take, and a batch too small to be normalised: try one out."""
+    steps = model.algorithm.input.multiple
+    fitting = [max(1, round(side / step)) * step for side, step in zip(size, steps, strict=True)]
+    if list(size) != fitting:
+        told = f"the network takes a height that is a multiple of {steps[0]} and a width that is one of {steps[1]}"
+        raise CompressError(f"crop: {list(size)}: {told}, such as {fitting}.")
+    try:
+        samples = make_lab(session, session.folder, stage, quiet=True).training_set(size)
+        image = torch.from_numpy(samples[0, 0]["image"])[None]
+        if min(batch, len(samples)) == 1:
+            with torch.no_grad():
+                model.network.train()(normalise(image, (model.algorithm.input.mean, model.algorithm.input.std)))
+    except ValueError as error:
+        told = f"a batch of one image cannot be normalised ({error}); take a larger batch" if "value per channel" in str(error) else error
+        raise CompressError(f"{told}") from None
 
 
 def check_crops(stage: Stage, algorithm: Algorithm) -> None:

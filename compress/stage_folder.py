@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import CompressError
-from compress.files import digest, fingerprint, read_json, read_lines, read_tensors, write_json
+from compress.files import digest, fingerprint, read_lines, read_tensors, recall, write_json
+from compress.records import Epoch, Key, Mark
 
 MANIFEST, KEY = "manifest.json", "key.json"
 DONE, BEGUN, DAMAGED, TO_DO = "in the cache", "begun", "damaged", "to do"
@@ -32,7 +33,7 @@ def state_of(folder: Path, name: str, key: str) -> str:
     places = (folder / name, set_aside_folder(folder, name, key))
     if any(is_complete(place, key) for place in places):
         return DONE
-    if read_json(partial_folder(folder, name) / KEY) == key:
+    if key_of_partial(partial_folder(folder, name)) == key:
         return BEGUN
     return DAMAGED if any(damage(place, key) for place in places) else TO_DO
 
@@ -59,21 +60,25 @@ def damage(place: Path, key: str) -> str | None:
     return next(iter(damaged_files(place)), None) if key_of(place) == key and not missing(place) else None
 
 
-def manifest_of(place: Path) -> dict[str, Any]:
-    """The manifest of a stage; empty where there is none."""
-    found = read_json(place / MANIFEST)
-    return found if isinstance(found, dict) else {}
+def mark_of(place: Path) -> Mark | None:
+    """What a stage that was done at `place` is known by; None where there is none, or its manifest is damaged."""
+    return recall(place / MANIFEST, Mark)
 
 
 def key_of(place: Path) -> str | None:
     """The key under which the stage at `place` was done; None where there is no stage."""
-    key = manifest_of(place).get("key")
-    return key if isinstance(key, str) else None
+    mark = mark_of(place)
+    return mark["key"] if mark else None
+
+
+def key_of_partial(partial: Path) -> str | None:
+    """The key of the stage that was begun in `partial`; None where none was."""
+    return recall(partial / KEY, Key)
 
 
 def digests_of(place: Path) -> dict[str, str]:
     """Path inside `place` -> sha256, of every file that the stage left there."""
-    files = manifest_of(place).get("files")
+    files = (mark_of(place) or {}).get("files")
     return files if isinstance(files, dict) else {}
 
 
@@ -128,14 +133,17 @@ def set_aside_folder(folder: Path, name: str, key: str) -> Path:
 def check_free(folder: Path, name: str) -> None:
     """Refuse to work where the folders that the stage needs are there and are not a stage's."""
     for place, mark in ((folder / name, MANIFEST), (partial_folder(folder, name), KEY)):
-        if place.exists() and not is_ours(place, mark):
-            told = f"{place} is in the way of the stage '{name}', and without {mark} it is not a stage's"
+        if (place.exists() or place.is_symlink()) and not is_ours(place, mark):
+            told = f"{place} is in the way of the stage '{name}', and without a whole {mark} it is not a stage's"
             raise CompressError(f"{told}; move it, or give the experiment another folder with --out.")
 
 
 def is_ours(place: Path, mark: str) -> bool:
-    """Whether a stage has left the folder `place`: it carries the file `mark`, or nothing yet."""
-    return place.is_dir() and ((place / mark).is_file() or all(file.name == f"{mark}.tmp" for file in place.iterdir()))
+    """Whether a stage has left the folder `place`: it carries the file `mark`, with a key in it, or nothing yet."""
+    if not place.is_dir() or place.is_symlink():
+        return False
+    key = key_of(place) if mark == MANIFEST else key_of_partial(place)
+    return key is not None or all(file.name == f"{mark}.tmp" for file in place.iterdir())
 
 
 def set_aside(folder: Path, name: str) -> None:
@@ -167,7 +175,7 @@ def replace(place: Path, aside: Path) -> None:
     """Move a stage's folder to where stages are set aside, in the place of the one that lies there."""
     if aside.exists():
         if not is_ours(aside, MANIFEST):
-            raise CompressError(f"{aside} is in the way, and without {MANIFEST} it is not a stage's; move it.")
+            raise CompressError(f"{aside} is in the way, and without a whole {MANIFEST} it is not a stage's; move it.")
         shutil.rmtree(aside)
     aside.parent.mkdir(exist_ok=True)
     place.rename(aside)
@@ -177,8 +185,8 @@ def prepare_partial(partial: Path, key: str) -> list[str]:
     """Keep an unfinished folder of the same key to resume in, empty any other; returns what was found damaged, in a sentence each."""
     told = []
     if partial.exists():
-        told = damaged_partial(partial) if read_json(partial / KEY) == key else []
-        if told or read_json(partial / KEY) != key:
+        told = damaged_partial(partial) if key_of_partial(partial) == key else []
+        if told or key_of_partial(partial) != key:
             shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / KEY, key)
@@ -228,6 +236,6 @@ def read_state(path: Path) -> Any:
 def metrics_digest(path: Path, epoch: int) -> str | None:
     """sha256 over the metrics of all epochs up to `epoch`; None where they cannot be read."""
     try:
-        return fingerprint([entry for entry in read_lines(path) if entry["epoch"] <= epoch])
-    except (CompressError, TypeError, KeyError):
+        return fingerprint([entry for entry in read_lines(path, Epoch) if entry["epoch"] <= epoch])
+    except CompressError:
         return None

@@ -19,10 +19,14 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # One number for each of R, G and B, as a recipe may give them.
-Mean = Annotated[Sequence[float], Field(min_length=3, max_length=3)]
-Deviation = Annotated[Sequence[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+Mean = Annotated[Sequence[Annotated[float, Field(ge=-1000, le=1000)]], Field(min_length=3, max_length=3)]
+Deviation = Annotated[Sequence[Annotated[float, Field(ge=1e-4, le=1000)]], Field(min_length=3, max_length=3)]
 # Of a part of a loss, as a recipe may give it.
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+# The width of a layer, as a recipe may give it: twice the widest that is published, and no more than memory holds.
+Width = Annotated[int, Field(gt=0, le=2048)]
+# The largest value of a threshold that is no share: far above what is useful, and far below what overflows.
+LARGEST = 1e6
 # How a student's output is compared with a teacher's: `dice` for maps valued in 0..1, `kl` for logits of classes along the last axis.
 Divergence = Literal["dice", "kl"]
 

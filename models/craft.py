@@ -135,7 +135,7 @@ def craft_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, i
     region, affinity = (checked_maps(name, outputs[name], 1, len(sizes)) for name in ("region", "affinity"))
     if region.shape != affinity.shape:
         raise ValueError(f"decoding takes maps of one size, not of {region.shape} and {affinity.shape}.")
-    return [decode_maps(*of_image, size, settings) for *of_image, size in zip(region[:, 0], affinity[:, 0], sizes, strict=True)]
+    return [decode_maps(*of_image, settings) for of_image in zip(region[:, 0], affinity[:, 0], sizes, strict=True)]
 
 
 def decode_maps(region: np.ndarray, affinity: np.ndarray, size: tuple[int, int], settings: Settings) -> Detections:
@@ -146,12 +146,13 @@ def decode_maps(region: np.ndarray, affinity: np.ndarray, size: tuple[int, int],
     pixels = np.flatnonzero(text)  # what only affinity joins is no part of the box
     owners = labels.reshape(-1)[pixels]
     peaks = np.zeros(count, np.float32)
-    np.maximum.at(peaks, owners, region.reshape(-1)[pixels])
+    np.maximum.at(peaks, np.asarray(owners), region.reshape(-1)[pixels])
     kept = np.flatnonzero((stats[:, cv2.CC_STAT_AREA] >= settings.min_area) & (peaks > 0) & (peaks >= settings.text_threshold))
     kept = kept[np.argsort(-peaks[kept], kind="stable")]
     if not len(kept):
         return Detections([], np.zeros(0, np.float32))
     grown = growth(stats)
+    outlines: Sequence[np.ndarray]
     if settings.polygons:
         outlines = [outline(labels == label, text, stats[label], grown[label]) for label in kept]
     else:
@@ -222,7 +223,7 @@ def outline(member: np.ndarray, text: np.ndarray, box: np.ndarray, grown: int) -
 
 def craft(
     width: Annotated[float, Field(gt=0, le=4)] = 1.0,
-    min_size: Annotated[float, Field(ge=0)] = 8.0,
+    min_size: Annotated[float, Field(ge=0, le=1e6)] = 8.0,
     mean: Mean = IMAGENET_MEAN,
     std: Deviation = IMAGENET_STD,
 ) -> Algorithm:

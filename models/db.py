@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, LARGEST, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import FRACTION_BITS, area, fill, offset, perimeter, rectangles, short_side, subpixels
 from compress.models.registry import BACKBONES, NECKS, checked, named, of_network
 
@@ -104,8 +104,8 @@ class Thresholds:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability: it must be between 0 and 1, not {getattr(self, name)}.")
         for name, least in (("unclip_ratio", 0), ("min_size", 0), ("max_candidates", 1)):
-            if not least <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a finite number of at least {least}, not {getattr(self, name)}.")
+            if not least <= getattr(self, name) <= LARGEST:
+                raise ValueError(f"{name} must be a number from {least} to {LARGEST:g}, not {getattr(self, name)}.")
 
 
 def db_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]], thresholds: Thresholds) -> list[Detections]:
@@ -204,7 +204,7 @@ def unclip(polygon: np.ndarray, ratio: float) -> np.ndarray:
 def db(
     backbone: str | Mapping[str, Any] = "mobilenet_v3_small",
     neck: str | Mapping[str, Any] = MappingProxyType({"name": "fpn", "channels": 96}),
-    steepness: Annotated[float, Field(gt=0)] = 50.0,
+    steepness: Annotated[float, Field(gt=0, le=1e6)] = 50.0,
     loss: Mapping[str, Any] = MappingProxyType({}),
     shrink_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.4,
     head_kernel: Literal[3, 5, 7, 9] = 3,

@@ -51,6 +51,10 @@ class SqueezeExcite(nn.Module):
         return x * nn.functional.hardsigmoid(gate)
 
 
+# A network from a backbone's features to one map of features: an nn.Module with the attribute `channels`, which torch's types do not know.
+Neck = Any
+
+
 class Uncoupled(nn.Module):
     """A layer whose output channels must not be pruned, and are not coupled to the channels that they are multiplied with or added to.
 
@@ -93,3 +97,8 @@ def running_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("the network has a batch norm without running statistics")
     return norm.running_mean, norm.running_var
+
+
+def start_at_prior(layer: Any) -> None:
+    """Let a convolution that gives the logits of text begin with the share of text in an image, by its bias."""
+    nn.init.constant_(layer.bias, TEXT_PRIOR_LOGIT)

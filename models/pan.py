@@ -52,9 +52,9 @@ def pan_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int
     similarity = checked_maps("similarity", outputs["similarity"], DIMENSIONS, len(sizes))
     found = []
     for image, size in enumerate(sizes):
-        above = (maps[image] > thresholds.bin_threshold for maps in (text, kernel))
+        is_text, is_kernel = (maps[image] > thresholds.bin_threshold for maps in (text, kernel))
         least = thresholds.min_kernel_area / STRIDE**2
-        labels = pixel_aggregation(*above, similarity[image], thresholds.distance, least)
+        labels = pixel_aggregation(is_text, is_kernel, similarity[image], thresholds.distance, least)
         found.append(words(labels, text[image], size, thresholds, STRIDE))
     return found
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from compress.models.contract import Detections
+from compress.models.contract import LARGEST, Detections
 from compress.models.geometry import offset, rectangles
 
 Accepts = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -42,8 +42,8 @@ class RegionThresholds:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability: it must be between 0 and 1, not {getattr(self, name)}.")
         for name in self.positive:
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a finite number of at least 0, not {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) <= LARGEST:
+                raise ValueError(f"{name} must be a number from 0 to {LARGEST:g}, not {getattr(self, name)}.")
 
 
 def checked_maps(name: str, maps: np.ndarray, channels: int, images: int) -> np.ndarray:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
+from compress.models.contract import IMAGENET_MEAN, IMAGENET_STD, LARGEST, Algorithm, Detections, Deviation, Input, Mean, Sample, Weight
 from compress.models.geometry import fill, rectangles, short_side
 from compress.models.quads import areas, convex, cross, locality_aware_nms
 from compress.models.regions import checked_maps
@@ -59,8 +59,8 @@ class Thresholds:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share: it must be between 0 and 1, not {getattr(self, name)}.")
         for name, least in (("min_area", 0), ("expand_ratio", 0), ("max_candidates", 1)):
-            if not least <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a finite number of at least {least}, not {getattr(self, name)}.")
+            if not least <= getattr(self, name) <= LARGEST:
+                raise ValueError(f"{name} must be a number from {least} to {LARGEST:g}, not {getattr(self, name)}.")
 
 
 def sast_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, int]], thresholds: Thresholds) -> list[Detections]:
@@ -73,7 +73,8 @@ def sast_decode(outputs: Mapping[str, np.ndarray], sizes: Sequence[tuple[int, in
     maps = [checked_maps(name, outputs[name], channels, len(sizes)) for name, channels in MAPS.items()]
     if len({array.shape[2:] for array in maps}) > 1:
         raise ValueError(f"decoding takes maps of one size, not of {', '.join(str(array.shape[2:]) for array in maps)}.")
-    return [decode_maps(*of_image, size, thresholds) for *of_image, size in zip(*maps, sizes, strict=True)]
+    score, border, tvo, tco = maps
+    return [decode_maps(*of_image, thresholds) for of_image in zip(score, border, tvo, tco, sizes, strict=True)]
 
 
 def decode_maps(
@@ -180,7 +181,9 @@ def sast_targets(sample: Sample, centre_ratio: float = 0.3, min_size: float = 8.
     height, width = (side // STRIDE for side in sample.image.shape[:2])
     mask = np.ones((height, width), np.uint8)
     pieces = np.zeros((height, width), np.int32)
-    corners, words, quads = [], [], []
+    corners: list[np.ndarray] = []
+    words: list[np.ndarray] = []
+    quads: list[np.ndarray] = []
     for polygon, ignore in zip(sample.truth.polygons, sample.truth.ignore, strict=True):
         points = (np.asarray(polygon, np.float64) + 0.5) / STRIDE - 0.5
         if ignore or short_side(polygon) < min_size:

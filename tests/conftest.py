@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 TINY = HERE / "end_to_end" / "tiny.yml"
 
+
+# A fault of the workbench fails a test with its traceback, in commands that a test starts too.
+os.environ["COMPRESS_TRACEBACK"] = "1"
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is loaded, and for what tests start: processes that each take all cores keep each other waiting.
@@ -62,8 +65,7 @@ def tiny_run(common) -> Path:
     import compress
 
     folder, done = common / "experiments" / "tiny", common / "tiny.done"
-    with (common / "tiny.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(common / "tiny.lock"):
         if not done.exists():
             compress.run(TINY, out=folder, quiet=True)
             done.touch()

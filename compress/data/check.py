@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from compress.data.formats import DataConfig
-from compress.data.training import TrainingSet
 from compress.errors import CompressError
 from compress.models.contract import Sample
 from compress.outside import allowing, build
 from compress.tasks import TASKS
 from compress.tasks.task import Task
+
+if TYPE_CHECKING:
+    from compress.data.training import TrainingSet
 
 TILE = 560  # pixels, the longer side of an image on a contact sheet
 COLUMNS = 4
@@ -84,6 +87,7 @@ def preview(training_set: TrainingSet, task: Task, out_png: Path, count: int = 6
 @allowing()
 def preview_recipe(recipe: Path, overrides: Sequence[str], out_png: Path, count: int) -> None:
     """Draw samples as the first training stage of a recipe is shown them."""
+    from compress.data.training import TrainingSet
     from compress.recipe import load_named
 
     loaded = load_named(recipe, overrides)

@@ -14,7 +14,7 @@ from compress.data.split import Split
 class DataFormat(BaseModel, ABC):
     """A data set as the `data` section of a recipe names it. task: name of the task whose ground truth its samples have."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: ClassVar[str]
 

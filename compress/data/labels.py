@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from compress.data.lists import ImageLists
+from compress.data.split import Split
+from compress.errors import CompressError
 from compress.models.contract import Label
 
 
@@ -32,3 +35,11 @@ class Labels(ImageLists):
     def kind(self, content: str) -> str:
         """The label: lists are often sorted by it."""
         return content
+
+
+def check_labels(split: Split, known: Sequence[str]) -> None:
+    """Raises CompressError for an image whose label is none of those that a model knows, where it names some."""
+    for annotation in split.annotations if known else ():
+        if annotation.truth.name not in known:
+            what = f"{annotation.name} of the {split.name} split has the label '{annotation.truth.name}'"
+            raise CompressError(f"{what}, but the model knows {', '.join(known)}; correct the label, or take the line out of its list.")

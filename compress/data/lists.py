@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from compress.data.cache import kept
+from compress.data.data_format import DataFormat
 from compress.data.files import Damaged, Files, Images, fingerprints, listed, settle
 from compress.data.images import read_image
 from compress.data.lines.augment import AugmentLine
@@ -19,7 +20,7 @@ from compress.data.split import SPLITS, Annotation, Split
 from compress.errors import CompressError, suggestion
 
 
-class ImageLists(BaseModel, ABC):
+class ImageLists(DataFormat):
     """Images in the folder `root`, and the lists that name them, a line `path<TAB>truth` for each.
 
     root: paths in the lists lead on from this folder, or from the one above it.
@@ -28,8 +29,6 @@ class ImageLists(BaseModel, ABC):
     damaged: what to do with lines and images that cannot be used; `skip` leaves them out.
     cache: keep decoded pixels in the cache folder. Without it an image is decoded, and found to be damaged, when it is asked for.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     reader: ClassVar[int] = 1  # raised whenever the same files come to be read differently
     usual: ClassVar[tuple[str, ...]]  # names of lists; the split goes into the braces

@@ -59,7 +59,7 @@ def straight(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np
 
 
 def box(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
-    sides = rng.uniform(8, 0.45 * len(image), 2)
+    sides = rng.uniform(8, max(8, 0.45 * len(image)), 2)
     corners = cv2.boxPoints((at.tolist(), sides.tolist(), rng.normal(0, 12))).round().astype(np.int32)
     if rng.random() < 0.6:
         cv2.fillConvexPoly(image, corners, colour, cv2.LINE_AA)
@@ -68,7 +68,7 @@ def box(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.rand
 
 
 def oval(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
-    axes = point(rng.uniform(4, 0.2 * len(image), 2))
+    axes = point(rng.uniform(4, max(4, 0.2 * len(image)), 2))
     cv2.ellipse(image, point(at), axes, rng.uniform(0, 180), 0, 360, colour, int(rng.choice([-1, 1, 2, 3])), cv2.LINE_AA)
 
 
@@ -95,7 +95,7 @@ def grid(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.ran
 
 def blob(image: np.ndarray, at: np.ndarray, colour: tuple[int, ...], rng: np.random.Generator) -> None:
     angles = np.linspace(0, 2 * math.pi, 9)[:-1]
-    radii = rng.uniform(0.4, 1, 8) * rng.uniform(5, 0.15 * len(image))
+    radii = rng.uniform(0.4, 1, 8) * rng.uniform(5, max(5, 0.15 * len(image)))
     outline = at + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     cv2.fillPoly(image, [outline.round().astype(np.int32)], colour, cv2.LINE_AA)
 

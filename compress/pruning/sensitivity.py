@@ -11,6 +11,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
@@ -25,10 +26,12 @@ from compress.checkpoint import Model, example_input, load, weights_digest
 from compress.cost import macs, parameters
 from compress.data.prepare import network_input
 from compress.errors import CompressError
+from compress.files import parse_json, read_text, write_text
 from compress.lab import Lab, no_teacher
 from compress.models.contract import Sample
 from compress.outside import ALLOWED
 from compress.predictor import Outputs, Predictor, Reader, score
+from compress.processes import end_with_parent
 from compress.pruning.allocation import least_important, rounded
 from compress.pruning.batch_norm import first_batches, reestimate_all
 from compress.pruning.criteria import score_channels
@@ -37,6 +40,7 @@ from compress.pruning.settings import Criterion, Scope
 from compress.pruning.together import together
 from compress.quantization.folding import fold_batch_norms
 from compress.rank import rank_correlation
+from compress.records import PointLine
 from compress.run_settings import RunSettings
 from compress.tasks.task import Scores, Task
 from compress.training.modes import show_all_maps
@@ -204,7 +208,7 @@ def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, don
     known = read_points(path, head)
     if not known:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(head) + "\n")
+        write_text(path, json.dumps(head) + "\n")
     left = [point for point in wanted if point not in known]
     done(len(wanted) - len(left), len(wanted))
     with path.open("a", encoding="utf-8") as file:
@@ -219,21 +223,27 @@ def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, don
 def read_points(path: Path, head: dict[str, Any]) -> dict[Place, dict[str, Any]]:
     """Points that an earlier call with the same weights and settings has left; a last line that was cut off is not one.
 
-    Raises CompressError for a file of an earlier version, whose points nothing ties to weights.
+    Raises CompressError for a damaged line, and for a file of an earlier version, whose points nothing ties to weights.
     """
     if not path.exists():
         return {}
-    lines = path.read_text(encoding="utf-8").split("\n")
-    whole = [json.loads(line) for line in lines[:-1]]
-    if whole and "weights" not in whole[0]:
+    first, *lines = read_text(path).split("\n")
+    if not lines:
+        return {}
+    begun = parse_json(first, dict[str, Any], f"{path}, line 1")
+    if "weights" not in begun:
         raise CompressError(
             f"{path} is of an earlier version, whose points do not say of which weights they are; delete it to measure anew."
         )
-    if not whole or whole[0] != head:
+    if begun != head:
         return {}
+    whole = [parse_json(line, PointLine, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 2)]
+    for number, point in enumerate(whole, 2):
+        if head["settings"]["full"] and not point["scores"]:
+            raise CompressError(f"{path}, line {number} is damaged: it has no scores; delete the file to measure anew.")
     if lines[-1]:
-        path.write_text("".join(line + "\n" for line in lines[:-1]), encoding="utf-8")
-    return {tuple(line.pop("at")): line for line in whole[1:]}
+        write_text(path, "".join(line + "\n" for line in (first, *lines[:-1])))
+    return {point["at"]: {name: value for name, value in point.items() if name != "at"} for point in whole}
 
 
 def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], workers: int) -> Iterator[tuple[Place, dict[str, Any]]]:
@@ -251,6 +261,9 @@ def measured(bench: Bench, checkpoint: Path | None, places: Sequence[Place], wor
         try:
             for future in as_completed(futures):
                 yield from zip(futures[future], future.result(), strict=True)
+        except BrokenProcessPool:
+            told = "a process that measures points was killed, often for lack of memory"
+            raise CompressError(f"The sensitivity stopped: {told}; give fewer --workers and run again: it goes on.") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -261,6 +274,7 @@ bench_of_worker: Bench
 def start_worker(checkpoint: Path, recipe: RunSettings, settings: Settings, modules: frozenset[str]) -> None:
     """Load what the points need, once for each process, which computes with one thread and allows the same `modules`."""
     global bench_of_worker  # a pool gives its tasks no other way to what the initializer made
+    end_with_parent()
     ALLOWED.set(modules)
     torch.set_num_threads(1)
     bench_of_worker = open_bench(checkpoint, recipe, settings)

@@ -31,7 +31,7 @@ def limit(kind: str, text: str, parent: float) -> float:
     number, suffix = (float(found[1]), found[2].lower()) if found else (0.0, "")
     if suffix == "%" and -100 < number < 0:
         return parent * (1 + number / 100)
-    if number > 0 and suffix in SUFFIXES[kind]:
+    if 0 < number < float("inf") and suffix in SUFFIXES[kind]:
         return number * SUFFIXES[kind][suffix]
     raise ValueError(f"give a quantity such as {EXAMPLES[kind]}, or a share of the parent to take away, such as -60%")
 
@@ -45,7 +45,7 @@ class Target(BaseModel):
     unit, against the parent, on validation after training by the stage's `recover`; as much is pruned as that allows.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
     params: str | None = None
     size: str | None = None
@@ -92,7 +92,7 @@ class Pruning(BaseModel):
     batches, batch, crop: training samples for the statistics, and for criteria that look at the loss.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     ratio: float | None = Field(None, gt=0, lt=1)
     target: Target | None = None
@@ -104,8 +104,8 @@ class Pruning(BaseModel):
     protect: tuple[str, ...] = ()
     steps: int = Field(1, ge=1, le=100)
     recover: Schedule | None = None
-    batches: int = Field(8, ge=1)
-    batch: int = Field(16, ge=1)
+    batches: int = Field(8, ge=1, le=10_000)
+    batch: int = Field(16, ge=1, le=4096)
     crop: Crop | None = None
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from compress.checkpoint import Model, save
-from compress.files import read_json, write_json
+from compress.files import recall, write_json
 from compress.lab import Lab
 from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
 from compress.pruning.batch_norm import first_batches, move_statistics, observed
@@ -19,6 +19,7 @@ from compress.pruning.budget import cost_of, refuse_unreachable, strongest_good,
 from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
 from compress.pruning.settings import Pruning
+from compress.records import PruneSensitivity
 from compress.runtimes.runtime import available_threads
 
 BUDGET_TRIES, LATENCY_TRIES, DROP_TRIES = 16, 7, 5
@@ -86,7 +87,7 @@ def sensitivity_of(model: Model, stage: Pruning, lab: Lab, step: int) -> dict[st
     from compress.pruning.sensitivity import Bench, Settings, sweep
 
     name = "sensitivity" if step == 1 else f"sensitivity_step{step}"
-    known = read_json(lab.folder / f"{name}.json")
+    known = recall(lab.folder / f"{name}.json", PruneSensitivity)
     if known:
         return known
     settings = Settings(SENSITIVITY_RATIOS, stage.criterion, stage.scope, stage.protect, full=False)

@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from compress.errors import CompressError, suggestion
+from compress.files import parse_json
 from compress.quantization.fake_quantize import FUNCTIONS
 from compress.quantization.folding import BatchNorm, fold_batch_norms
 from compress.quantization.settings import Quantizers
@@ -226,11 +227,13 @@ def restore(network: nn.Module, config: str, example: Tensor) -> nn.Module:
         from nncf.torch.function_hook.hook_storage import decode_hook_name
         from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
 
+        described = parse_json(config, dict[str, Any], "The description of the quantizers")
         try:
-            restored = nncf.torch.load_from_config(network, json.loads(config)).eval()
-        except (ValueError, KeyError, TypeError, AttributeError, nncf.InternalError) as error:
-            raise CompressError(f"The description of the quantizers cannot be read ({error}); quantize the model again.") from error
-        present = {node.node_name for node in build_nncf_graph(restored, example).get_all_nodes()}
+            restored = nncf.torch.load_from_config(network, described).eval()
+            present = {node.node_name for node in build_nncf_graph(restored, example).get_all_nodes()}
+        except Exception as error:  # whatever a wrong description makes NNCF and torch raise
+            told = " ".join(str(error).split())[:200]
+            raise CompressError(f"The description of the quantizers is not of this network ({told}); quantize the model again.") from error
         for name in quantizers(restored):
             operator = decode_hook_name(name)[1]
             if operator not in present:

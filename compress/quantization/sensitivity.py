@@ -15,7 +15,7 @@ import numpy as np
 from compress.checkpoint import Model, example_input, weights_digest
 from compress.data.split import Split
 from compress.errors import CompressError
-from compress.files import fingerprint, read_json, write_json
+from compress.files import fingerprint, recall, write_json
 from compress.lab import Lab
 from compress.models.contract import Sample
 from compress.predictor import Outputs, of_model, score, seen
@@ -23,6 +23,7 @@ from compress.quantization.calibration import calibration_batches
 from compress.quantization.nncf_torch import enable_only, layer_quantizers, quantize
 from compress.quantization.settings import Quantizers
 from compress.rank import rank_correlation
+from compress.records import QuantizeSensitivity
 from compress.tasks.task import Scores
 
 FILE = "sensitivity_quantize.json"
@@ -97,7 +98,7 @@ def quantization_sensitivity(
 def begin(path: Path, model: Model, lab: Lab, artefact: str, split: str, images: int, key: str) -> dict[str, Any]:
     """The report with the points measured so far under the same key, or with none."""
     evaluation = lab.recipe.evaluate
-    known = read_json(path) or {}
+    known = recall(path, QuantizeSensitivity)
     return {
         "kind": "quantize",
         "key": key,
@@ -109,7 +110,7 @@ def begin(path: Path, model: Model, lab: Lab, artefact: str, split: str, images:
         "settings": evaluation.reported(model.algorithm),
         "seed": lab.recipe.seed,
         "baseline": None,
-        "points": known["points"] if known.get("key") == key else [],
+        "points": known["points"] if known and known.get("key") == key else [],
         "rank_correlation": None,
     }
 

@@ -22,7 +22,7 @@ class Quantizers(BaseModel):
     bias_correction: shift each bias by the mean error that its layer's rounding makes on the calibration images.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     per_channel: bool = True
     activations: Literal["asymmetric", "symmetric"] = "asymmetric"

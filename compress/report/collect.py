@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from compress import ledger
-from compress.errors import CompressError
-from compress.files import read_json, read_lines
+from compress.errors import CompressError, suggestion
+from compress.files import read_json, read_lines, read_text
 from compress.ledger import Row
+from compress.records import Channels, Epoch, Manifest, PruneSensitivity, QuantizeSensitivity
 from compress.tasks import TASKS
 
 SENSITIVITY = ("sensitivity.json", "sensitivity_quantize.json")
@@ -82,7 +83,7 @@ def collect_one(folder: Path, name: str) -> Experiment:
         name=name,
         folder=folder,
         rows=rows,
-        recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
+        recipe=read_text(recipe) if recipe.exists() else "",
         stages=[stage_facts(folder, stage, next(row for row in rows if stage_name(row) == stage)) for stage in stages],
         sensitivity=sensitivity(folder),
     )
@@ -103,32 +104,29 @@ def stage_facts(experiment: Path, name: str, row: Row) -> StageFacts:
         parent=row.parent,
         key=row.key,
         seconds=row.seconds,
-        manifest=read_json(folder / "manifest.json") or {},
+        manifest=read_if_there(folder / "manifest.json", Manifest),
         curves=curves(folder, name),
-        channels={layer: (before, after) for layer, (before, after) in (read_json(folder / "channels.json") or {}).items()},
+        channels=read_if_there(folder / "channels.json", Channels),
     )
 
 
 def curves(folder: Path, name: str) -> dict[str, list[dict[str, Any]]]:
     """The metrics of everything that a stage trained: itself, and a control below it."""
     files = sorted(folder.rglob("metrics.jsonl"), key=lambda path: len(path.parts))
-    return {"/".join((name, *path.relative_to(folder).parts[:-1])): read_metrics(path) for path in files}
+    return {"/".join((name, *path.relative_to(folder).parts[:-1])): read_lines(path, Epoch) for path in files}
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """One mapping an epoch."""
-    try:
-        return read_lines(path)
-    except ValueError:
-        raise CompressError(f"{path} is damaged: one of its lines is not JSON; restore it, or run its stage again.") from None
+def read_if_there(path: Path, kind: Any) -> dict[str, Any]:
+    """What a JSON file holds; empty where there is none. Raises CompressError where it is damaged."""
+    return read_json(path, kind) if path.exists() else {}
 
 
 def sensitivity(folder: Path) -> dict[str, dict[str, Any]]:
     """The sensitivities in the experiment's folder and in its stages' folders."""
     paths = [path for name in SENSITIVITY for path in (folder / name, *sorted(folder.glob(f"*/{name}"))) if path.exists()]
-    found = {str(path.relative_to(folder)): read_json(path) for path in paths}
+    kinds = dict(zip(SENSITIVITY, (PruneSensitivity, QuantizeSensitivity), strict=True))
+    found = {str(path.relative_to(folder)): read_json(path, kinds[path.name]) for path in paths}
     for path, data in found.items():
-        whole = isinstance(data, dict) and {"kind", "task", "points", "baseline"} <= data.keys() and data["task"] in TASKS
-        if not whole:
-            raise CompressError(f"{folder / path} is no sensitivity, or one of another version; measure it again, or remove it.")
+        if data["task"] not in TASKS:
+            raise CompressError(f"{folder / path}: task '{data['task']}' is not known{suggestion(data['task'], TASKS)}")
     return found

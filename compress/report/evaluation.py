@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.report.wording import scores_text
+from compress.report.wording import printable, scores_text
 from compress.tasks import TASKS
 
 
@@ -16,4 +16,4 @@ def evaluation_text(found: dict[str, Any]) -> str:
         if part:
             settings = ", ".join(f"{name} {value}" for name, value in part["settings"].items())
             lines.append(f"  {label}: {scores_text(task, part['scores'])}  ({settings})")
-    return "\n".join(lines)
+    return printable("\n".join(lines))

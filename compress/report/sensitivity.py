@@ -9,7 +9,7 @@ from rich.table import Table
 
 from compress.report.findings import damage
 from compress.report.terminal import output
-from compress.report.wording import named
+from compress.report.wording import named, printable
 from compress.tasks import TASKS
 from compress.tasks.task import Task
 
@@ -61,7 +61,7 @@ def print_quantization(found: dict[str, Any]) -> None:
 
 def measured(task: Task, point: dict[str, Any]) -> str:
     """The main metric, or the loss where there are no scores."""
-    return named(task.metric, point["scores"][task.main]) if point["scores"] else f"loss {point['loss']:.3f}"
+    return printable(named(task.metric, point["scores"][task.main])) if point["scores"] else f"loss {point['loss']:.3f}"
 
 
 def agreement(task: Task, correlation: float | None) -> str:

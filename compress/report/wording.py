@@ -37,7 +37,7 @@ def named(metric: Metric, value: float) -> str:
 
 def scores_text(task: Task, scores: Mapping[str, float]) -> str:
     """All scores, those of parts of the data among them: `P 92.85 %, R 80.12 %`."""
-    return ", ".join(f"{label_of(task, name)} {value_of(task, name, value)}" for name, value in scores.items())
+    return ", ".join(f"{label_of(task, name)}{SPACE}{value_of(task, name, value)}" for name, value in scores.items())
 
 
 def label_of(task: Task, name: str) -> str:
@@ -55,6 +55,11 @@ def value_of(task: Task, name: str, value: float) -> str:
 def metric_of(task: Task, name: str) -> Metric | None:
     """The metric that a score is a value of; None for a score of another kind."""
     return next((metric for metric in task.metrics if f"{name} ".startswith(f"{metric.name} ")), None)
+
+
+def printable(text: str) -> str:
+    """Text for a terminal, where people search for figures: with plain spaces and minus signs."""
+    return text.replace(SPACE, " ").replace(MINUS, "-")
 
 
 def change(new: float, old: float) -> str:

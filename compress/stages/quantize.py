@@ -50,7 +50,7 @@ class Quantize(Quantizers, Stage):
 
     mode: Literal["ptq", "qat"] = "qat"
     train: QatSchedule | None = None
-    calibration: int = Field(64, ge=1)
+    calibration: int = Field(64, ge=1, le=100_000)
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = Field(None, ge=0)
     freeze_ranges: float = Field(1.0, ge=0, le=1)

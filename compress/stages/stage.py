@@ -30,7 +30,7 @@ class Expect(BaseModel):
     max_bytes: largest size of the artefact's weights.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_drop: float | None = Field(None, ge=0)
     min_score: float | None = Field(None, allow_inf_nan=False)
@@ -57,7 +57,7 @@ class Stage(BaseModel):
     expect: limits on its row.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
     kind: ClassVar[str]
     version: ClassVar[int]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from compress.errors import CompressError, suggestion
 from compress.models.contract import Algorithm, Input, Sample
+from compress.models.registry import checked
 
 Scores = dict[str, float]
 
@@ -21,7 +22,7 @@ class Evaluate(BaseModel):
     A task adds its own fields. Every other key is a field of the algorithm's `settings`, whose names and ranges the algorithm knows.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     def settings(self, algorithm: Algorithm) -> Any:
         """The algorithm's decoding settings with this section's values.
@@ -34,9 +35,9 @@ class Evaluate(BaseModel):
             if name not in known:
                 raise CompressError(f"evaluate.{name} is not known{suggestion(name, known | set(type(self).model_fields))}")
         try:
-            return algorithm.settings(**given)
+            return checked(algorithm.settings, given, "evaluate")()
         except (TypeError, ValueError) as error:
-            raise CompressError(f"evaluate: {error}") from None
+            raise CompressError(str(error) if str(error).startswith("evaluate.") else f"evaluate.{error}") from None
 
     def reported(self, algorithm: Algorithm) -> dict[str, Any]:
         """All that a score depends on, for a table: this section with every default filled in."""

@@ -32,7 +32,7 @@ class Response(BaseModel):
     dilate: side, in pixels, of the square by which the teachers' maps are dilated first; 2 in PP-OCRv2's CML, 1 for none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     maps: Weights | None = None
     teacher_maps: dict[Name, Sources] = {}
@@ -52,7 +52,7 @@ class Feature(BaseModel):
     teacher_layers: the same in the teacher, where its layers have other names. They are paired in the networks' order.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(1.0, gt=0, le=10_000)
     tau: float = Field(4.0, gt=0, le=1000)
@@ -68,7 +68,7 @@ class Mutual(BaseModel):
     earlier stage or a checkpoint folder, of the same layers and widths.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(1.0, gt=0, le=1000)
     maps: Weights | None = None
@@ -92,7 +92,7 @@ class Distillation(BaseModel):
     words: do-not-care ones that it finds count again, what it finds elsewhere is do-not-care, and images without any get its words.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     teacher: Annotated[str | tuple[str, ...] | None, BeforeValidator(one_or_several)] = None
     weight: float = Field(0.9, ge=0, le=1)

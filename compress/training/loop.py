@@ -21,6 +21,7 @@ from compress.errors import CompressError
 from compress.files import read_lines, write_text
 from compress.lab import Lab
 from compress.models.contract import Algorithm
+from compress.records import Epoch
 from compress.stage_folder import METRICS, STATE, metrics_digest
 from compress.training.averaging import start_average, update_average
 from compress.training.devices import keep_freed_memory, mixed_precision
@@ -293,7 +294,7 @@ def snapshot(model: Model, average: dict[str, Tensor] | None) -> Model:
 
 def write_metrics(path: Path, entry: dict[str, Any]) -> None:
     """Append one epoch; entries of epochs that are being done again after a kill are dropped first."""
-    kept = [known for known in read_lines(path) if known["epoch"] < entry["epoch"]]
+    kept = [known for known in read_lines(path, Epoch) if known["epoch"] < entry["epoch"]]
     write_text(path, "".join(json.dumps(line) + "\n" for line in [*kept, entry]))
 
 

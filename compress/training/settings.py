@@ -19,6 +19,7 @@ def pair(written: object) -> object:
     return written
 
 
+MOST_PIXELS = 1 << 28  # in a batch: 655 images of 640 x 640
 Side = Annotated[int, Field(ge=16, le=4096)]
 # Height and width of training images, in pixels.
 Crop = Annotated[tuple[Side, Side], BeforeValidator(pair)]
@@ -43,7 +44,7 @@ class Schedule(BaseModel):
     workers: processes that prepare samples beside the training process; the samples do not depend on it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(ge=1, le=100_000)
     batch: int = Field(16, ge=1, le=4096)
@@ -71,6 +72,9 @@ class Schedule(BaseModel):
             raise ValueError("decay: step needs `milestones`, the epochs at whose end lr falls")
         if self.decay != "step" and (self.milestones or self.gamma != type(self).model_fields["gamma"].default):
             raise ValueError(f"milestones and gamma have no effect with decay: {self.decay}; set decay: step")
+        height, width = self.crop or (0, 0)
+        if self.batch * height * width > MOST_PIXELS:
+            raise ValueError(f"batch: {self.batch} images of {height} x {width} are more than memory holds; take fewer, or smaller ones")
         return self
 
     def size(self, task: Task) -> tuple[int, int]:

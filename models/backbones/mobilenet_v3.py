@@ -8,7 +8,7 @@ weights load.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -120,7 +120,7 @@ class InnerSqueezeBlock(nn.Module):
     def __init__(self, inputs: int, row: Row) -> None:
         super().__init__()
         depthwise = conv_bn(row.expansion, row.expansion, row.kernel, stride=row.stride, groups=row.expansion, activation=row.activation)
-        layers = [] if row.expansion == inputs else [conv_bn(inputs, row.expansion, activation=row.activation)]
+        layers: list[nn.Module] = [] if row.expansion == inputs else [conv_bn(inputs, row.expansion, activation=row.activation)]
         layers += [depthwise, *([SqueezeExcite(row.expansion, round_to_8(row.expansion / 4))] if row.squeeze else [])]
         self.block = nn.Sequential(*layers, conv_bn(row.expansion, row.outputs, activation=None))
         self.residual = row.stride == 1 and inputs == row.outputs
@@ -149,7 +149,7 @@ class MobileNetV3(nn.Module):
         return tapped(x, self.features, self.taps)
 
 
-def tapped(x: Tensor, blocks: nn.Module, taps: tuple[int, ...]) -> list[Tensor]:
+def tapped(x: Tensor, blocks: Iterable[nn.Module], taps: tuple[int, ...]) -> list[Tensor]:
     """Run `blocks` in order and keep the outputs of those whose index is in `taps`."""
     kept = []
     for index, block in enumerate(blocks):

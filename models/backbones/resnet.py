@@ -8,7 +8,7 @@ Classification with Convolutional Neural Networks", section 4.2, figures 2b and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -129,7 +129,7 @@ def add_stages(
     return channels
 
 
-def staged(network: nn.Module, x: Tensor) -> list[Tensor]:
+def staged(network: Any, x: Tensor) -> list[Tensor]:
     """The outputs of the stages, each fed to the next."""
     features = []
     for stage in (network.layer1, network.layer2, network.layer3, network.layer4):

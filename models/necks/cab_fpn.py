@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from compress.models.contract import Width
 from compress.models.layers import conv_bn, initialise
 
 ALONG_ROWS, ALONG_COLUMNS = (0, 2, 3, 1), (0, 3, 2, 1)  # (B, C, H, W) as (B, H, W, C), and as (B, W, H, C)
@@ -74,8 +75,6 @@ class ContextFPN(nn.Module):
         return self.blocks(merged)
 
 
-def cab_fpn(
-    inputs: Sequence[int], channels: Annotated[int, Field(gt=0)] = 128, blocks: Annotated[int, Field(ge=0, le=8)] = 1
-) -> ContextFPN:
+def cab_fpn(inputs: Sequence[int], channels: Width = 128, blocks: Annotated[int, Field(ge=0, le=8)] = 1) -> ContextFPN:
     """channels: width of every layer, and of the output. blocks: context attention blocks in series. 128 and 1 in the published network."""
     return ContextFPN(inputs, channels, blocks)

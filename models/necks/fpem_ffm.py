@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from compress.models.contract import Width
 from compress.models.layers import conv_bn, initialise
 
 
@@ -71,8 +72,6 @@ class FPEMFFM(nn.Module):
         return torch.cat(enlarged, 1)
 
 
-def fpem_ffm(
-    inputs: Sequence[int], channels: Annotated[int, Field(gt=0)] = 128, repeats: Annotated[int, Field(ge=1, le=16)] = 2
-) -> FPEMFFM:
+def fpem_ffm(inputs: Sequence[int], channels: Width = 128, repeats: Annotated[int, Field(ge=1, le=16)] = 2) -> FPEMFFM:
     """channels: inner width, a quarter of the output's. repeats: FPEMs in the cascade. 128 and 2 in the paper."""
     return FPEMFFM(inputs, channels, repeats)

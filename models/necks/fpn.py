@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from compress.models.contract import Width
 from compress.models.layers import SqueezeExcite, conv_bn, initialise
 
-Channels = Annotated[int, Field(gt=0, multiple_of=4)]
+Channels = Annotated[int, Field(gt=0, le=2048, multiple_of=4)]
 
 
 class FPN(nn.Module):
@@ -91,7 +92,7 @@ class IntraCL(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.reduce(x)
-        for square, column, row in self.rounds:
+        for square, column, row in cast(Iterable[nn.ModuleList], self.rounds):
             y = square(y) + column(y) + row(y)
         return x + self.restore(y)
 
@@ -118,7 +119,7 @@ class LKPAN(nn.Module):
         return joined([smooth(level) for smooth, level in zip(self.smooths, levels, strict=True)])
 
 
-def fpn(inputs: Sequence[int], channels: Channels = 96, smooth_channels: Annotated[int, Field(gt=0)] | None = None) -> FPN:
+def fpn(inputs: Sequence[int], channels: Channels = 96, smooth_channels: Width | None = None) -> FPN:
     """Every layer with batch norm and ReLU. channels: inner width; 96 in the published table, 256 in the papers of DB and PSENet.
 
     smooth_channels: width of each of the four levels that are joined; a quarter of `channels` unless said, as in DB. 256 in PSENet.

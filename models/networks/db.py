@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from compress.models.db import TARGETS, LossWeights
-from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
+from compress.models.layers import Neck, assembled, conv_bn, initialise, start_at_prior
 from compress.models.losses import NEGATIVES_PER_POSITIVE, kth_largest
 
 
@@ -25,7 +25,7 @@ class Branch(nn.Module):
         self.up2 = nn.ConvTranspose2d(inner, 1, 2, 2)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.up2(self.up1(self.conv(x)))
 
 
@@ -41,7 +41,7 @@ class LocalBranch(Branch):
         self.local = conv_bn(inner + 1, inner, 3)
         self.last = nn.Conv2d(inner, 1, 1)
         initialise(self)
-        nn.init.constant_(self.last.bias, TEXT_PRIOR_LOGIT)
+        start_at_prior(self.last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.up1(self.conv(x))
@@ -58,7 +58,7 @@ class DBNet(nn.Module):
     comes from its first, and `probability` is the mean of both.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, steepness: float, head_kernel: int = 3, local: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, neck: Neck, steepness: float, head_kernel: int = 3, local: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
@@ -66,7 +66,7 @@ class DBNet(nn.Module):
         self.probability = (LocalBranch if local else Branch)(neck.channels, head_kernel)
         self.threshold = Branch(neck.channels, head_kernel)
         self.steepness = steepness
-        nn.init.constant_(self.probability.up2.bias, TEXT_PRIOR_LOGIT)
+        start_at_prior(self.probability.up2)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.neck(self.backbone(images))

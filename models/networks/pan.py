@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
+from compress.models.layers import Neck, assembled, conv_bn, initialise, start_at_prior
 from compress.models.losses import dice, hard_examples
 from compress.models.pan import DIMENSIONS, STRIDE, LossWeights
 
@@ -21,7 +21,7 @@ class PAN(nn.Module):
     any value; h, w are H, W in training and H / 4, W / 4 otherwise.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, neck: Neck) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
@@ -33,7 +33,7 @@ class PAN(nn.Module):
         initialise(self.fuse)
         initialise(self.maps)
         for name in ("text", "kernel"):
-            nn.init.constant_(self.maps[name].bias, TEXT_PRIOR_LOGIT)
+            start_at_prior(self.maps[name])
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.fuse(self.neck(self.backbone(images)))

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
+from compress.models.layers import Neck, assembled, conv_bn, initialise, start_at_prior
 from compress.models.losses import dice, hard_examples
 from compress.models.psenet import Stride
 
@@ -20,7 +20,7 @@ class PSENet(nn.Module):
     W / stride) otherwise.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, kernels: int, stride: Stride) -> None:
+    def __init__(self, backbone: nn.Module, neck: Neck, kernels: int, stride: Stride) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
@@ -29,7 +29,7 @@ class PSENet(nn.Module):
         self.stride = stride
         initialise(self.fuse)
         initialise(self.maps)
-        nn.init.constant_(self.maps.bias, TEXT_PRIOR_LOGIT)
+        start_at_prior(self.maps)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         logits = self.maps(self.fuse(self.neck(self.backbone(images))))

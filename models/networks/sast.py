@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from compress.models.layers import TEXT_PRIOR_LOGIT, assembled, conv_bn, initialise
+from compress.models.layers import Neck, assembled, conv_bn, initialise, start_at_prior
 from compress.models.losses import dice
 from compress.models.sast import MAPS, LossWeights
 
@@ -20,7 +20,7 @@ class SAST(nn.Module):
     `border`, `tvo` and `tco` with 4, 8 and 2 channels.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, neck: Neck) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
@@ -32,7 +32,7 @@ class SAST(nn.Module):
         self.maps = nn.ModuleDict({name: nn.Conv2d(width, channels, 3, padding=1) for name, channels in MAPS.items()})
         initialise(self.branches)
         initialise(self.maps)
-        nn.init.constant_(self.maps["score"].bias, TEXT_PRIOR_LOGIT)
+        start_at_prior(self.maps["score"])
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.neck(self.backbone(images))

@@ -157,7 +157,8 @@ def test_a_generated_mobile_detector_of_the_fourth_version(tmp_path, image) -> N
 def open_runner(converted, image: np.ndarray) -> dict[str, torch.Tensor]:
     """All maps of our network for one RGB image, normalised by what the checkpoint says."""
     algorithm, network = converted.model.algorithm, converted.model.network
-    images = torch.from_numpy(((image / 255.0 - np.array(algorithm.mean)) / np.array(algorithm.std)).astype(np.float32))
+    mean, std = np.array(algorithm.input.mean), np.array(algorithm.input.std)
+    images = torch.from_numpy(((image / 255.0 - mean) / std).astype(np.float32))
     network.eval()
     network.training = True
     with torch.inference_mode():
@@ -188,7 +189,9 @@ def test_a_converted_classifier_is_exported_asked_and_evaluated(tmp_path, image)
     assert told == [f"{word}: {found['label']}, probability {found['score']:.4f}"]
     assert found["label"] in ("0", "180")
     assert 0.5 <= found["score"] <= 1
-    outputs = open_runner(convert(tmp_path / "model.onnx", [image]), cv2.resize(image[:40, :100], (128, 48)))
+    shown = np.full((48, 192, 3), 128, np.uint8)  # grey, the mean, on the right of the word
+    shown[:, :120] = cv2.resize(image[:40, :100], (120, 48))
+    outputs = open_runner(convert(tmp_path / "model.onnx", [image]), shown)
     assert found["score"] == pytest.approx(float(outputs["probability"].max()), abs=1e-4)
     assert found["label"] == ("0", "180")[int(outputs["probability"].argmax())]
     list(export_checkpoint(tmp_path / "angle", ("onnx", "openvino"), tmp_path / "files", [word]))  # equal to torch, or refused
@@ -199,9 +202,11 @@ def test_a_converted_classifier_is_exported_asked_and_evaluated(tmp_path, image)
         assert again["score"] == pytest.approx(found["score"], abs=2e-4)
     (tmp_path / "test.txt").write_text(f"word.png\t{found['label']}\n")
     for artefact in (tmp_path / "angle", tmp_path / "files" / "onnx" / "model.onnx"):
-        assert assess(artefact, data=str(tmp_path))["classes"] == {found["label"]: {"right": 1, "images": 1}}
-        with pytest.raises(CompressError, match="task 'classification' finds no words"):
-            open_predictor(artefact)
+        assessed = assess(artefact, data="labels", root=tmp_path)
+        assert (assessed["task"], assessed["images"]) == ("classification", 1)
+        assert assessed["scores"] == {"accuracy": 1.0, f"accuracy {found['label']}": 1.0}
+        with pytest.raises(CompressError, match="is a model for classification, but data of the format synthetic are for detection"):
+            assess(artefact, data="synthetic")
 
 
 def assert_same(first, second) -> None:
@@ -227,7 +232,8 @@ def test_the_checkpoint_is_an_ordinary_one(tmp_path, files, image) -> None:
     assert "the threshold branch" in lines
     assert "not used: nothing" in lines
     model = load(tmp_path / "out")
-    assert model.evaluate.model_dump() == {"short_side": 736, "bin_threshold": 0.3, "box_threshold": 0.6, "unclip_ratio": 1.5}
+    shown = {"short_side": 736, "protocol": "icdar2015"}
+    assert model.evaluate.model_dump() == {**shown, "bin_threshold": 0.3, "box_threshold": 0.6, "unclip_ratio": 1.5}
     blocks = model.network.backbone.blocks
     assert [block.residual for block in blocks] == [index in (0, 2, 4, 5, 7, 8, 9, 11, 13, 14) for index in range(15)]
     assert blocks[10].project[0].in_channels == 18

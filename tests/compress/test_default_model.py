@@ -44,7 +44,7 @@ def test_it_is_one_small_file_that_says_how_to_use_it():
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 1_500_000
     detector = open_predictor(path)
     assert detector.algorithm.task == "detection"
-    assert detector.evaluate.thresholds(detector.algorithm)
+    assert detector.evaluate.settings(detector.algorithm) != detector.algorithm.settings()
 
 
 def test_it_is_in_the_wheel_with_its_notice(monkeypatch):

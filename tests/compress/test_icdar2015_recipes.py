@@ -98,7 +98,7 @@ def test_the_chain_from_ppocr_fits_what_convert_writes(recipes, tmp_path):
         start_from(other, str(tmp_path / "converted"))
 
 
-def test_drawn_words_come_before_photographs(recipes):
+def test_synthetic_words_come_before_photographs(recipes):
     recipe = recipes["db_mv3_pretrained"]
     first, second = recipe.stages[:2]
     assert (recipe.training(first)[0].format, recipe.training(second)[0].format) == ("synthetic", "icdar2015")
@@ -112,29 +112,29 @@ def test_the_other_detectors_by_their_published_schedules_and_thresholds(recipes
     training = found.stage(stage)
     assert (training.epochs, training.crop, training.optimizer, training.milestones, training.gamma) == schedule
     assert (training.lr, training.decay, training.ema, training.sparsity) == (1.0e-3, "step", 0, 0)
-    image = resize_short_side(np.zeros((720, 1280, 3), np.uint8), found.evaluate.short_side, 32)
+    image = resize_short_side(np.zeros((720, 1280, 3), np.uint8), found.evaluate.short_side, (32, 32))
     assert image.shape[1] == long_side
-    thresholds = found.evaluate.thresholds(build(found.model))
-    assert (getattr(thresholds, "min_kernel_area", None), thresholds.min_area, thresholds.score_threshold) == (kernel_area, area, score)
-    assert getattr(thresholds, "nms_threshold", 0.2) == 0.2
+    settings = found.evaluate.settings(build(found.model))
+    assert (getattr(settings, "min_kernel_area", None), settings.min_area, settings.score_threshold) == (kernel_area, area, score)
+    assert getattr(settings, "nms_threshold", 0.2) == 0.2
 
 
 @pytest.mark.parametrize("recipe", ["pse_resnet50", "pan_resnet18", "sast_resnet50", *NEEDS])
-def test_the_other_detectors_have_the_chain_of_the_drawn_words(recipes, recipe):
+def test_the_other_detectors_have_the_chain_of_the_synthetic_words(recipes, recipe):
     algorithm = recipe.split("_")[0]
-    drawn = load(FOLDER.parent / f"{algorithm}_resnet18.yml")
+    synthetic = load(FOLDER.parent / f"{algorithm}_resnet18.yml")
     found = recipes[recipe]
     assert [(stage.kind, stage.name, found.parent(stage)) for stage in found.stages] == [
-        (stage.kind, stage.name, drawn.parent(stage)) for stage in drawn.stages
+        (stage.kind, stage.name, synthetic.parent(stage)) for stage in synthetic.stages
     ]
     assert (found.stage("pruned").ratio, found.data.format) == (0.6, "icdar2015")
 
 
 @pytest.mark.parametrize(("recipe", "before"), NEEDS.items())
-def test_the_small_chains_start_from_what_the_drawn_words_leave(recipes, recipe, before):
-    drawn, first = load(FOLDER.parent / f"{before}.yml"), recipes[recipe].stages[0]
-    assert first.weights == f"experiments/{drawn.name}/{drawn.stages[0].name}"
-    assert recipes[recipe].model == drawn.model
+def test_the_small_chains_start_from_what_the_synthetic_words_leave(recipes, recipe, before):
+    synthetic, first = load(FOLDER.parent / f"{before}.yml"), recipes[recipe].stages[0]
+    assert first.weights == f"experiments/{synthetic.name}/{synthetic.stages[0].name}"
+    assert recipes[recipe].model == synthetic.model
     assert recipes[recipe].stage("distilled").teacher == first.name
 
 

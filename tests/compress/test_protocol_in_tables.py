@@ -1,4 +1,4 @@
-"""A protocol named in a recipe reaches the evaluation, the rows, the caption and the cache keys; the default leaves no trace."""
+"""A protocol named in a recipe reaches the evaluation, the rows and the caption."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from compress import ledger
-from compress.assess import report, score, tune_on
+from compress.assess import tune_on
 from compress.checkpoint import fresh
 from compress.errors import CompressError
 from compress.evaluation.icdar import Score
+from compress.evaluation.protocols import PROTOCOLS
 from compress.lab import Lab
-from compress.predictor import of_model
+from compress.predictor import of_model, score
 from compress.recipe import load
+from compress.tasks import detection
 
 TINY = Path(__file__).parent.parent / "end_to_end" / "tiny.yml"
 
@@ -23,14 +25,12 @@ TINY = Path(__file__).parent.parent / "end_to_end" / "tiny.yml"
 @pytest.fixture
 def judged_by(monkeypatch):
     """What each protocol is asked to judge, in place of its judgement."""
-    from compress.evaluation import protocols
-
     asked: list[tuple[str, list]] = []
 
     def judge(name: str):
         return lambda images: asked.append((name, images)) or Score(0.25, 0.5, 1 / 3, 1, 4, 2)
 
-    monkeypatch.setattr(protocols, "PROTOCOLS", {name: judge(name) for name in protocols.PROTOCOLS})
+    monkeypatch.setattr(detection, "PROTOCOLS", {name: judge(name) for name in PROTOCOLS})
     return asked
 
 
@@ -39,37 +39,40 @@ def test_every_way_to_measure_asks_the_protocol_of_the_recipe(judged_by, tmp_pat
     lab = Lab(recipe, tmp_path, torch.device("cpu"), lambda _: None, quiet=True)
     model = fresh(recipe.model, recipe.evaluate)
     images = lab.split("val")
-    lab.evaluate(model, "val")
-    score(of_model(model), images, [recipe.evaluate, recipe.evaluate.with_thresholds(box_threshold=0.9)])
-    tune_on(of_model(model), recipe.evaluate, images)
+    predictor = of_model(model)
+    expected = {"precision": 0.25, "recall": 0.5, "hmean": 1 / 3}
+    assert lab.evaluate(model, "val") == expected
+    readers = [predictor.reader(), predictor.reader(recipe.evaluate.with_settings({"box_threshold": 0.9}))]
+    assert score(predictor, images, readers) == [expected, expected]
+    tune_on(predictor, images, tmp_path / "model.onnx")
     assert len(judged_by) > 4
     assert {name for name, _ in judged_by} == {"cleval"}
     for _, judged in judged_by:
         assert [texts for _, _, _, texts in judged] == [words.truth.texts for words in images.annotations]
-    described = report(Score(1, 1, 1, 1, 1, 1), recipe.evaluate, of_model(model))
-    assert described["thresholds"]["protocol"] == "cleval"
+    assert recipe.evaluate.reported(model.algorithm)["protocol"] == "cleval"
 
 
-def row(**thresholds) -> ledger.Row:
+def row(**settings) -> ledger.Row:
     return ledger.Row(
         **{"experiment": "x", "stage": "a", "kind": "train", "parent": None, "key": "", "seed": 0, "params": 1, "macs": 1, "bytes": 1},
-        **{"precision": 0.5, "recall": 0.5, "hmean": 0.5, "hmean_delta": 0.0, "split": "test", "images": 3, "runtime": "torch fp32"},
-        **{"latency_ms": {}, "artefact": "a", "seconds": 1.0, "thresholds": {"short_side": 320, **thresholds}},
+        **{"task": "detection", "scores": {"precision": 0.5, "recall": 0.5, "hmean": 0.5}, "main": "hmean", "delta": 0.0},
+        **{"split": "test", "images": 3, "runtime": "torch fp32"},
+        **{"latency_ms": {}, "artefact": "a", "seconds": 1.0, "settings": {"short_side": 320, **settings}},
     )
 
 
-def test_the_caption_names_a_protocol_that_is_not_the_default():
-    assert "protocol" not in ledger.markdown([row()])
+def test_the_caption_names_every_protocol_that_rows_are_judged_by():
     assert "protocol polygon_iou" in ledger.markdown([row(protocol="polygon_iou")])
-    both = ledger.markdown([row(), row(protocol="deteval")])
+    both = ledger.markdown([row(protocol="icdar2015"), row(protocol="deteval")])
+    assert "protocol icdar2015" in both
+    assert "protocol deteval" in both
     assert both.count("Hmean on 3 test images") == 2
 
 
-def test_the_default_protocol_changes_no_dump_and_no_key():
+def test_the_default_protocol_is_the_same_said_or_not():
     plain, said, other = (load(TINY, overrides) for overrides in ([], ["evaluate.protocol=icdar2015"], ["evaluate.protocol=deteval"]))
     assert plain.dump() == said.dump()
-    assert "protocol" not in plain.dump()
-    assert "curved" not in plain.dump()
+    assert "protocol: icdar2015" in plain.dump()
     assert "protocol: deteval" in other.dump()
     assert fresh(plain.model, plain.evaluate).description()["evaluate"] == plain.evaluate.model_dump(mode="json")
 

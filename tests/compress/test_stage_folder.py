@@ -100,8 +100,9 @@ def test_a_file_is_read_once_for_each_content(tmp_path, monkeypatch):
     path.write_bytes(b"one")
     first, opened = digest(path), []
     real = type(path).open
-    monkeypatch.setattr(type(path), "open", lambda self, *rest: (opened.append(self), real(self, *rest))[1])
-    assert digest(path) == first
+    with monkeypatch.context() as patched:
+        patched.setattr(type(path), "open", lambda self, *rest: (opened.append(self), real(self, *rest))[1])
+        assert digest(path) == first
     assert opened == []
     path.write_bytes(b"two")
     assert digest(path) != first

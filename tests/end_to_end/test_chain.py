@@ -188,7 +188,7 @@ def test_the_names_of_the_package_do_what_they_say(tiny_run):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("run", "nowhere.yml"), "nowhere.yml; `ls recipes`"),
+        (("run", "nowhere.yml"), "nowhere.yml; `compress recipes`"),
         (("run", TINY, "-o", "stages.baseline.epoch=1"), "did you mean 'epochs'"),
         (("run", TINY, "--from", "basline"), "did you mean 'baseline'"),
         (("run", TINY, "-o", "data.format=icdar2015", "-o", "data.root=nowhere"), "nowhere"),

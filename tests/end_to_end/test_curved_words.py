@@ -20,7 +20,7 @@ from compress.data.detection.synthetic import draw
 from compress.data.formats import from_options
 from compress.data.training import TrainingSet
 from compress.evaluation.icdar import Scene
-from compress.evaluation.protocols import evaluate
+from compress.evaluation.protocols import PROTOCOLS
 from compress.files import read_lines
 from compress.models.contract import Algorithm, Sample
 from compress.models.registry import build
@@ -91,23 +91,23 @@ stages:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """Drawn words along curves, written as PaddleOCR has them and converted into each published format."""
+    """Synthetic words along curves, written as PaddleOCR has them and converted into each published format."""
     root = tmp_path_factory.mktemp("curved")
     for part, count in IMAGES.items():
-        (root / "drawn" / part).mkdir(parents=True)
+        (root / "synthetic" / part).mkdir(parents=True)
         lines = []
         for index in range(count):
             words, image = draw(0, part, index, SIZE, 1.0)
-            cv2.imwrite(str(root / "drawn" / part / f"{index}.png"), image[..., ::-1])
+            cv2.imwrite(str(root / "synthetic" / part / f"{index}.png"), image[..., ::-1])
             told = [
                 {"transcription": "###" if skip else text, "points": polygon.tolist()}
                 for polygon, skip, text in zip(words.truth.polygons, words.truth.ignore, words.truth.texts, strict=True)
             ]
             lines.append(f"{part}/{index}.png\t{json.dumps(told)}\n")
-        (root / "drawn" / f"{part}.txt").write_text("".join(lines))
-    (root / "drawn" / "val.txt").write_text("train/5.png\n")
+        (root / "synthetic" / f"{part}.txt").write_text("".join(lines))
+    (root / "synthetic" / "val.txt").write_text("train/5.png\n")
     for name in FORMATS:
-        convert(root / "drawn", "paddleocr", root / name, name)
+        convert(root / "synthetic", "paddleocr", root / name, name)
     return {name: root / name for name in FORMATS}
 
 
@@ -117,15 +117,15 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_outlines_are_those_that_were_drawn(folders, name):
+def test_outlines_are_those_that_were_written(folders, name):
     for part, count in IMAGES.items():
         split = from_options(name, folders[name]).open(part, 0)
         for sample, index in zip(split, range(count), strict=False):
             words, image = draw(0, part, index, SIZE, 1.0)
             np.testing.assert_array_equal(sample.image, image)
             np.testing.assert_array_equal(sample.truth.ignore, words.truth.ignore)
-            for read, drawn in zip(sample.truth.polygons, words.truth.polygons, strict=True):
-                np.testing.assert_array_equal(read, drawn)
+            for read, written in zip(sample.truth.polygons, words.truth.polygons, strict=True):
+                np.testing.assert_array_equal(read, written)
             assert max(map(len, sample.truth.polygons)) > 6
 
 
@@ -133,7 +133,8 @@ def test_outlines_are_those_that_were_drawn(folders, name):
 def views(folders) -> list:
     """Augmented training images, turned and mirrored, of both formats."""
     config = Augment(scales=(2.0,), cover=1.0)
-    sets = [TrainingSet(from_options(name, folders[name]).open("train", 0), lambda _: {}, config, 2 * SIZE, 0) for name in FORMATS]
+    size = (2 * SIZE, 2 * SIZE)
+    sets = [TrainingSet(from_options(name, folders[name]).open("train", 0), build("db"), config, size, 0) for name in FORMATS]
     return [one.view(epoch, index) for epoch, one in enumerate(sets) for index in range(len(one))]
 
 
@@ -142,7 +143,7 @@ def predicted(name: str, algorithm: Algorithm, settings: Evaluate, samples: Sequ
     images = []
     for sample in samples:
         maps = {key: array[None] for key, array in DETECTORS[name].maps(algorithm.targets(sample)).items()}
-        found = algorithm.decode(maps, [sample.image.shape[:2]], settings.thresholds(algorithm))[0].polygons
+        found = algorithm.decode(maps, [sample.image.shape[:2]], settings.settings(algorithm))[0].polygons
         images.append((found, sample.truth.polygons, sample.truth.ignore, sample.truth.texts))
     return images
 
@@ -157,10 +158,10 @@ def test_labels_of_augmented_words_decode_to_the_words(views, name):
         nearest = max(found, key=lambda polygon: iou(word, polygon))
         assert iou(word, nearest) > 0.7
         assert len(nearest) > 4
-    assert evaluate(curved, "polygon_iou").hmean == 1
-    assert evaluate(curved, "deteval").hmean > 0.9
-    boxes = predicted(name, algorithm, settings.with_thresholds(polygons=False), views)
-    assert evaluate(boxes, "polygon_iou").hmean < 0.9
+    assert PROTOCOLS["polygon_iou"](curved).hmean == 1
+    assert PROTOCOLS["deteval"](curved).hmean > 0.9
+    boxes = predicted(name, algorithm, settings.with_settings({"polygons": False}), views)
+    assert PROTOCOLS["polygon_iou"](boxes).hmean < 0.9
 
 
 @pytest.mark.parametrize(("name", "data"), list(zip(DETECTORS, 2 * FORMATS, strict=True)))
@@ -174,4 +175,5 @@ def test_a_pruned_and_exported_detector_still_gives_outlines(folders, tmp_path, 
         assert (row["settings"]["protocol"], row["settings"]["polygons"]) == ("polygon_iou", True)
     exported = open_predictor(tmp_path / "chain" / "files" / "onnx" / "model.onnx")
     split = from_options(data, folders[data]).open("test", 0)
-    assert evaluate(predicted(name, exported.algorithm, exported.evaluate, split), exported.evaluate.protocol).hmean > 0.9
+    scenes = predicted(name, exported.algorithm, exported.evaluate, split)
+    assert PROTOCOLS[exported.evaluate.protocol](scenes).hmean > 0.9

@@ -28,7 +28,7 @@ class Augment(BaseModel):
     brightness: largest relative change of brightness. saturation: largest relative change of saturation.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     scales: tuple[Annotated[float, Field(ge=0.05, le=20)], ...] = Field(default=(0.5, 1.0, 2.0, 3.0), min_length=1)
     cover: float = Field(default=650 / 640, ge=0.1, le=4)
@@ -107,7 +107,7 @@ def choose_corner(
     near, far = corners[:, None], corners[:, None] + (crop - 1)
     touched = ((high > near) & (low < far)).all(axis=2)
     whole = ((low >= near - SLACK) & (high <= far + SLACK)).all(axis=2)
-    cuts = (touched & ~whole).sum(axis=1) + len(wanted) * ~whole.any(axis=1)
+    cuts = (touched & ~whole).sum(axis=1) + len(wanted) * ~np.any(whole, axis=1)
     return corners[cuts.argmin()]
 
 

@@ -196,7 +196,7 @@ class FilePerPicture(ImageFolder):
 
 
 def by_number(name: str) -> list[tuple[int, str]]:
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
 
 
 def copy_pictures(files: Sequence[Files], folder: Path) -> None:

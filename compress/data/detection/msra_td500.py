@@ -65,8 +65,9 @@ def turned_rectangle(polygon: np.ndarray, text: str) -> tuple[float, float, floa
     """x, y, w, h and the angle of a polygon. Raises ValueError for one that is no rectangle."""
     polygon = np.asarray(polygon, np.float64)
     if len(polygon) == 4:
-        w, h = np.linalg.norm(polygon[1] - polygon[0]), np.linalg.norm(polygon[2] - polygon[1])
-        (x, y), angle = polygon.mean(0) - (w / 2, h / 2), math.atan2(*(polygon[1] - polygon[0])[::-1])
+        w, h = float(np.linalg.norm(polygon[1] - polygon[0])), float(np.linalg.norm(polygon[2] - polygon[1]))
+        x, y = (polygon.mean(0) - (w / 2, h / 2)).tolist()
+        angle = math.atan2(*(polygon[1] - polygon[0])[::-1])
         if np.abs(corners(x, y, w, h, angle) - polygon).max() <= EXACT:
             return x, y, w, h, angle
     raise ValueError(f"the word '{text}' is no rectangle, and msra_td500 holds turned rectangles alone")

@@ -24,9 +24,9 @@ class AugmentLine(BaseModel):
     noise: largest standard deviation of the noise, in grey levels. blur: largest standard deviation of the blur, in pixels of the input.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    distort: float = Field(default=0.1, ge=0, le=0.5)
+    distort: float = Field(default=0.1, ge=0, le=0.3)
     brightness: float = Field(default=0.25, ge=0, lt=1)
     saturation: float = Field(default=0.3, ge=0, le=1)
     noise: float = Field(default=10.0, ge=0, le=70)

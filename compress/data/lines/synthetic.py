@@ -80,12 +80,12 @@ class SyntheticLines(DataFormat):
 def draw(seed: int, split: str, index: int, height: int, fonts: Sequence[Path]) -> tuple[Annotation, np.ndarray]:
     """One image, (height, width, 3) uint8 RGB, and its text."""
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
-    font = fonts[rng.integers(len(fonts))]
+    font = fonts[int(rng.integers(len(fonts)))]
     text = spelled(line_text(rng), characters(font), rng)
     size = height * rng.uniform(0.7, 1.3)
     ink, _ = rendered(face(font), size, text)
     mask = placed(ink, size, height, rng)
-    image = background(*mask.shape, rng)
+    image = background(mask.shape[0], mask.shape[1], rng)
     if rng.random() < 0.4:
         clutter(image, rng)
     return Annotation(f"{split}_{index:06d}", Line(text)), worn(painted(image, mask, rng), rng)

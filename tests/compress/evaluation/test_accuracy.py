@@ -1,4 +1,4 @@
-"""Accuracy over labelled pictures: the counts, a made-up classifier whose answers are known, and what is refused."""
+"""Accuracy over labelled images: the shares, a made-up classifier whose answers are known, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from typer.testing import CliRunner
 from compress.assess import assess
 from compress.checkpoint import fresh, save
 from compress.cli import app
-from compress.data.labels import open_labelled
 from compress.errors import CompressError
 from compress.evaluation.accuracy import shares_right
 from compress.outside import allowing
-from compress.tasks.detection import EvaluateDetection as Evaluate
+from compress.tasks.classification import EvaluateClassification
 
 MODULE = """
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from compress.models.contract import Algorithm, Classification
+from compress.models.contract import Algorithm, Classification, Input
 
 
 class MeanBrightness(nn.Module):
@@ -50,7 +49,8 @@ def decode(outputs, *_):
 
 def build() -> Algorithm:
     half, labels = (0.5,) * 3, ("dark", "light")
-    return Algorithm("classification", MeanBrightness, None, None, decode, Thresholds, {}, labels=labels, mean=half, std=half)
+    wanted = Input(multiple=(1, 1), example=(32, 64), mean=half, std=half)
+    return Algorithm("classification", MeanBrightness, None, None, decode, Thresholds, {}, labels=labels, input=wanted)
 """
 GREYS = {"a.png": 20, "b.png": 230, "c.png": 90, "d.jpg": 250, "e.png": 101}  # 128 is as bright as dark
 LABELS = {"a.png": "dark", "b.png": "light", "c.png": "light", "d.jpg": "light", "e.png": "dark"}  # c is mistaken
@@ -63,14 +63,14 @@ def model(tmp_path_factory) -> Path:
     (folder / "brightness.py").write_text(MODULE)
     sys.path.append(str(folder))
     with allowing("brightness"):
-        save(fresh({"name": "brightness:build"}, Evaluate(short_side=32)), folder / "model")
+        save(fresh({"name": "brightness:build"}, EvaluateClassification(size=(32, 96))), folder / "model")
     yield folder / "model"
     sys.path.remove(str(folder))
 
 
 @pytest.fixture
 def lines(tmp_path) -> Path:
-    """A folder of PaddleOCR's kind; its pictures are of several sizes."""
+    """A folder of PaddleOCR's kind; its images are of several sizes."""
     folder = tmp_path / "lines"
     (folder / "words").mkdir(parents=True)
     for step, (name, grey) in enumerate(GREYS.items()):
@@ -95,75 +95,29 @@ def test_a_class_that_was_found_but_never_true_has_no_share_and_no_images_no_acc
 
 
 def test_a_classifier_is_evaluated_from_the_command_line(model, lines):
-    words = ["--allow-module", "brightness", "eval", str(model), "--data", str(lines), "--device", "cpu"]
+    words = ["--allow-module", "brightness", "eval", str(model), "--data", "labels", "--root", str(lines), "--device", "cpu"]
     found = json.loads(CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False).stdout)
     right = {name: (GREYS[name] > 128) == (label == "light") for name, label in LABELS.items()}
     assert sum(right.values()) == 4
-    assert (found["accuracy"], found["right"], found["images"]) == (pytest.approx(0.8), 4, 5)
-    for kind in ("dark", "light"):
-        of_kind = [right[name] for name, label in LABELS.items() if label == kind]
-        assert found["classes"][kind] == {"right": sum(of_kind), "images": len(of_kind)}
-    shown = CliRunner().invoke(app, words, catch_exceptions=False).stdout.splitlines()
-    assert [line.split() for line in shown[1:]] == [
-        ["all:", "0.8000", "(4", "of", "5)"],
-        ["dark:", "1.0000", "(2", "of", "2)"],
-        ["light:", "0.6667", "(2", "of", "3)"],
-    ]
+    assert (found["task"], found["images"], found["settings"]) == ("classification", 5, {"size": [32, 96]})
+    assert found["scores"] == pytest.approx({"accuracy": 4 / 5, "accuracy dark": 1, "accuracy light": 2 / 3})
+    shown = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+    assert all(figure in shown for figure in ("80.00", "100.00", "66.67"))
 
 
-def test_the_list_may_lie_apart_from_the_pictures(lines, tmp_path):
-    apart = tmp_path / "apart" / "some.txt"
-    apart.parent.mkdir()
-    apart.write_text("\ufeffwords/b.png\tlight\r\n\nwords/a.png\tdark\r\n")
-    split = open_labelled(apart, "test", ("light", "dark"), lines)
-    assert [(sample.name, sample.truth.texts, sample.truth.polygons) for sample in split] == [
-        ("words/b", ["light"], []),
-        ("words/a", ["dark"], []),
-    ]
-    np.testing.assert_array_equal(split[0].image, np.full((32, 96, 3), 230))
-    with pytest.raises(CompressError, match="there is no picture"):
-        open_labelled(apart, "test", ())
+def test_labels_that_the_classifier_does_not_know_are_refused(model, lines):
+    (lines / "cls_gt_test.txt").write_text("words/a.png\tdark\nwords/b.png\tgrey\n")
+    told = r"words/b of the test split has the label 'grey', but the model knows dark, light"
+    with allowing("brightness"), pytest.raises(CompressError, match=told):
+        assess(model, data="labels", root=lines, device="cpu")
 
 
-def test_any_label_goes_where_none_are_named(lines):
-    (lines / "val.txt").write_text("words/b.png\tStreet 7\n")
-    assert open_labelled(lines, "val", ())[0].texts == ["Street 7"]
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("words/b.png light", "a path, a tab and the label are needed"),
-        ("\tlight", "a path, a tab and the label are needed"),
-        ("words/b.png\tgrey", "'grey' is none of the labels dark, light"),
-        ("words/b.png\t", "'' is none of the labels dark, light"),
-        ("words/gone.png\tlight", "there is no picture"),
-        ("words/a.png\tlight", "was listed before, in line 1"),
-    ],
-)
-def test_a_line_that_cannot_be_used_is_said_with_its_number(lines, line, told):
-    (lines / "test.txt").write_text(f"words/a.png\tdark\n{line}\n")
-    with pytest.raises(CompressError) as caught:
-        open_labelled(lines, "test", ("dark", "light"))
-    assert told in str(caught.value)
-    assert f"{lines / 'test.txt'}:2: " in str(caught.value)
-    assert "1 problems" in str(caught.value)
-
-
-def test_lists_and_pictures_that_are_not_there_are_refused(lines, tmp_path):
-    with pytest.raises(CompressError, match=r"holds no label file val\.txt"):
-        open_labelled(lines, "val", ())
-    with pytest.raises(CompressError, match=r"no label file at .*nowhere"):
-        open_labelled(tmp_path / "nowhere", "test", ())
-    (lines / "test.txt").write_text("\n")
-    with pytest.raises(CompressError, match="lists no pictures"):
-        open_labelled(lines, "test", ())
-    (lines / "words" / "a.png").write_bytes(b"\x89PNG")
-    with pytest.raises(CompressError, match=r"cls_gt_test\.txt:1: the picture .*a\.png does not decode"):
-        _ = open_labelled(lines / "cls_gt_test.txt", "test", ())[0]
-
-
-@pytest.mark.parametrize("words", [{}, {"data": "lines", "tune": True}, {"data": "lines", "overrides": ["evaluate.short_side=64"]}])
-def test_what_says_nothing_about_a_classifier_is_refused(model, words):
-    with allowing("brightness"), pytest.raises(CompressError, match=r"names classes: .* --data LABELS\.txt"):
-        assess(model, **words)
+def test_what_says_nothing_about_a_classifier_is_refused(model, lines):
+    with allowing("brightness"):
+        with pytest.raises(CompressError, match="lies in no experiment, so say what to evaluate on"):
+            assess(model, device="cpu")
+        with pytest.raises(CompressError, match="is a model for classification, but data of the format icdar2015 are for detection"):
+            assess(model, data="icdar2015", root=lines, device="cpu")
+        (lines / "val.txt").write_text("words/a.png\tdark\n")
+        with pytest.raises(CompressError, match=r"--tune: .* has no settings to choose"):
+            assess(model, data="labels", root=lines, tune=True, device="cpu")

@@ -44,6 +44,11 @@ def part(polygon: np.ndarray, share: float) -> np.ndarray:
     return np.array([left_top, left_top + share * (right_top - left_top), left_bottom + share * (right_bottom - left_bottom), left_bottom])
 
 
+def said(facts, compared) -> str:
+    """The page's part, with plain spaces."""
+    return answers(facts, compared).replace("\N{NO-BREAK SPACE}", " ")
+
+
 class Oracle:
     """Predictors that find every word but for those of hidden images; they tell images apart by their mean."""
 
@@ -184,11 +189,11 @@ def test_words_are_outlined_and_what_is_said_of_them_is_escaped(experiment):
     sample = Sample("<b>", np.zeros((20, 30, 3), np.uint8), Words([word, word + 10], np.array([False, True]), ["<i>", "###"]))
     found = plain_answer(sample, Detections([word], np.array([0.75])), TASKS["detection"], EvaluateDetection())
     image = {**plain_image(sample, TASKS["detection"]), "found": {"stage": found}}
-    html = answers(facts, {"notes": [], "task": "detection", "images": [image]})
+    html = said(facts, {"notes": [], "task": "detection", "images": [image]})
     assert html.count('<polygon class="truth" points="1,2 9,2 9,8 1,8"><title>&lt;i&gt;</title></polygon>') == 1
     assert html.count('<polygon class="ignored"') == html.count('<polygon class="found"') == 1
     assert "<title>0.75</title>" in html
-    assert "<b>stage</b><br>1 word<br>P 100.00\N{NO-BREAK SPACE}%, R 100.00\N{NO-BREAK SPACE}%, Hmean 100.00\N{NO-BREAK SPACE}%" in html
+    assert "<b>stage</b><br>1 word<br>P 100.00 %, R 100.00 %, Hmean 100.00 %" in html
     assert [html.count(meaning) for meaning in ("</svg> ground truth<", "does not count", "</svg> found")] == [1, 1, 1]
     assert "<h4>&lt;b&gt;</h4>" in html
 
@@ -199,9 +204,9 @@ def test_a_class_is_told_in_words_and_nothing_is_outlined(experiment):
     task = TASKS["classification"]
     found = plain_answer(sample, Classification("0", 0.875), task, EvaluateClassification())
     image = {**plain_image(sample, task), "found": {"stage": found}}
-    html = answers(facts, {"notes": ["A note."], "task": "classification", "images": [image]})
+    html = said(facts, {"notes": ["A note."], "task": "classification", "images": [image]})
     assert "Ground truth: 180</p>" in html
-    assert '<th scope="row">stage</th><td>0, probability 0.8750; accuracy 0.00\N{NO-BREAK SPACE}%</td>' in html
+    assert '<th scope="row">stage</th><td>0, probability 0.8750; accuracy 0.00 %</td>' in html
     assert html.count("data:image/jpeg") == html.count("<image") == 1, "nothing is drawn on it, so it is shown once"
     assert "polygon" not in html
     assert 'class="key"' not in html
