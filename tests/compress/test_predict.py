@@ -237,7 +237,8 @@ def test_an_out_that_can_be_no_folder_is_refused_before_any_work(monkeypatch, ou
     assert Path("file").read_text() == "precious"
 
 
-def test_images_are_read_one_by_one(detector):
+@pytest.mark.usefixtures("detector")
+def test_images_are_read_one_by_one():
     image = np.full((1500, 2000, 3), 255, np.uint8)
     for number in range(8):
         path = Path(f"in/{number}.png")
