@@ -49,8 +49,6 @@ def predict_files(inputs: Sequence[Path], model: Path | None, out: Path, device:
     cannot be written, does not stop the others. model: a checkpoint folder or an exported file; None is the detector of the package.
     Raises CompressError for a folder `out` that cannot be written to, and for what is no model.
     """
-    from compress.processes import device_name
-
     outputs.check_folder(out)
     given = expanded(inputs)
     names = result_names([path for path, problem in given.items() if not problem], out)
@@ -62,7 +60,7 @@ def predict_files(inputs: Sequence[Path], model: Path | None, out: Path, device:
             yield failure(path, str(error))
             continue
         # Only now: with no image that can be read there is nothing to open a model for.
-        predictor = predictor or open_predictor(model or default_model(), device=device_name(device))
+        predictor = predictor or open_predictor(model or default_model(), device=device)
         try:
             yield answered(predictor, path, image, out / names[path])
         except CompressError as error:
