@@ -117,7 +117,7 @@ def read_lines(path: Path, kind: type[Kind] | Any = dict[str, Any]) -> list[Kind
     return [parse_json(line, kind, f"{path}, line {number}") for number, line in lines if line.strip()]
 
 
-def recall(path: Path, kind: type[Kind] | Any) -> Kind | None:
+def remembered(path: Path, kind: type[Kind] | Any) -> Kind | None:
     """What an earlier call left in a JSON file of the workbench's own; None where that is missing or damaged, and is made again."""
     try:
         return read_json(path, kind)
@@ -127,7 +127,7 @@ def recall(path: Path, kind: type[Kind] | Any) -> Kind | None:
 
 def is_damaged(path: Path, kind: Any) -> bool:
     """Whether a JSON file is there and cannot be recalled."""
-    return path.exists() and recall(path, kind) is None
+    return path.exists() and remembered(path, kind) is None
 
 
 def fingerprint(value: Any) -> str:

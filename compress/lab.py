@@ -19,7 +19,7 @@ from compress.data.formats import open_split
 from compress.data.labels import check_labels
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
-from compress.files import read_lines, recall, write_json
+from compress.files import read_lines, remembered, write_json
 from compress.outside import build
 from compress.predictor import Predictor, of_model, score
 from compress.records import Epoch, Seconds
@@ -121,7 +121,7 @@ class Lab:
     @functools.cached_property
     def before(self) -> float:
         """Seconds that earlier runs had spent when they last noted it."""
-        return recall(self.folder / ELAPSED, Seconds) or 0.0
+        return remembered(self.folder / ELAPSED, Seconds) or 0.0
 
     def note_elapsed(self) -> None:
         """Write down the time spent, for a run that resumes after this one is cut off."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from compress.checkpoint import WEIGHTS, load
 from compress.errors import CompressError
-from compress.files import digest, fingerprint, is_damaged, read_json, recall, write_json
+from compress.files import digest, fingerprint, is_damaged, read_json, remembered, write_json
 from compress.lab import Lab
 from compress.ledger import Row
 from compress.measure import latencies, measure
@@ -48,7 +48,7 @@ def rows_key(manifest: Mapping[str, Any], lab: Lab) -> str:
 def known_rows(stage: Stage, lab: Lab, key: str) -> list[dict[str, Any]]:
     """The rows that were measured under `key` before; none where there are none, or where they are not what was measured."""
     path = lab.folder / ROWS
-    found = recall(path, Rows)
+    found = remembered(path, Rows)
     if found and found["key"] != key:
         return []
     if is_damaged(path, Rows) or (found and found["digest"] != fingerprint(found["rows"])):

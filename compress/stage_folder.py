@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import CompressError
-from compress.files import digest, fingerprint, read_lines, read_tensors, recall, write_json
+from compress.files import digest, fingerprint, read_lines, read_tensors, remembered, write_json
 from compress.records import Epoch, Key, Mark
 
 MANIFEST, KEY = "manifest.json", "key.json"
@@ -62,7 +62,7 @@ def damage(place: Path, key: str) -> str | None:
 
 def mark_of(place: Path) -> Mark | None:
     """What a stage that was done at `place` is known by; None where there is none, or its manifest is damaged."""
-    return recall(place / MANIFEST, Mark)
+    return remembered(place / MANIFEST, Mark)
 
 
 def key_of(place: Path) -> str | None:
@@ -73,7 +73,7 @@ def key_of(place: Path) -> str | None:
 
 def key_of_partial(partial: Path) -> str | None:
     """The key of the stage that was begun in `partial`; None where none was."""
-    return recall(partial / KEY, Key)
+    return remembered(partial / KEY, Key)
 
 
 def digests_of(place: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from compress.checkpoint import Model, save
-from compress.files import recall, write_json
+from compress.files import remembered, write_json
 from compress.lab import Lab
 from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
 from compress.pruning.batch_norm import first_batches, move_statistics, observed
@@ -87,7 +87,7 @@ def sensitivity_of(model: Model, stage: Pruning, lab: Lab, step: int) -> dict[st
     from compress.pruning.sensitivity import Bench, Settings, sweep
 
     name = "sensitivity" if step == 1 else f"sensitivity_step{step}"
-    known = recall(lab.folder / f"{name}.json", PruneSensitivity)
+    known = remembered(lab.folder / f"{name}.json", PruneSensitivity)
     if known:
         return known
     settings = Settings(SENSITIVITY_RATIOS, stage.criterion, stage.scope, stage.protect, full=False)

@@ -9,7 +9,7 @@ from torch import nn
 
 from compress.checkpoint import Model
 from compress.errors import CompressError
-from compress.files import recall, write_json
+from compress.files import remembered, write_json
 from compress.lab import Lab
 from compress.quantization.nncf_torch import config_json
 from compress.quantization.sensitivity import by_loss
@@ -33,7 +33,7 @@ def control_score(
     Raises CompressError, with the best that was reached, where no number of layers will do.
     """
     path, metric = lab.folder / FILE, lab.task.metric
-    report = recall(path, ScoreControl) or {"max_drop": max_drop, "split": "val", "tried": [], "kept_float": None, "score": None}
+    report = remembered(path, ScoreControl) or {"max_drop": max_drop, "split": "val", "tried": [], "kept_float": None, "score": None}
     if "float_score" not in report:
         model.network.to(lab.device)
         report["float_score"] = lab.evaluate(model, "val")[lab.task.main]

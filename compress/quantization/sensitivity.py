@@ -15,7 +15,7 @@ import numpy as np
 from compress.checkpoint import Model, example_input, weights_digest
 from compress.data.split import Split
 from compress.errors import CompressError
-from compress.files import fingerprint, recall, write_json
+from compress.files import fingerprint, remembered, write_json
 from compress.lab import Lab
 from compress.models.contract import Sample
 from compress.predictor import Outputs, of_model, score, seen
@@ -98,7 +98,7 @@ def quantization_sensitivity(
 def begin(path: Path, model: Model, lab: Lab, artefact: str, split: str, images: int, key: str) -> dict[str, Any]:
     """The report with the points measured so far under the same key, or with none."""
     evaluation = lab.recipe.evaluate
-    known = recall(path, QuantizeSensitivity)
+    known = remembered(path, QuantizeSensitivity)
     return {
         "kind": "quantize",
         "key": key,

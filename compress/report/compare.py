@@ -13,7 +13,7 @@ import numpy as np
 
 from compress.data.cache import cache_folder
 from compress.errors import CompressError
-from compress.files import fingerprint, recall, write_json
+from compress.files import fingerprint, remembered, write_json
 from compress.ledger import Row
 from compress.outside import ALLOWED
 from compress.recipe import load
@@ -42,7 +42,7 @@ def compare(experiment: Experiment, images: int) -> dict[str, Any]:
     rows = distinct(experiment.rows)
     digests = {row.stage: digest(experiment.folder / row.artefact) for row in rows}
     kept = cache_folder() / "report" / f"{fingerprint([LAYOUT, images, experiment.recipe, digests, sorted(ALLOWED.get())])}.json"
-    known: Any = recall(kept, Compared)
+    known: Any = remembered(kept, Compared)
     if known is None:
         try:
             known = compared(experiment, rows, images)
