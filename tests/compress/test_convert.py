@@ -184,7 +184,7 @@ def test_a_converted_classifier_is_exported_asked_and_evaluated(tmp_path, image)
     list(convert_file(classifier(tmp_path)[0], tmp_path / "angle"))
     word = tmp_path / "word.png"
     cv2.imwrite(str(word), image[:40, :100, ::-1])
-    told = list(predict_files([word], tmp_path / "angle", tmp_path / "out", "cpu"))
+    told = [found.line for found in predict_files([word], tmp_path / "angle", tmp_path / "out", "cpu")]
     found = read_json(tmp_path / "out" / "word.json")
     assert told == [f"{word}: {found['label']}, probability {found['score']:.4f}"]
     assert found["label"] in ("0", "180")
