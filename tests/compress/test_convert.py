@@ -186,7 +186,7 @@ def test_a_converted_classifier_is_exported_asked_and_evaluated(tmp_path, image)
     cv2.imwrite(str(word), image[:40, :100, ::-1])
     told = [found.line for found in predict_files([word], tmp_path / "angle", tmp_path / "out", "cpu")]
     found = read_json(tmp_path / "out" / "word.json")
-    assert told == [f"{word}: {found['label']}, probability {found['score']:.4f}"]
+    assert told == [f"{word}: {found['label']}, probability {found['score']:.4f}, {tmp_path / 'out' / 'word.png'}"]
     assert found["label"] in ("0", "180")
     assert 0.5 <= found["score"] <= 1
     shown = np.full((48, 192, 3), 128, np.uint8)  # grey, the mean, on the right of the word
