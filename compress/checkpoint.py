@@ -190,8 +190,11 @@ def without_subnormals(tensor: Tensor) -> Tensor:
 
 
 def resize(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
-    """Give every convolution, transposed convolution, linear layer and norm the width that its saved weight has."""
+    """Give every convolution, transposed convolution, linear layer, norm and LSTM the width that its saved weight has."""
     for name, module in network.named_modules():
+        if isinstance(module, nn.LSTM):
+            resize_lstm(name, module, weights, origin)
+            continue
         saved = weights.get(f"{name}.weight")
         weight = getattr(module, "weight", None)
         if saved is None or not isinstance(weight, nn.Parameter) or weight.shape == saved.shape:
@@ -227,6 +230,24 @@ def resize_layer(module: Any, saved: Tensor) -> None:
             setattr(module, name, resized(tensor, (outputs,)))
         elif tensor is not None:
             setattr(module, name, tensor.new_empty(outputs))
+
+
+def resize_lstm(name: str, module: nn.LSTM, weights: dict[str, Tensor], origin: Path) -> None:
+    """Resize an LSTM of one layer and one direction in place, as :func:`resize_layer` does others."""
+    saved = {key: weights[f"{name}.{key}"] for key, _ in module.named_parameters()}
+    inputs, hidden = saved["weight_ih_l0"].shape[-1], saved["weight_hh_l0"].shape[-1]
+    given = inputs, hidden
+    if given == (module.input_size, module.hidden_size):
+        return
+    expected = {key: (4 * hidden, *{"weight_ih_l0": (inputs,), "weight_hh_l0": (hidden,)}.get(key, ())) for key in saved}
+    if inputs > module.input_size or hidden > module.hidden_size or any(tuple(saved[key].shape) != expected[key] for key in saved):
+        raise CompressError(
+            f"The weights in {origin} belong to another architecture: the LSTM {name} has {inputs} inputs and {hidden} hidden channels "
+            f"there, and {module.input_size} and {module.hidden_size} in the unpruned model."
+        )
+    module.input_size, module.hidden_size = given
+    for key, parameter in list(module.named_parameters()):
+        setattr(module, key, resized(parameter, saved[key].shape))
 
 
 def resized(parameter: nn.Parameter, shape: tuple[int, ...] | torch.Size) -> nn.Parameter:

@@ -32,10 +32,22 @@ def inference_layers(network: nn.Module, example: Tensor) -> dict[str, nn.Module
 
 @torch.no_grad()
 def macs(network: nn.Module, shape: tuple[int, int, int, int]) -> int:
-    """Multiply-accumulates of convolutions and matrix products at inference on an input of `shape`; half of torch's count of FLOPs."""
+    """Multiply-accumulates of convolutions, matrix products and LSTMs at inference on an input of `shape`.
+
+    Half of torch's count of FLOPs, and what it leaves out: the matrix products inside of LSTMs.
+    """
     network.eval()
     device = next(network.parameters()).device
+    recurrent: list[int] = []
+
+    def count(layer: nn.LSTM, inputs: tuple[Tensor, ...], _output: object) -> None:
+        steps = inputs[0].numel() // inputs[0].shape[-1]
+        recurrent.append(steps * sum(weight.numel() for weight in layer.parameters() if weight.dim() == 2))
+
+    handles = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, nn.LSTM)]
     counter = FlopCounterMode(display=False)
     with counter:
         network(torch.zeros(shape, device=device))
-    return counter.get_total_flops() // 2
+    for handle in handles:
+        handle.remove()
+    return counter.get_total_flops() // 2 + sum(recurrent)

@@ -15,6 +15,8 @@ from pydantic import Field
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from compress.models.alphabet import Alphabet
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -91,10 +93,18 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Transcription:
+    """What a recogniser reads in one image: the text, and its confidence in 0..1."""
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Input:
     """What images a network takes.
 
-    multiple: height and width of an input must be multiples of these.
+    multiple: height and width of an input must be multiples of these. A recogniser gives one step for so many pixels of width.
     example: height and width, in pixels, of a usual input.
     mean, std: of R, G and B, of images in 0..1, by which an input is normalised.
     """
@@ -125,6 +135,7 @@ class Algorithm:
         may learn from a teacher's.
     kept_layers: patterns (`fnmatch`, on module names) of the layers that give the outputs: they are neither pruned nor quantized.
     labels: those that a :class:`Classification` of it may have; empty where any may occur, and for other tasks.
+    alphabet: the characters that a :class:`Transcription` of it may have; None for other tasks.
     input: what images the network takes.
     """
 
@@ -139,4 +150,5 @@ class Algorithm:
     features: tuple[str, ...] = ()
     kept_layers: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    alphabet: Alphabet | None = None
     input: Input = Input()

@@ -17,7 +17,7 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "db", "pan", "psenet", "sast")}
+MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sast")}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -39,7 +39,21 @@ NECKS = {
     "fpn_asf": "compress.models.necks.asf",
     **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "compress.models.necks.fpn"),
 }
-PARTS = {"backbone": BACKBONES, "neck": NECKS}  # key of a model's section -> what it may name
+# Those of recognisers keep most of a line's width. Names are those of detectors where the architecture is the same but for its strides.
+LINE_BACKBONES = {
+    "mobilenet_v3_large": "compress.models.backbones.lines",
+    "mobilenet_v3_small": "compress.models.backbones.lines",
+    "resnet34": "compress.models.backbones.lines",
+    "resnet34_vd": "compress.models.backbones.lines",
+}
+SEQUENCES = {
+    "bilstm": "compress.models.sequences.bilstm",
+    "none": "compress.models.sequences.none",
+}
+# Key of a model's section -> what it may name, of detectors and of recognisers.
+PARTS = {"backbone": BACKBONES, "neck": NECKS}
+LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES}
+RECOGNISERS = ("crnn",)
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:
@@ -60,9 +74,10 @@ def check_parts(config: str | Mapping[str, Any]) -> None:
     """
     if not isinstance(config, Mapping) or config.get("name") not in MODELS:
         return
+    parts = LINE_PARTS if config["name"] in RECOGNISERS else PARTS
     try:
-        for part in PARTS.keys() & config.keys():
-            configured(PARTS[part], config[part], f"model.{part}")
+        for part in parts.keys() & config.keys():
+            configured(parts[part], config[part], f"model.{part}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

@@ -34,7 +34,7 @@ class TrainingSet:
         self.split = split
         self.targets = algorithm.targets
         self.input = algorithm.input
-        self.random_view = TASKS[algorithm.task].view
+        self.random_view, self.joined = TASKS[algorithm.task].view, TASKS[algorithm.task].joined
         self.augment = augment
         self.size = size
         self.seed = seed
@@ -46,7 +46,10 @@ class TrainingSet:
     def view(self, epoch: int, index: int) -> Sample:
         """The augmented sample before its targets are made."""
         rng = np.random.default_rng((self.seed, epoch, index))
-        return self.random_view(self.split[index], self.augment, self.size, self.input, rng)
+        sample = self.split[index]
+        if self.joined:
+            sample = self.joined(sample, lambda: self.split[int(rng.integers(len(self.split)))], self.augment, self.size, rng)
+        return self.random_view(sample, self.augment, self.size, self.input, rng)
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         sample = self.view(*item)

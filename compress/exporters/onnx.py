@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 METADATA_KEY = "compress"
 INPUT = "images"
 OPSET = 17
+# Of images and maps, (B, C, H, W); of the classes of steps, (B, T, classes); of classes, (B, classes).
+OPEN_AXES = {4: {0: "batch", 2: "height", 3: "width"}, 3: {0: "batch", 1: "steps"}, 2: {0: "batch"}}
 
 
 def export_onnx(network: nn.Module, path: Path | str, example: Tensor, description: Mapping[str, Any]) -> Path:
@@ -57,8 +59,8 @@ def onnx_model(network: nn.Module, example: Tensor, description: Mapping[str, An
     else:
         fold_batch_norms(inference, example)
     with torch.no_grad():
-        names = list(inference(example))
-    open_axes = {0: "batch", 2: "height", 3: "width"}
+        outputs = inference(example)
+    names = list(outputs)
     buffer = io.BytesIO()
     with quiet_nncf(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -68,7 +70,7 @@ def onnx_model(network: nn.Module, example: Tensor, description: Mapping[str, An
             cast(str, buffer),  # a file-like object is documented, and left out of the stubs
             input_names=[INPUT],
             output_names=names,
-            dynamic_axes=dict.fromkeys([INPUT, *names], open_axes),
+            dynamic_axes={INPUT: OPEN_AXES[4], **{name: OPEN_AXES[tensor.dim()] for name, tensor in outputs.items()}},
             opset_version=OPSET,
             dynamo=False,
         )

@@ -113,6 +113,8 @@ class Task:
     carries_maps: whether `view` takes the maps of a sample along.
     corrected: `(truth, answer) -> truth`: the ground truth of a training image with what a good model finds taken into account; None where
         there is no such thing.
+    joined: `(sample, another, augment, (height, width), rng) -> sample`: a training image made of several, before `view`; `another()` is
+        one by chance. None where there is no such thing.
     shapes: `answer -> [shape]`, what a page shows on the image beside `told`. true_shapes: `truth -> [shape]`.
     """
 
@@ -136,6 +138,7 @@ class Task:
     true_shapes: Callable[[Any], list[Shape]]
     carries_maps: bool = False
     corrected: Callable[[Any, Any], Any] | None = None
+    joined: Callable[[Sample, Callable[[], Sample], Any, tuple[int, int], np.random.Generator], Sample] | None = None
     square: bool = False
 
     @property

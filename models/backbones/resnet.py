@@ -7,6 +7,7 @@ Classification with Convolutional Neural Networks", section 4.2, figures 2b and 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from compress.models.layers import conv_bn, initialise
 
 Width = Annotated[float, Field(gt=0, le=4)]
+Stride = int | tuple[int, int]  # both ways, or down and across
 
 
 class BasicBlock(nn.Module):
@@ -23,7 +25,7 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int, downsample: nn.Module) -> None:
+    def __init__(self, inputs: int, width: int, stride: Stride, downsample: nn.Module) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -43,7 +45,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int, downsample: nn.Module) -> None:
+    def __init__(self, inputs: int, width: int, stride: Stride, downsample: nn.Module) -> None:
         super().__init__()
         outputs = width * self.expansion
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
@@ -62,16 +64,16 @@ class Bottleneck(nn.Module):
         return self.relu(y + self.downsample(x))
 
 
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+def shortcut(inputs: int, outputs: int, stride: Stride) -> nn.Module:
     """The identity where the original widths and the resolution agree, else a projection (option B of the paper)."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
-def pooled_shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+def pooled_shortcut(inputs: int, outputs: int, stride: Stride) -> nn.Module:
     """A projection, of means of 2x2 pixels where the resolution is halved, instead of one pixel in four."""
-    pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+    pool = nn.Identity() if stride == 1 else nn.AvgPool2d(stride)
     return nn.Sequential(pool, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
 
@@ -108,21 +110,46 @@ class ResNetVd(nn.Module):
         return staged(self, self.maxpool(self.stem(x)))
 
 
+class ResNetLines(nn.Module):
+    """The same stages for lines of text, all but the first halving the height alone, after 3x3 convolutions that keep the resolution."""
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: tuple[int, int, int, int],
+        stem: int,
+        convolutions: int,
+        shortcut: Callable[[int, int, Stride], nn.Module],
+    ) -> None:
+        super().__init__()
+        widths = [3, *[stem // 2] * (convolutions - 1), stem]
+        self.stem = nn.Sequential(*(conv_bn(inputs, outputs, 3) for inputs, outputs in itertools.pairwise(widths)))
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.channels = add_stages(self, block, depths, stem, shortcut, (2, 1))
+        initialise(self)
+        damp_residuals(self)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return staged(self, self.maxpool(self.stem(x)))
+
+
 def add_stages(
     network: nn.Module,
     block: type[BasicBlock] | type[Bottleneck],
     depths: tuple[int, int, int, int],
     stem: int,
-    shortcut: Callable[[int, int, int], nn.Module],
+    shortcut: Callable[[int, int, Stride], nn.Module],
+    step: Stride = 2,
 ) -> tuple[int, ...]:
     """Give `network` its stages, `layer1` to `layer4`, each twice as wide as the one before; returns their output channels.
 
-    shortcut: what goes around a stage's first block, from input channels, output channels and stride.
+    shortcut: what goes around a stage's first block, from input channels, output channels and stride. step: stride of all stages but the
+    first.
     """
     channels = tuple(stem * factor * block.expansion for factor in (1, 2, 4, 8))
     inputs = stem
     for number, (depth, outputs) in enumerate(zip(depths, channels, strict=True), 1):
-        width, stride = outputs // block.expansion, 1 if number == 1 else 2
+        width, stride = outputs // block.expansion, 1 if number == 1 else step
         first = block(inputs, width, stride, shortcut(inputs, outputs, stride))
         network.add_module(f"layer{number}", nn.Sequential(first, *(block(outputs, width, 1, nn.Identity()) for _ in range(depth - 1))))
         inputs = outputs

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from compress.errors import CompressError
-from compress.models.contract import Classification, Detections, Input, Label, Sample, Words
+from compress.models.contract import Classification, Detections, Input, Label, Line, Sample, Transcription, Words
 from compress.models.registry import build
 from compress.tasks import TASKS
 from compress.tasks.classification import CLASSIFICATION, EvaluateClassification
 from compress.tasks.detection import DETECTION, EvaluateDetection
+from compress.tasks.recognition import RECOGNITION, EvaluateRecognition
 from compress.tasks.task import Metric, Shape, Task
 
 BOX = np.float32([[10, 8], [50, 8], [50, 24], [10, 24]])
@@ -21,10 +22,12 @@ ODD = Input(multiple=(16, 64), mean=(0.5, 0.25, 0.0))
 ANSWERS = {
     "detection": Detections([BOX, BOX + 30], np.float32([0.75, 0.5])),
     "classification": Classification("180", 0.8125),
+    "recognition": Transcription("Café 7", 0.8125),
 }
 TRUTHS = {
     "detection": Words([BOX, BOX + 40], np.array([False, True]), ["word", "###"]),
     "classification": Label("180"),
+    "recognition": Line("Café 7"),
 }
 
 
@@ -81,7 +84,11 @@ def test_every_answer_is_recorded_told_and_drawn_and_the_image_left_alone(task):
 
 @pytest.mark.parametrize("wanted", [Input(), ODD])
 def test_what_is_shown_fits_the_input_and_is_of_the_size_for_training(task, wanted):
-    evaluate = {"detection": EvaluateDetection(short_side=100), "classification": EvaluateClassification(size=(64, 192))}[task.name]
+    evaluate = {
+        "detection": EvaluateDetection(short_side=100),
+        "classification": EvaluateClassification(size=(64, 192)),
+        "recognition": EvaluateRecognition(height=50, width="own"),
+    }[task.name]
     sample = Sample("s", image(), TRUTHS[task.name])
     shown = task.shown(sample.image, evaluate, wanted)
     assert shown.dtype == np.uint8
@@ -98,8 +105,16 @@ def test_what_is_shown_fits_the_input_and_is_of_the_size_for_training(task, want
 
 def test_a_perfect_answer_has_the_best_scores_and_no_answer_the_worst(task):
     evaluate = task.evaluate()
-    wrong = {"detection": Detections([], np.zeros(0, np.float32)), "classification": Classification("0", 0.9)}[task.name]
-    right = {"detection": Detections([BOX], np.ones(1, np.float32)), "classification": Classification("180", 0.9)}[task.name]
+    wrong = {
+        "detection": Detections([], np.zeros(0, np.float32)),
+        "classification": Classification("0", 0.9),
+        "recognition": Transcription("", 0.9),
+    }[task.name]
+    right = {
+        "detection": Detections([BOX], np.ones(1, np.float32)),
+        "classification": Classification("180", 0.9),
+        "recognition": Transcription("Café 7", 0.9),
+    }[task.name]
     best, worst = (task.judge([(found, TRUTHS[task.name])] * 2, evaluate) for found in (right, wrong))
     assert [best[metric.name] for metric in task.metrics] == [1.0] * len(task.metrics)
     assert worst[task.main] == 0
@@ -150,6 +165,47 @@ def test_classes_as_a_page_and_a_file_have_them():
     narrow = CLASSIFICATION.shown(image(48, 60), EvaluateClassification(), ODD)
     np.testing.assert_array_equal(narrow[:, :60], image(48, 60))
     assert (narrow[:, 60:] == (128, 64, 0)).all()
+
+
+def test_texts_as_a_page_and_a_file_have_them():
+    found, truths = ANSWERS["recognition"], [Line("ab"), Line("bbc")]
+    assert RECOGNITION.record(found) == {"text": "Café 7", "confidence": 0.8125}
+    assert RECOGNITION.told(found) == "'Café 7', confidence 0.8125"
+    assert RECOGNITION.true_shapes(Line("ab")) == [Shape(caption="'ab'")]
+    assert RECOGNITION.counts(truths) == {"characters": 5, "different characters": 3, "characters in the longest text": 3}
+    assert set(RECOGNITION.counts([]).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("width", "own", "expected"),
+    [
+        (320, 100, 320), (320, 700, 320), (322, 100, 324), ("own", 100, 100), ("own", 101, 104), ("own", 900, 900),
+        ("buckets", 96, 96), ("buckets", 97, 160), ("buckets", 2000, 2000),
+        ((200, 80), 80, 80), ((200, 80), 81, 200), ((200, 80), 333, 336),
+    ],
+)  # fmt: skip
+def test_the_width_policy_says_how_wide_a_line_is_shown(width, own, expected):
+    wanted = Input(multiple=(16, 4), mean=(0.5, 0.25, 0.0))
+    evaluate = EvaluateRecognition(height=48, width=width)
+    given = image(48, own)
+    found = RECOGNITION.shown(given, evaluate, wanted)
+    assert found.shape == (48, expected, 3)
+    if own <= expected:
+        np.testing.assert_array_equal(found[:, :own], given)
+        assert (found[:, own:] == (128, 64, 0)).all()
+    assert RECOGNITION.size(evaluate, wanted) == (48, expected if isinstance(width, int) else 320)
+    assert EvaluateRecognition(**evaluate.model_dump(mode="json")) == evaluate
+    assert evaluate.reported(build("crnn"))["width"] == (list(width) if isinstance(width, tuple) else width)
+
+
+@pytest.mark.parametrize("wrong", [{"width": "owm"}, {"width": []}, {"width": 0}, {"height": 8}, {"width": [320, "own"]}])
+def test_no_other_width_policy_is_taken(wrong):
+    with pytest.raises(ValueError, match=r"width|height"):
+        EvaluateRecognition(**wrong)
+
+
+def test_a_line_that_is_a_thousand_times_as_long_as_high_is_squeezed():
+    assert RECOGNITION.shown(image(2, 2000), EvaluateRecognition(width="own"), Input(multiple=(16, 4))).shape == (48, 64 * 48, 3)
 
 
 def test_settings_are_checked_filled_in_and_replaced():

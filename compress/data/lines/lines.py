@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from compress.data.cache import kept
 from compress.data.detection.formats import DetectionData
 from compress.data.files import Damaged, settle
+from compress.data.lines.augment_text import AugmentText
 from compress.data.lines.crops import crops
 from compress.data.lists import ImageLists
 from compress.data.split import Split
@@ -49,6 +50,10 @@ class Lines(ImageLists):
         if "\t" in content:
             raise ValueError("there is a tab in the text")
         return Line(content)
+
+    def default_augment(self) -> AugmentText:
+        """How the lines are augmented unless a recipe says otherwise."""
+        return AugmentText()
 
     def splits(self) -> tuple[str, ...]:
         """Those of the lists, or of the data set that words are cut from."""

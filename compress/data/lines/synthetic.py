@@ -18,7 +18,7 @@ from pydantic import Field
 from compress.data.cache import kept
 from compress.data.data_format import DataFormat
 from compress.data.files import settle
-from compress.data.lines.augment import AugmentLine
+from compress.data.lines.augment_text import AugmentText
 from compress.data.lines.fonts import characters, default_fonts, digest, fonts_in
 from compress.data.lines.texts import line_text
 from compress.data.rendering import background, clutter, degrade, face, ink_colour, library_versions, rendered, word
@@ -45,9 +45,9 @@ class SyntheticLines(DataFormat):
     height: int = Field(default=48, ge=16, le=256)
     fonts: Path | None = None
 
-    def default_augment(self) -> AugmentLine:
+    def default_augment(self) -> AugmentText:
         """How its images are augmented unless a recipe says otherwise."""
-        return AugmentLine()
+        return AugmentText()
 
     def splits(self) -> tuple[str, ...]:
         """All three."""

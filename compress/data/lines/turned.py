@@ -34,8 +34,8 @@ class Turned(DataFormat):
     of: Annotated[LineData, Field(discriminator="format")]
 
     def default_augment(self) -> AugmentLine:
-        """That of the lines."""
-        return self.of.default_augment()
+        """That of lines which need not be read."""
+        return AugmentLine()
 
     def splits(self) -> tuple[str, ...]:
         """Those of the lines."""

@@ -1,0 +1,70 @@
+"""Backbones for lines of text: they halve the height more often than the width, and give (B, channels, 1, T) features.
+
+Strides are those of PP-OCR's recognisers (Du et al. 2020, "PP-OCR", section 2.3): the height is divided by 16, the width by 2, then the
+highest value of each column is taken, of two columns each: one step for four pixels of width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
+
+from compress.models.backbones.mobilenet_v3 import TABLE_1, TABLE_2, Row
+from compress.models.backbones.mobilenet_v3_ppocr import MobileNetV3PPOCR
+from compress.models.backbones.mobilenet_v3_ppocr import Width as NarrowWidth
+from compress.models.backbones.resnet import BasicBlock, ResNetLines, Width, pooled_shortcut, shortcut, stem_channels
+
+STRIDE = 4  # pixels of width for a step
+
+
+class PooledColumns(nn.Module):
+    """A trunk, whose last feature map becomes one row of steps: its highest values over the height, and over two columns each."""
+
+    def __init__(self, trunk: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool2d(self.trunk(x)[-1].amax(2, keepdim=True), (1, 2))
+
+
+def first_stride_less(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows of a table, of which the first that strides does so no more."""
+    place = next(place for place, row in enumerate(rows) if row.stride > 1)
+    return (*rows[:place], replace(rows[place], stride=1), *rows[place + 1 :])
+
+
+def mobilenet(rows: tuple[Row, ...], width: float) -> PooledColumns:
+    """PP-OCR's MobileNetV3 with the strides of a recogniser and its last convolution."""
+    trunk = MobileNetV3PPOCR(first_stride_less(rows), width, True, (), halve_width=False)
+    return PooledColumns(trunk, trunk.channels[-1])
+
+
+def mobilenet_v3_small(width: NarrowWidth = 0.5) -> PooledColumns:
+    """576 channels at full width, 288 at half."""
+    return mobilenet(TABLE_2, width)
+
+
+def mobilenet_v3_large(width: NarrowWidth = 0.5) -> PooledColumns:
+    """960 channels at full width, 480 at half, as in rec_mv3_none_bilstm_ctc."""
+    return mobilenet(TABLE_1, width)
+
+
+def resnet(width: float, stem: int, around: Callable[..., nn.Module]) -> PooledColumns:
+    """ResNet-34 with `stem` convolutions, of 3x3, before its pooling."""
+    trunk = ResNetLines(BasicBlock, (3, 4, 6, 3), stem_channels(width), stem, around)
+    return PooledColumns(trunk, trunk.channels[-1])
+
+
+def resnet34(width: Width = 1.0) -> PooledColumns:
+    """ResNet-34 whose stem, one 3x3 convolution, keeps the resolution; 512 channels at full width."""
+    return resnet(width, 1, shortcut)
+
+
+def resnet34_vd(width: Width = 1.0) -> PooledColumns:
+    """The same with three convolutions and pooled shortcuts, as in rec_r34_vd_none_bilstm_ctc."""
+    return resnet(width, 3, pooled_shortcut)

@@ -1,0 +1,57 @@
+"""CRNN (Shi et al. 2017, "An End-to-End Trainable Neural Network for Image-based Sequence Recognition and Its Application to Scene Text
+Recognition"): convolutions, a sequence model over their columns, and a CTC head.
+
+Targets and decoding are in `compress.models.ctc`, the network in `compress.models.networks.crnn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from compress.models.alphabet import Written, alphabet_of
+from compress.models.contract import Algorithm, Deviation, Input, Mean
+from compress.models.ctc import ctc_targets, decoded
+from compress.models.registry import LINE_BACKBONES, SEQUENCES, named, of_network
+
+STRIDE = 4  # pixels of width for a step, of every backbone
+HEIGHTS = 16  # pixels: what the height of an input is a multiple of
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """A text is read off the probabilities: there is nothing to choose."""
+
+
+def crnn(
+    backbone: str | Mapping[str, Any] = "mobilenet_v3_small",
+    sequence: str | Mapping[str, Any] = "bilstm",
+    alphabet: Written = "en",
+    mean: Mean = (0.5, 0.5, 0.5),
+    std: Deviation = (0.5, 0.5, 0.5),
+) -> Algorithm:
+    """CRNN as an :class:`Algorithm` of task "recognition".
+
+    backbone, sequence: a name from `compress.models.registry`, of `LINE_BACKBONES` and `SEQUENCES`, or a mapping of `name` and keywords.
+    alphabet: as for :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in 0..1.
+    Raises ValueError for unknown names or keywords and for wrong values.
+    """
+    parts = named(LINE_BACKBONES, backbone, "model.backbone"), named(SEQUENCES, sequence, "model.sequence")
+    characters = alphabet_of(alphabet)
+    return Algorithm(
+        task="recognition",
+        network=partial(of_network, "crnn", "crnn_network", *parts, characters.ctc_classes),
+        targets=partial(ctc_targets, alphabet=characters, stride=STRIDE),
+        loss=partial(of_network, "ctc", "ctc_loss"),
+        decode=partial(decoded, alphabet=characters),
+        settings=Greedy,
+        tunable=MappingProxyType({}),
+        copies=MappingProxyType({"logits": "kl"}),
+        features=("backbone",),
+        kept_layers=("head",),
+        alphabet=characters,
+        input=Input(multiple=(HEIGHTS, STRIDE), example=(48, 320), mean=tuple(mean), std=tuple(std)),
+    )

@@ -1,0 +1,86 @@
+"""A recogniser's files: equal to torch at three widths and two batch sizes, and they carry the alphabet and the width policy."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress.checkpoint import fresh, load, save
+from compress.cost import macs
+from compress.exporters.write import write_files
+from compress.predictor import open_predictor
+from compress.runtimes import open_file
+from compress.tasks.recognition import EvaluateRecognition
+
+CONFIG = {
+    "name": "crnn",
+    "backbone": {"name": "mobilenet_v3_small", "width": 0.25},
+    "sequence": {"name": "bilstm", "hidden": 12},
+    "alphabet": {"characters": "aé漢 "},
+}
+
+
+def model():
+    torch.manual_seed(0)
+    found = fresh(CONFIG, EvaluateRecognition(height=32, width=[64, 160]))
+    nn.init.normal_(found.network.head.weight, std=3)  # fresh weights alone give the same classes everywhere
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
+    ours = model()
+    ((_, path, facts),) = write_files(ours, [name], tmp_path, [np.random.default_rng(0).integers(0, 256, (40, 130, 3), np.uint8)])
+    assert facts["difference"]["probability"]["maximum"] < 1e-4
+    runtime = open_file(tmp_path / path, threads=1)
+    for batch in (1, 3):
+        for width in (32, 100, 324):
+            images = torch.randn(batch, 3, 32, width, generator=torch.Generator().manual_seed(width))
+            with torch.inference_mode():
+                expected = ours.network.eval()(images)["probability"].numpy()
+            found = runtime.run(images.numpy())["probability"]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+            assert expected.std() > 0.1
+    predictor = open_predictor(tmp_path / path, threads=1)
+    assert predictor.algorithm.alphabet.characters == "aé漢 "
+    assert predictor.evaluate == EvaluateRecognition(height=32, width=[64, 160])
+
+
+def test_a_checkpoint_says_all_of_it_too(tmp_path):
+    ours = model()
+    save(ours, tmp_path)
+    again = load(tmp_path)
+    assert again.algorithm.alphabet == ours.algorithm.alphabet
+    assert again.evaluate == ours.evaluate
+    assert json.loads(json.dumps(again.description()))["model"] == CONFIG
+    for one, other in zip(again.network.state_dict().values(), ours.network.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_line_is_read_alone_whatever_is_in_its_batch(tmp_path):
+    save(model(), tmp_path)
+    predictor = open_predictor(tmp_path)
+    rng = np.random.default_rng(0)
+    lines = [rng.integers(0, 256, (32, width, 3), np.uint8) for width in (60, 60, 30, 155, 300, 60)]
+    together = list(predictor.outputs(lines))
+    assert [outputs["probability"].shape[1] for outputs in together] == [16, 16, 16, 40, 75, 16]
+    for line, outputs in zip(lines, together, strict=True):
+        (alone,) = predictor.outputs([line])
+        np.testing.assert_allclose(outputs["probability"], alone["probability"], atol=1e-6)
+
+
+def test_an_lstm_s_products_are_counted():
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(3, 5, batch_first=True)
+
+        def forward(self, images):
+            return {"steps": self.lstm(images.mean(2).transpose(1, 2))[0]}
+
+    assert macs(Steps(), (2, 3, 4, 7)) == 2 * 7 * 4 * 5 * (3 + 5)

@@ -1,0 +1,89 @@
+"""CRNN: shapes, the direction of its LSTMs, exported files at several sizes, and whether it learns to read."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+import numpy as np
+import pytest
+import torch
+
+from compress.models.contract import Line, Sample
+from compress.models.crnn import STRIDE
+from compress.models.registry import LINE_BACKBONES, build, check_parts
+from compress.models.sequences.bilstm import BiLSTM
+
+
+def small(**changed):
+    config = {"name": "crnn", "backbone": {"name": "mobilenet_v3_small", "width": 0.25}, "sequence": {"name": "bilstm", "hidden": 8}}
+    return build({**config, "alphabet": "digits", **changed})
+
+
+@pytest.mark.parametrize("name", sorted(LINE_BACKBONES))
+def test_every_backbone_gives_a_step_for_four_pixels(name):
+    algorithm = small(backbone={"name": name, "width": 0.25})
+    network = algorithm.network().eval()
+    for height, width in ((32, 100), (48, 320), (48, 64)):
+        with torch.inference_mode():
+            outputs = network(torch.randn(2, 3, height, width))
+        assert list(outputs) == ["probability"]
+        assert outputs["probability"].shape == (2, width // STRIDE, 11)
+        torch.testing.assert_close(outputs["probability"].sum(2), torch.ones(2, width // STRIDE))
+
+
+def test_what_is_wrong_in_a_recipe_is_named():
+    with pytest.raises(ValueError, match=r"model\.backbone: 'resnet43' is not known; did you mean 'resnet34'"):
+        small(backbone="resnet43")
+    with pytest.raises(ValueError, match=r"model\.sequence\.hiden is not known; did you mean 'hidden'"):
+        check_parts({"name": "crnn", "sequence": {"name": "bilstm", "hiden": 8}})
+    with pytest.raises(ValueError, match=r"model\.alphabet: 'English'"):
+        small(alphabet="English")
+
+
+def test_what_it_names_of_itself_is_there():
+    algorithm = small()
+    names = [name for name, _ in algorithm.network().named_modules()]
+    for pattern in (*algorithm.features, *algorithm.kept_layers):
+        assert any(fnmatchcase(name, pattern) for name in names)
+    outputs = algorithm.network().train()(torch.zeros(2, 3, 32, 64))
+    assert set(algorithm.copies) <= set(outputs)
+    torch.testing.assert_close(outputs["logits"].softmax(2), outputs["probability"])
+    assert algorithm.alphabet.characters == "0123456789"
+
+
+def test_the_two_directions_are_those_of_a_bidirectional_lstm():
+    torch.manual_seed(0)
+    ours, theirs = BiLSTM(6, 5), torch.nn.LSTM(6, 5, batch_first=True, bidirectional=True)
+    weights = {
+        f"{kind}_l0{end}": getattr(layer, f"{kind}_l0")
+        for end, layer in (("", ours.forwards), ("_reverse", ours.backwards))
+        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    }
+    theirs.load_state_dict(weights)
+    images = torch.randn(3, 7, 6)
+    torch.testing.assert_close(ours(images), theirs(images)[0])
+
+
+@pytest.mark.slow
+def test_it_learns_where_digits_stand():
+    rng = np.random.default_rng(0)
+    glyphs = rng.normal(0, 1, (10, 3, 32, 16)).astype(np.float32)
+    texts = ["".join(map(str, rng.integers(0, 10, 4))) for _ in range(12)]
+    images = torch.from_numpy(np.stack([np.concatenate([glyphs[int(one)] for one in text], 2) for text in texts]))
+    torch.manual_seed(0)
+    algorithm = small(sequence={"name": "bilstm", "hidden": 32, "layers": 1})
+    blank = np.zeros((32, 64, 3), np.uint8)
+    made = [algorithm.targets(Sample("line", blank, Line(text))) for text in texts]
+    targets = {name: torch.from_numpy(np.stack([one[name] for one in made])) for name in made[0]}
+    network = algorithm.network().train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    for _ in range(80):
+        loss, _ = algorithm.loss(network(images), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if float(loss.detach()) < 0.05:
+            break
+    outputs = network(images)["probability"].detach().numpy()
+    read = [one.text for one in algorithm.decode({"probability": outputs}, [(32, 64)] * 12, None)]
+    assert read == texts
