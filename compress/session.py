@@ -368,8 +368,10 @@ def check_samples(session: Session, stage: Stage, model: Model, batch: int, size
             with torch.no_grad():
                 model.network.train()(normalise(image, (model.algorithm.input.mean, model.algorithm.input.std)))
     except ValueError as error:
-        told = f"a batch of one image cannot be normalised ({error}); take a larger batch" if "value per channel" in str(error) else error
-        raise CompressError(f"{told}") from None
+        told = (
+            f"a batch of one image cannot be normalised ({error}); take a larger batch" if "value per channel" in str(error) else str(error)
+        )
+        raise CompressError(told) from None
 
 
 def check_crops(stage: Stage, algorithm: Algorithm) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain, count, islice, repeat
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError
 from compress.models.contract import Words
+from compress.models.registry import build
 from compress.report.plan import throughput_text
 
 RECIPE = """
@@ -78,7 +80,7 @@ def test_one_batch_is_measured_however_slow_it_is(clock):
 def test_batches_are_those_of_one_epoch_after_the_other():
     words = Annotation("one", Words([np.array([(5, 5), (20, 5), (20, 15), (5, 15)], np.float32)], np.array([False]), ["w"]))
     split = Split("train", [words] * 5, lambda index: np.full((40, 60, 3), 9 * index, np.uint8), "")
-    samples = TrainingSet(split, lambda _: {}, Augment(), 32, 0)
+    samples = TrainingSet(split, replace(build("db"), targets=lambda _: {}), Augment(), (32, 32), 0)
     given = [batch["image"] for batch in islice(work.endless(samples, 2, 0), 5)]
     expected = [batch["image"] for epoch in islice(count(), 3) for batch in batches(samples, epoch, 2, 0)][:5]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(given, expected, strict=True))
