@@ -212,7 +212,7 @@ class Tuned(TypedDict):
 class ShownShape(TypedDict):
     """A word or a class on an image of the report; see :class:`compress.tasks.task.Shape`."""
 
-    outline: list[tuple[Finite, Finite]] | None
+    outline: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]] | None
     caption: str
     counts: bool
 

@@ -100,7 +100,7 @@ def test_a_stage_is_measured_and_nothing_is_written(recipe, tmp_path, monkeypatc
     found = work.throughput(recipe, "baseline", out=tmp_path / "out", device="cpu")
     assert min(found[name] for name in ("pipeline", "step", "together")) > 0
     assert found["share"] > 0
-    assert (found["crop"], found["batch"], found["workers"], found["device"]) == (64, 2, 0, "cpu")
+    assert (found["crop"], found["batch"], found["workers"], found["device"]) == ((64, 64), 2, 0, "cpu")
     assert steps[-1] == 1 + 3 * 2, "a warm-up, then in each round a step on the batch that is kept and one on a new one"
     assert not (tmp_path / "out").exists()
 
@@ -121,5 +121,15 @@ def test_the_command_prints_the_three_rates(recipe, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("pipeline", "together", "waits"), [(100.0, 4.9, False), (100.0, 3.0, True), (4.0, 3.9, True)])
 def test_input_that_holds_training_up_is_said(pipeline, together, waits):
     rates = {"pipeline": pipeline, "step": 5.0, "together": together, "share": together / min(pipeline, 5.0)}
-    beside = {"stage": "a", "crop": 1, "batch": 1, "workers": 0, "params": 1, "device": "cpu", "precision": "fp32", "threads": 1, "cpu": ""}
+    beside = {
+        "stage": "a",
+        "crop": (64, 64),
+        "batch": 1,
+        "workers": 0,
+        "params": 1,
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+        "cpu": "",
+    }
     assert ("`workers`" in throughput_text({**rates, **beside})) == waits
