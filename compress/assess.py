@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from compress import progress
-from compress.data.formats import DataConfig, from_options, open_split
-from compress.data.labels import check_labels
+from compress.data.fitting import open_fitting
+from compress.data.formats import DataConfig, from_options
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
 from compress.outside import allowing
@@ -51,9 +51,8 @@ def assess(
         raise CompressError(f"{artefact} is a model for {stored.task.name}, but data of the format {config.format} are for {config.task}.")
     predictor = stored.shown_as(evaluate or stored.evaluate)
     predictor.evaluate.settings(predictor.algorithm)
-    tuned = tune_on(predictor, open_split(config, "val", seed), artefact) if tune else stored.tuned
-    images = open_split(config, split, seed)
-    check_labels(images, predictor.algorithm.labels)
+    tuned = tune_on(predictor, open_fitting(config, "val", seed, predictor.algorithm), artefact) if tune else stored.tuned
+    images = open_fitting(config, split, seed, predictor.algorithm)
     wanted = [predictor.evaluate] + ([predictor.evaluate.with_settings(tuned["settings"])] if tuned else [])
     with progress.bar(f"evaluating on {images.name}", len(images)) as bar:
         scores = score(predictor, images, [predictor.reader(one) for one in wanted], bar.advance)

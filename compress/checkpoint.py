@@ -233,19 +233,19 @@ def resize_layer(module: Any, saved: Tensor) -> None:
 
 
 def resize_lstm(name: str, module: nn.LSTM, weights: dict[str, Tensor], origin: Path) -> None:
-    """Resize an LSTM of one layer and one direction in place, as :func:`resize_layer` does others."""
+    """Resize an LSTM in place to the input and hidden channels of its saved weights, as :func:`resize_layer` does with others."""
     saved = {key: weights[f"{name}.{key}"] for key, _ in module.named_parameters()}
-    inputs, hidden = saved["weight_ih_l0"].shape[-1], saved["weight_hh_l0"].shape[-1]
-    given = inputs, hidden
-    if given == (module.input_size, module.hidden_size):
+    shapes = [saved[key].shape for key in ("weight_ih_l0", "weight_hh_l0")]
+    inputs, hidden = (shape[-1] for shape in shapes)
+    if (inputs, hidden) == (module.input_size, module.hidden_size):
         return
-    expected = {key: (4 * hidden, *{"weight_ih_l0": (inputs,), "weight_hh_l0": (hidden,)}.get(key, ())) for key in saved}
-    if inputs > module.input_size or hidden > module.hidden_size or any(tuple(saved[key].shape) != expected[key] for key in saved):
+    narrower = inputs <= module.input_size and hidden <= module.hidden_size and shapes == [(4 * hidden, inputs), (4 * hidden, hidden)]
+    if not narrower:
         raise CompressError(
             f"The weights in {origin} belong to another architecture: the LSTM {name} has {inputs} inputs and {hidden} hidden channels "
             f"there, and {module.input_size} and {module.hidden_size} in the unpruned model."
         )
-    module.input_size, module.hidden_size = given
+    module.input_size, module.hidden_size = inputs, hidden
     for key, parameter in list(module.named_parameters()):
         setattr(module, key, resized(parameter, saved[key].shape))
 

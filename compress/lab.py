@@ -15,8 +15,7 @@ import torch
 
 from compress import progress
 from compress.checkpoint import Model, save
-from compress.data.formats import open_split
-from compress.data.labels import check_labels
+from compress.data.fitting import open_fitting, warn_of_long
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
 from compress.files import read_lines, remembered, write_json
@@ -69,13 +68,13 @@ class Lab:
 
     def training_set(self, size: tuple[int, int]) -> TrainingSet:
         """Random views, of height and width `size`, of the images that the stage trains on."""
+        warn_of_long(self.split("train"), self.algorithm, size[1])
         return TrainingSet(self.split("train"), self.algorithm, self.recipe.augment, size, self.recipe.seed)
 
     def split(self, name: str) -> Split:
         """One split of the recipe's data: `train`, `val` or `test`."""
         if name not in self.splits:
-            self.splits[name] = open_split(self.recipe.data, name, self.recipe.seed, self.quiet)
-            check_labels(self.splits[name], self.algorithm.labels)
+            self.splits[name] = open_fitting(self.recipe.data, name, self.recipe.seed, self.algorithm, self.quiet)
         return self.splits[name]
 
     @property

@@ -12,6 +12,7 @@ from pydantic import BaseModel, SerializeAsAny, ValidationError
 from compress import recipe_file
 from compress.data.data_format import DataFormat
 from compress.data.formats import FORMATS, DataConfig
+from compress.data.lines.alphabets import from_file, from_texts, split_names
 from compress.errors import CompressError, suggestion
 from compress.exporters.formats import HOLD_INT8
 from compress.models.contract import Algorithm
@@ -96,13 +97,15 @@ def resolve(document: Document, name: str) -> Recipe:
     for key in ("model", "data"):
         if not isinstance(values.get(key), dict):
             raise CompressError(f"{document.where((key,))}: the recipe needs a `{key}` section.")
-    algorithm = check_model(values["model"], document)
+    seed = number(values.get("seed", 0), document)
+    model = with_alphabet(values["model"], values["data"], seed, document)
+    algorithm = check_model(model, document)
     task = TASKS[algorithm.task]
     data = read_data(values["data"], ("data",), task, document)
     recipe = Recipe(
         name=name,
-        seed=number(values.get("seed", 0), document),
-        model=values["model"],
+        seed=seed,
+        model=model,
         data=data,
         augment=section(task.augment, laid_over(data.default_augment().model_dump(), "augment", document), ("augment",), document),
         evaluate=check_evaluate(laid_over({}, "evaluate", document), algorithm, document),
@@ -125,14 +128,12 @@ def laid_over(defaults: dict[str, Any], key: str, document: Document) -> dict[st
 
 def read_data(values: dict[str, Any], place: Place, task: Task, document: Document) -> DataConfig:
     """A `data` section. Refuses a format that is unknown or has the ground truth of another task."""
-    name = values.get("format")
-    if not isinstance(name, str) or name not in FORMATS:
-        raise CompressError(f"{document.where((*place, 'format'))}: there is no data format '{name}'{suggestion(str(name), FORMATS)}")
-    if FORMATS[name].task != task.name:
-        told = f"data of the format {name} are for {FORMATS[name].task}, but the model is for {task.name}"
+    kind = data_format(values, place, document)
+    if kind.task != task.name:
+        told = f"data of the format {values['format']} are for {kind.task}, but the model is for {task.name}"
         fitting = [known for known, kind in FORMATS.items() if kind.task == task.name]
         raise CompressError(f"{document.where((*place, 'format'))}: {told}; use {' or '.join(fitting) or 'another model'}.")
-    return section(FORMATS[name], values, place, document)
+    return section(kind, values, place, document)
 
 
 def read_latency(algorithm: Algorithm, document: Document) -> Latency:
@@ -163,6 +164,29 @@ def tracker_names(value: Any, document: Document) -> tuple[TrackerName, ...]:
         if name not in known:
             raise CompressError(f"{place}: there is no tracker '{name}'{suggestion(str(name), known)}")
     return tuple(dict.fromkeys(value))
+
+
+def with_alphabet(model: dict[str, Any], data: dict[str, Any], seed: int, document: Document) -> dict[str, Any]:
+    """The `model` section with the characters of an alphabet that it takes from a file or from the texts of its data."""
+    written = model.get("alphabet")
+    if not isinstance(written, dict) or list(written) not in (["file"], ["texts"]):
+        return model
+    try:
+        if "file" in written:
+            return {**model, "alphabet": from_file(written["file"])}
+        names = split_names(written["texts"])
+        source = section(data_format(data, ("data",), document), data, ("data",), document)
+        return {**model, "alphabet": from_texts(source.open(name, seed) for name in names)}
+    except CompressError as error:
+        raise CompressError(f"{document.where(('model', 'alphabet'))}: {error}") from None
+
+
+def data_format(values: dict[str, Any], place: Place, document: Document) -> type[DataFormat]:
+    """The class that a `data` section names. Refuses an unknown one."""
+    name = values.get("format")
+    if not isinstance(name, str) or name not in FORMATS:
+        raise CompressError(f"{document.where((*place, 'format'))}: there is no data format '{name}'{suggestion(str(name), FORMATS)}")
+    return FORMATS[name]
 
 
 def check_model(config: dict[str, Any], document: Document) -> Algorithm:

@@ -13,13 +13,13 @@ import torch
 from pydantic import BaseModel
 
 from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load
-from compress.data.formats import open_split
+from compress.data.fitting import open_fitting
 from compress.data.training import normalise
 from compress.errors import CompressError, suggestion
 from compress.files import digest, fingerprint
 from compress.lab import Lab
 from compress.ledger import LEDGER
-from compress.outside import code_of
+from compress.outside import build, code_of
 from compress.processes import LOCK
 from compress.recipe import Recipe, experiment_name, load_named
 from compress.run_settings import RunSettings
@@ -30,6 +30,7 @@ from compress.tasks.task import Task
 from compress.training.trackers import check_installed
 
 if TYPE_CHECKING:
+    from compress.data.formats import DataConfig
     from compress.data.split import Split
     from compress.models.contract import Algorithm
 
@@ -138,7 +139,7 @@ def tree(session: Session) -> Iterator[Session]:
 def split_of(session: Session, name: str) -> Split:
     """A split of the recipe's data, opened once."""
     if name not in session.splits:
-        session.splits[name] = open_split(session.recipe.data, name, session.recipe.seed, session.quiet)
+        session.splits[name] = opened(session, session.recipe.data, name)
     return session.splits[name]
 
 
@@ -149,8 +150,13 @@ def train_split(session: Session, stage: Stage) -> Split:
         return split_of(session, "train")
     name = f"{stage.name}/train"
     if name not in session.splits:
-        session.splits[name] = open_split(own, "train", session.recipe.seed, session.quiet)
+        session.splits[name] = opened(session, own, "train")
     return session.splits[name]
+
+
+def opened(session: Session, data: DataConfig, name: str) -> Split:
+    """A split of some data for the recipe's model."""
+    return open_fitting(data, name, session.recipe.seed, build(session.recipe.model), session.quiet)
 
 
 def data_fingerprints(session: Session, stage: Stage) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compress.checkpoint import Model
 from compress.pruning.groups import Group
+from compress.pruning.recurrent import channel_scores, lstms_in
 from compress.pruning.settings import Criterion
 from compress.training.modes import show_all_maps
 
@@ -35,7 +36,8 @@ def score_channels(model: Model, groups: Sequence[Group], criterion: Criterion, 
     the mean over them, relative to the group's mean; `group_norm`: the sum, not relative (Fang et al. 2023, section 3.3). `lamp`: relative
     to what is left above it (Lee et al. 2021). `bn_scale`: |gamma| (Liu et al. 2017), and the l2 norm in a group without a norm. `fpgm`:
     distance to the group's other channels (He et al. 2019). `taylor`: (gradient x weight)^2 (Molchanov et al. 2019). `hessian`:
-    mean squared gradient x weight^2 (LeCun et al. 1989, Fisher's diagonal). `random`: a number from the seed.
+    mean squared gradient x weight^2 (LeCun et al. 1989, Fisher's diagonal). `random`: a number from the seed. A hidden channel of an LSTM
+    is scored by all of its weights there, as the output channel of a linear layer that has them would be.
     """
     torch.manual_seed(seed)
     model.network.zero_grad(set_to_none=True)
@@ -46,6 +48,9 @@ def score_channels(model: Model, groups: Sequence[Group], criterion: Criterion, 
     importance, without_norm = IMPORTANCE[criterion](), IMPORTANCE["l2"]()
     scores = {}
     for group in groups:
+        if layers := lstms_in(group.coupled):
+            scores[group.name] = channel_scores(importance, without_norm, layers)
+            continue
         score = importance(group.coupled)
         scores[group.name] = (without_norm(group.coupled) if score is None else score).detach().float().cpu()
     model.network.zero_grad(set_to_none=True)

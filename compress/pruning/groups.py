@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from compress.checkpoint import Model, channels_last, example_input
 from compress.errors import CompressError, suggestion
 from compress.models.layers import Uncoupled
+from compress.pruning.recurrent import PRUNER, keeps_hidden, stood_in_for
 from compress.training.modes import show_all_maps
 
 
@@ -39,7 +40,7 @@ def find_groups(model: Model, scope: str = "model", protect: Sequence[str] = ())
     """The groups that may lose channels, in the network's order; see :func:`kept_layers` for those that may not."""
     network = model.network
     example = example_input(model).to(next(network.parameters()).device)
-    graph = tp.DependencyGraph().build_dependency(network, example, forward_fn=all_maps)
+    graph = tp.DependencyGraph().build_dependency(network, example, forward_fn=all_maps, customized_pruners={nn.LSTM: PRUNER})
     order = {layer: place for place, (_, layer) in enumerate(prunable(network))}
     names = {layer: name for name, layer in prunable(network)}
     found = []
@@ -67,7 +68,8 @@ def remove_channels(model: Model, groups: Sequence[Group], removed: Mapping[str,
 def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     """Every map of the algorithm, so that branches which run in training alone are pruned with the rest.
 
-    The graph is cut behind every :class:`Uncoupled`, whose outputs are added as maps, or their inputs would not be seen.
+    The graph is cut behind every :class:`Uncoupled`, whose outputs are added as maps, or their inputs would not be seen. Products stand in
+    for LSTMs.
     """
     show_all_maps(network)
     ends: list[Tensor] = []
@@ -78,7 +80,8 @@ def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
 
     handles = [module.register_forward_hook(detach) for module in network.modules() if isinstance(module, Uncoupled)]
     try:
-        return [*network(images).values(), *ends]
+        with stood_in_for(network):
+            return [*network(images).values(), *ends]
     finally:
         for handle in handles:
             handle.remove()
@@ -102,12 +105,13 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
         layer
         for name, layer in layers.items()
         if layer in uncoupled
+        or keeps_hidden(layer)
         or any(fnmatchcase(name, pattern) for pattern in kept)
         or (scope == "backbone" and not name.startswith("backbone."))
     ]
 
 
-PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
+PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM)
 
 
 def prunable(network: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -119,4 +123,11 @@ def prunable(network: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def widths(network: nn.Module) -> dict[str, int]:
     """Output channels of every layer that has some of its own."""
-    return {name: int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels) for name, layer in prunable(network)}
+    return {name: width(layer) for name, layer in prunable(network)}
+
+
+def width(layer: Any) -> int:
+    """Output channels of one layer."""
+    if isinstance(layer, nn.LSTM):
+        return PRUNER.get_out_channels(layer)
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)

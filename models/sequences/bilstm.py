@@ -29,7 +29,7 @@ class BiLSTM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         left, _ = self.forwards(x)
         right, _ = self.backwards(x.flip(1))
-        return torch.cat([left, right.flip(1)], 2)
+        return torch.cat([left, right.flip(1)], -1)  # not 2, by which torch-pruning would not know the channels
 
 
 class BiLSTMs(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.models.contract import Algorithm, Classification, Detections, Label, Sample, Words
+from compress.models.contract import Algorithm, Classification, Detections, Label, Line, Sample, Transcription, Words
 from compress.models.registry import MODELS, build
 from compress.tasks import TASKS
 from compress.training.distillation import DIVERGENCES
@@ -19,6 +19,7 @@ BACKBONE = {"name": "resnet18", "width": 0.125}
 SMALL = {
     "angle": {"name": "angle", "width": 0.1},
     "craft": {"name": "craft", "width": 0.1},
+    "crnn": {"name": "crnn", "backbone": {"name": "mobilenet_v3_small", "width": 0.25}, "sequence": {"name": "bilstm", "hidden": 8}},
     "db": {"name": "db", "backbone": BACKBONE, "neck": {"name": "fpn", "channels": 16}},
     "pan": {"name": "pan", "backbone": BACKBONE, "neck": {"name": "fpem_ffm", "channels": 8, "repeats": 1}},
     "psenet": {"name": "psenet", "backbone": BACKBONE, "neck": {"name": "fpn", "channels": 16}},
@@ -30,6 +31,8 @@ def truth(algorithm: Algorithm) -> object:
     """What its task asks for of an image of 64 x 96 pixels."""
     if algorithm.labels:
         return Label(algorithm.labels[-1])
+    if algorithm.alphabet:
+        return Line(algorithm.alphabet.characters[:5])
     boxes = [np.float32([[8, 8], [56, 8], [56, 32], [8, 32]]), np.float32([[60, 36], [92, 36], [92, 60], [60, 60]])]
     return Words(boxes, np.array([False, True]), ["word", "###"])
 
@@ -62,7 +65,7 @@ def test_the_loss_casts_what_it_needs_and_targets_keep_their_integers(algorithm)
     assert total.isfinite()
     assert parts
     assert any(not tensor.is_floating_point() for tensor in targets.values())
-    if not algorithm.labels:  # classes are integers and nothing else; maps are what they are in any type
+    if not algorithm.labels and not algorithm.alphabet:  # classes are integers and nothing else; maps are what they are in any type
         floats = {name: tensor.float() for name, tensor in targets.items()}
         assert torch.equal(algorithm.loss(outputs, floats)[0], total)
     total.backward()
@@ -105,4 +108,5 @@ def test_an_example_is_a_usual_input_and_outputs_are_read(algorithm):
         outputs = algorithm.network().eval()(torch.randn(2, 3, height, width))
     sizes = [(height, width), (2 * height, 2 * width)]
     found = algorithm.decode({name: tensor.numpy() for name, tensor in outputs.items()}, sizes, algorithm.settings())
-    assert [type(one) for one in found] == [Classification if algorithm.labels else Detections] * 2
+    kind = Classification if algorithm.labels else Transcription if algorithm.alphabet else Detections
+    assert [type(one) for one in found] == [kind] * 2

@@ -75,7 +75,7 @@ def test_building_does_not_change_what_it_is_given(config: dict) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"name": "bd"}, ["model", "'bd'", "known are angle, craft, db"]),
+        ({"name": "bd"}, ["model", "'bd'", "known are angle, craft, crnn, db"]),
         ({"name": "db", "bckbone": "resnet18"}, ["model.bckbone", "did you mean 'backbone'"]),
         ({"name": "db", "backbone": "resnet51"}, ["model.backbone", "'resnet51'", "resnet50"]),
         ({"name": "db", "backbone": "zzz"}, ["model.backbone", "mobilenet_v3_small", "resnet18"]),

@@ -6,9 +6,9 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from compress.data.lines.texts import PRINTABLE
 from compress.data.rendering import FONTS, face, font_file, rendered
 from compress.errors import CompressError
+from compress.models.alphabet import PRINTABLE
 
 SUFFIXES = (".ttf", ".otf", ".ttc")
 TEX = ("cmr10", "cmss10", "cmb10")  # laid out as TeX lays out text: other characters are in these places

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compress.data.cache import kept
 from compress.data.data_format import DataFormat
 from compress.data.files import settle
 from compress.data.lines.augment_text import AugmentText
-from compress.data.lines.fonts import characters, default_fonts, digest, fonts_in
-from compress.data.lines.texts import line_text
-from compress.data.rendering import background, clutter, degrade, face, ink_colour, library_versions, rendered, word
+from compress.data.lines.fonts import NEEDED, characters, default_fonts, digest, fonts_in
+from compress.data.lines.texts import LONGEST, PRINTABLE, line_text
+from compress.data.rendering import background, clutter, degrade, face, ink_colour, library_versions, rendered
 from compress.data.split import SPLITS, Annotation, Split
 from compress.errors import CompressError, suggestion
+from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Line
 
-GENERATOR = 1  # raised whenever the same configuration comes to be drawn differently
+GENERATOR = 2  # raised whenever the same configuration comes to be drawn differently
 WIDEST = 32  # heights of the image
 
 
@@ -34,6 +36,7 @@ class SyntheticLines(DataFormat):
     """Synthetic lines; `train`, `val` and `test` are how many there are.
 
     height: of the images, in pixels; their widths vary with the text. fonts: a folder; the fonts below it are used beside matplotlib's.
+    characters: those that occur, as the `alphabet` of a model names them. words: the most in a line, and longest: in characters.
     """
 
     task: ClassVar[str] = "recognition"
@@ -44,6 +47,17 @@ class SyntheticLines(DataFormat):
     test: int = Field(default=500, ge=1, le=1_000_000)
     height: int = Field(default=48, ge=16, le=256)
     fonts: Path | None = None
+    characters: Written = "en"
+    words: int = Field(default=4, ge=1, le=4)
+    longest: int = Field(default=LONGEST, ge=1, le=LONGEST)
+
+    @field_validator("characters")
+    @classmethod
+    def check_characters(cls, written: Written) -> Written:
+        """Some that fonts are sure to have."""
+        if not set(alphabet_of(written).characters) <= {*PRINTABLE, " "} or not set(alphabet_of(written).characters) & NEEDED:
+            raise ValueError("characters of synthetic lines are those of ASCII, letters or digits among them")
+        return written
 
     def default_augment(self) -> AugmentText:
         """How its images are augmented unless a recipe says otherwise."""
@@ -63,12 +77,13 @@ class SyntheticLines(DataFormat):
         count = getattr(self, split)
         own, problems = fonts_in(self.fonts) if self.fonts else ([], [])
         fonts = default_fonts() + own
-        drawn_as = f"synthetic_lines {GENERATOR} {library_versions()} {split} {count} {self.height} {seed} {digest(own)}"
+        texts = Texts(frozenset(alphabet_of(self.characters).characters), self.words, self.longest)
+        drawn_as = f"synthetic_lines {GENERATOR} {library_versions()} {split} {count} {self.height} {seed} {digest(own)} {texts.told()}"
         key = hashlib.sha256(drawn_as.encode()).hexdigest()
 
         def drawn(_problems: list[str]) -> Iterator[tuple[Annotation, np.ndarray]]:
             for index in range(count):
-                yield draw(seed, split, index, self.height, fonts)
+                yield draw(seed, split, index, self.height, fonts, texts)
                 if progress:
                     progress(index + 1, count)
 
@@ -77,11 +92,24 @@ class SyntheticLines(DataFormat):
         return Split(split, entry.annotations, entry.pixels, key, tuple(problems))
 
 
-def draw(seed: int, split: str, index: int, height: int, fonts: Sequence[Path]) -> tuple[Annotation, np.ndarray]:
+@dataclass(frozen=True)
+class Texts:
+    """What lines may say: which characters occur, and the most words and characters of one."""
+
+    characters: frozenset[str] = frozenset(f"{PRINTABLE} ")
+    words: int = 4
+    longest: int = LONGEST
+
+    def told(self) -> str:
+        """All of it, for a key."""
+        return f"{''.join(sorted(self.characters))} {self.words} {self.longest}"
+
+
+def draw(seed: int, split: str, index: int, height: int, fonts: Sequence[Path], texts: Texts = Texts()) -> tuple[Annotation, np.ndarray]:
     """One image, (height, width, 3) uint8 RGB, and its text."""
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     font = fonts[int(rng.integers(len(fonts)))]
-    text = spelled(line_text(rng), characters(font), rng)
+    text = spelled(line_text(rng, texts.words), characters(font), texts, rng)
     size = height * rng.uniform(0.7, 1.3)
     ink, _ = rendered(face(font), size, text)
     mask = placed(ink, size, height, rng)
@@ -91,10 +119,17 @@ def draw(seed: int, split: str, index: int, height: int, fonts: Sequence[Path]) 
     return Annotation(f"{split}_{index:06d}", Line(text)), worn(painted(image, mask, rng), rng)
 
 
-def spelled(text: str, known: frozenset[str], rng: np.random.Generator) -> str:
-    """The text without the characters that the font lacks; a word where nothing is left."""
-    left = "".join(character for character in text if character == " " or character in known)
-    return " ".join(left.split()) or word(rng)
+def spelled(text: str, drawn: frozenset[str], texts: Texts, rng: np.random.Generator) -> str:
+    """The text in characters that the font draws and that may occur: others are left out, or exchanged for those of the other case.
+
+    One word where spaces may not occur. Where nothing is left, one to six characters by chance.
+    """
+    known = drawn & texts.characters
+    other = {character.swapcase(): character for character in known}
+    words = ["".join(one if one in known else other.get(one, "") for one in word) for word in text.split()]
+    words = [word for word in words if word][: None if " " in texts.characters else 1]
+    kept = " ".join(words)[: texts.longest].strip()
+    return kept or "".join(rng.choice(sorted(known), rng.integers(1, min(6, texts.longest) + 1)))
 
 
 def placed(ink: np.ndarray, size: float, height: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from compress.data.rendering import word
+from compress.models.alphabet import PRINTABLE
 
-PRINTABLE = "".join(map(chr, range(33, 127)))  # all of ASCII that leaves ink
 WORDS_IN_A_LINE = (1, 1, 1, 1, 1, 2, 2, 2, 3, 4)
 LONGEST = 25  # characters, as PP-OCR's recognisers are trained
 NUMBERS = (
@@ -19,10 +19,10 @@ FORMS = (
 )
 
 
-def line_text(rng: np.random.Generator) -> str:
-    """One to four words, numbers or codes, at most `LONGEST` characters with the single spaces between them."""
+def line_text(rng: np.random.Generator, most: int = 4) -> str:
+    """One to `most` words, numbers or codes, at most `LONGEST` characters with the single spaces between them."""
     text = token(rng)
-    for _ in range(WORDS_IN_A_LINE[rng.integers(len(WORDS_IN_A_LINE))] - 1):
+    for _ in range(min(most, WORDS_IN_A_LINE[rng.integers(len(WORDS_IN_A_LINE))]) - 1):
         longer = f"{text} {token(rng)}"
         text = longer if len(longer) <= LONGEST else text
     return text

@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from compress.data.cache import cache_folder
 from compress.data.lines import synthetic
 from compress.data.lines.fonts import characters, default_fonts, fonts_in
-from compress.data.lines.synthetic import SyntheticLines, draw, placed, spelled
-from compress.data.lines.texts import LONGEST, PRINTABLE, line_text
+from compress.data.lines.synthetic import SyntheticLines, Texts, draw, placed, spelled
+from compress.data.lines.texts import LONGEST, line_text
 from compress.data.lines.turned import Turned
 from compress.data.rendering import face, font_file, rendered
 from compress.errors import CompressError
+from compress.models.alphabet import NAMED, PRINTABLE
 
 
 def small(**fields) -> SyntheticLines:
@@ -95,8 +96,17 @@ def test_the_text_is_in_the_image():
 def test_a_font_without_a_character_leaves_it_out():
     rng = np.random.default_rng(0)
     known = frozenset(string.ascii_letters)
-    assert spelled("ab <cd> 7 e", known, rng) == "ab cd e"
-    assert spelled("<7>", known, rng).isalnum()
+    assert spelled("ab <cd> 7 e", known, Texts(), rng) == "ab cd e"
+    assert spelled("<7>", known, Texts(), rng).isalpha()
+
+
+def test_lines_say_what_they_may():
+    config = SyntheticLines(format="synthetic_lines", train=100, height=16, characters="alphanumeric", words=1, longest=6)
+    found = [annotation.truth.text for annotation in config.open("train", 0).annotations]
+    assert set("".join(found)) <= set(NAMED["alphanumeric"])
+    assert {len(text) for text in found} == {1, 2, 3, 4, 5, 6}
+    assert spelled("Ab 12", frozenset(PRINTABLE), Texts(frozenset("0123456789")), np.random.default_rng(0)).isdigit()
+    assert spelled("Ab 12", frozenset(PRINTABLE), Texts(frozenset("abc ")), np.random.default_rng(0)) == "ab"
 
 
 def test_opened_splits_have_the_images_drawn(monkeypatch):
@@ -173,7 +183,15 @@ def test_fonts_that_cannot_be_used_are_refused(fonts, tmp_path):
 
 
 def test_wrong_settings_are_refused():
-    for wrong in ({"train": 0}, {"height": 8}, {"height": 1000}, {"words": 3}):
+    for wrong in (
+        {"train": 0},
+        {"height": 8},
+        {"height": 1000},
+        {"words": 5},
+        {"longest": 0},
+        {"characters": "klingon"},
+        {"characters": {"characters": "é"}},
+    ):
         with pytest.raises(ValidationError):
             small(**wrong)
     with pytest.raises(CompressError, match="no split 'tset'; did you mean 'test'"):
