@@ -29,8 +29,9 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 Width = Annotated[int, Field(gt=0, le=2048)]
 # The largest value of a threshold that is no share: far above what is useful, and far below what overflows.
 LARGEST = 1e6
-# How a student's output is compared with a teacher's: `dice` for maps valued in 0..1, `kl` for logits of classes along the last axis.
-Divergence = Literal["dice", "kl"]
+# How a student's output is compared with a teacher's: `dice` for maps valued in 0..1; the others for logits of classes along the last axis,
+# see `compress.training.distillation`.
+Divergence = Literal["dice", "kl", "dkd", "time_kl"]
 
 
 @dataclass(frozen=True)

@@ -133,9 +133,9 @@ def main_scores(predictor: Predictor, evaluate: Evaluate, samples: Split | Seque
 
 
 def most_changed(before: np.ndarray, after: np.ndarray, images: int) -> list[int]:
-    """Indices of the images whose metric changed the most, either way; of equal ones a fall before a rise, then the earlier."""
+    """Indices of the images whose metric changed the most, either way; of equal ones a fall before a rise, the worse, then the earlier."""
     change = after - before
-    order = sorted(range(len(change)), key=lambda index: (-round(abs(change[index]), 9), change[index], index))
+    order = sorted(range(len(change)), key=lambda index: (-round(abs(change[index]), 9), change[index], after[index], index))
     return order[:images]
 
 

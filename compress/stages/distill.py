@@ -86,7 +86,10 @@ class Distill(Distillation, Schedule, Stage):
         from compress.training.features import check_maps, paired_levels
         from compress.training.teacher_maps import check_can_be_kept, check_can_correct
 
-        check_maps(model, teacher, {name: self.response.sources(name) for name in self.response_weights(model.algorithm)})
+        if teacher.algorithm.alphabet != model.algorithm.alphabet:
+            raise CompressError("the teacher has another alphabet than the student: their classes cannot be compared; give both the same.")
+        names = {name: self.response.sources(name) for name in self.response_weights(model.algorithm)}
+        check_maps(model, teacher, names, over_time=self.response.divergence == "time_kl")
         if self.cache:
             check_can_be_kept(teacher, self.copied_maps(model.algorithm))
         if self.labels == "teacher":

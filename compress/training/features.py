@@ -63,10 +63,11 @@ def tried_out(model: Model, layers: Sequence[str], images: Tensor) -> tuple[dict
     return maps, seen
 
 
-def check_maps(student: Model, teacher: Model, names: Mapping[str, Sequence[str]]) -> None:
+def check_maps(student: Model, teacher: Model, names: Mapping[str, Sequence[str]], *, over_time: bool = False) -> None:
     """Raises CompressError where the teacher does not give one of the outputs, or gives one that the student's cannot be held against.
 
-    names: output of the student -> those of the teacher that it is held against. Maps may be of another resolution.
+    names: output of the student -> those of the teacher that it is held against. Maps may be of another resolution. over_time: whether
+    classes are compared as means over time, so that the numbers of steps may differ.
     """
     images = example_input(student)
     (given, _), (copied, _) = tried_out(student, (), images), tried_out(teacher, (), images)
@@ -76,9 +77,14 @@ def check_maps(student: Model, teacher: Model, names: Mapping[str, Sequence[str]
                 raise CompressError(f"the teacher gives no map '{other}'{suggestion(other, teacher.algorithm.copies)}")
             kinds = student.algorithm.copies.get(name), teacher.algorithm.copies[other]
             ours, theirs = given[name].shape, copied[other].shape
-            if kinds[0] != kinds[1] or (ours[:2] if len(ours) == 4 else ours) != (theirs[:2] if len(theirs) == 4 else theirs):
+            if kinds[0] != kinds[1] or compared_sizes(ours, over_time) != compared_sizes(theirs, over_time):
                 sizes = f"{tuple(theirs[1:])}, the student's '{name}' {tuple(ours[1:])}"
                 raise CompressError(f"the teacher's map '{other}' is of size {sizes}: they cannot be compared; choose another teacher.")
+
+
+def compared_sizes(shape: Sequence[int], over_time: bool) -> tuple[int, ...]:
+    """The sizes that must be equal: of maps batch and channels, of (B, T, classes) compared as means over time all but T."""
+    return tuple(shape[:2]) if len(shape) == 4 else (shape[0], shape[2]) if len(shape) == 3 and over_time else tuple(shape)
 
 
 def paired_levels(student: Model, teacher: Model, layers: Sequence[str], teacher_layers: Sequence[str]) -> Levels:

@@ -32,7 +32,7 @@ class Part:
 def pull_groups(model: Model, weight: float) -> Callable[[nn.Module, float], None]:
     """A hook after each backward pass that adds the gradient of `weight` / 2 x R to the network's own, gamma held constant."""
     device = next(model.network.parameters()).device
-    groups = [(group.channels, parts_of(group.coupled, device)) for group in find_groups(model)]
+    groups = [(group.channels, parts) for group in find_groups(model) if (parts := parts_of(group.coupled, device))]
 
     @torch.no_grad()
     def pull(_network: nn.Module, _share: float) -> None:

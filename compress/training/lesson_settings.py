@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from compress.errors import CompressError
-from compress.models.contract import Algorithm
+from compress.models.contract import Algorithm, Divergence
 
 Weights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1)]
@@ -30,6 +30,8 @@ class Response(BaseModel):
     teacher_maps: the teacher's output that each of the student's is held against: that of the same name, unless said. Of several the
         highest value counts at each pixel. Where a teacher's map has another resolution, it is resized to the student's.
     dilate: side, in pixels, of the square by which the teachers' maps are dilated first; 2 in PP-OCRv2's CML, 1 for none.
+    divergence: how logits of classes are compared, `kl` unless said: `dkd` is decoupled (Zhao et al. 2022), `time_kl` compares means over
+        time, for which teachers may have another number of steps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -37,6 +39,7 @@ class Response(BaseModel):
     maps: Weights | None = None
     teacher_maps: dict[Name, Sources] = {}
     dilate: int = Field(1, ge=1, le=31)
+    divergence: Literal["kl", "dkd", "time_kl"] = "kl"
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The teacher's outputs that the student's output `name` is held against."""
@@ -110,6 +113,10 @@ class Distillation(BaseModel):
     def response_weights(self, algorithm: Algorithm) -> dict[str, float]:
         """The weight of each output in the response; none where the response has no share in the loss."""
         return output_weights(self.response.maps, algorithm) if self.teachers and self.weight else {}
+
+    def divergences(self, algorithm: Algorithm) -> dict[str, Divergence]:
+        """How each output of an algorithm is compared: as it says, or logits of classes as `response.divergence` does."""
+        return {name: kind if kind == "dice" else self.response.divergence for name, kind in algorithm.copies.items()}
 
     def copied_maps(self, algorithm: Algorithm) -> tuple[str, ...]:
         """The teachers' outputs that the response needs."""

@@ -115,13 +115,13 @@ def student_loss(
     loss, parts = algorithm.loss(own.maps, targets)
     weights = stage.response_weights(algorithm)
     if weights and taught:
-        parts["response"] = response_loss(own.maps, resized(taught.maps, own.maps), weights, algorithm.copies)
+        parts["response"] = response_loss(own.maps, resized(taught.maps, own.maps), weights, stage.divergences(algorithm))
         loss = (1 - stage.weight) * loss + stage.weight * parts["response"]
     if stage.feature and taught:
         parts["feature"] = feature_loss(own.features, taught.features, stage.feature.tau)
         loss = loss + stage.feature.weight * parts["feature"]
     if stage.mutual:
         copied = {name: tensor.detach() for name, tensor in other.maps.items()}
-        parts["mutual"] = response_loss(own.maps, copied, stage.mutual_weights(algorithm), algorithm.copies)
+        parts["mutual"] = response_loss(own.maps, copied, stage.mutual_weights(algorithm), stage.divergences(algorithm))
         loss = loss + stage.mutual.weight * parts["mutual"]
     return loss, parts

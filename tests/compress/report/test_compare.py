@@ -135,11 +135,11 @@ def test_images_are_shown_and_judged_by_the_recipe_s_settings(experiment):
     for protocol in ("icdar2015", "cleval"):
         text = RECIPE.replace("{short_side: 64}", f"{{short_side: 64, protocol: {protocol}}}")
         (facts.folder / "recipe.yml").write_text(text)
-        result = compare(replace(facts, recipe=text), 2)
+        result = compare(replace(facts, recipe=text), 6)
         assert f"judged by short_side 64, protocol {protocol}." in result["notes"][0]
         scores[protocol] = [image["found"]["good"]["scores"]["hmean"] for image in result["images"]]
-    assert scores["icdar2015"] == [0, 0]
-    assert all(0 < score < 1 for score in scores["cleval"])
+    assert set(scores["icdar2015"]) == {0}
+    assert 0 < max(scores["cleval"]) < 1
 
 
 def test_a_second_call_runs_nothing_until_weights_change(experiment):

@@ -139,3 +139,43 @@ def test_the_mean_of_different_teachers_is_taken_pixel_by_pixel():
     maps = [{"a": noise(seed, 1, 1, 2, 3)} for seed in range(3)]
     plain = [sum(float(one["a"].view(-1)[i]) for one in maps) / 3 for i in range(6)]
     assert mean_outputs(maps, ("a",))["a"].flatten().tolist() == pytest.approx(plain)
+
+
+def shares(logits: np.ndarray) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+
+
+def divergence(theirs: np.ndarray, ours: np.ndarray) -> float:
+    return float((theirs * np.log(theirs / ours)).sum())
+
+
+def test_decoupled_divergence_is_that_of_the_target_and_twice_that_of_the_rest():
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(0, 2, (2, 2, 3, 5))
+    expected = []
+    for ours, theirs in zip(shares(student).reshape(-1, 5), shares(teacher).reshape(-1, 5), strict=True):
+        target = theirs.argmax()
+        binary = [np.array([one[target], 1 - one[target]]) for one in (theirs, ours)]
+        rest = [np.delete(one, target) / np.delete(one, target).sum() for one in (theirs, ours)]
+        expected.append(divergence(*binary) + 2 * divergence(*rest))
+    found = DIVERGENCES["dkd"](torch.from_numpy(student), torch.from_numpy(teacher))
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(DIVERGENCES["dkd"](torch.from_numpy(student), torch.from_numpy(student))) == pytest.approx(0, abs=1e-9)
+
+
+def test_decoupled_divergence_is_finite_where_the_teacher_is_certain():
+    sure, other = torch.tensor([[[300.0, 0, 0]]]), torch.tensor([[[0.0, 200, 0]]], requires_grad=True)
+    loss = DIVERGENCES["dkd"](other, sure)
+    loss.backward()
+    assert loss.isfinite()
+    assert other.grad.isfinite().all()
+
+
+def test_means_over_time_do_not_mind_where_blanks_stand():
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(0, 2, (2, 7, 5)), rng.normal(0, 2, (2, 4, 5))
+    expected = [divergence(shares(b).mean(0), shares(a).mean(0)) for a, b in zip(student, teacher, strict=True)]
+    given = torch.from_numpy(student), torch.from_numpy(teacher)
+    assert float(DIVERGENCES["time_kl"](*given)) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(DIVERGENCES["time_kl"](given[0], given[0].flip(1))) == pytest.approx(0, abs=1e-9)
+    assert float(DIVERGENCES["kl"](given[0], given[0].flip(1))) > 0.1
