@@ -11,8 +11,8 @@ from compress.cli_options import Overrides, Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
 
-FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext."
-CHECKED_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr, cocotext or labels."
+FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext; lines or lmdb."
+CHECKED_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr, cocotext, lines, lmdb or labels."
 
 
 @app.command("check")
@@ -23,6 +23,8 @@ def data_check(
         Path | None, typer.Option(help="Where to draw some pictures with their words, as PNG.", show_default="data_check.png")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the held-out split, where no list says which it is.")] = 0,
+    alphabet: Annotated[str | None, typer.Option(help="Of the model that is to read lines: a name such as en, or a dictionary.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of its input, 80 at a width of 320: longer texts are named.")] = None,
 ) -> None:
     """Count pictures and words, name every damaged line and file, and draw a contact sheet.
 
@@ -31,12 +33,14 @@ def data_check(
     Example:
 
       compress data check data/icdar2015 --format icdar2015
+
+      compress data check data/words --format lines --alphabet en
     """
     from compress.data.check import check
     from compress.data.formats import from_options
 
     sheet = out or Path("data_check.png")
-    report = check(from_options(data, root_folder), seed, sheet)
+    report = check(from_options(data, root_folder), seed, sheet, alphabet, steps)
     typer.echo(str(report))
     typer.echo(f"Contact sheet: {sheet}")
     if report.problems:

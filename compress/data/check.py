@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 from compress.data.data_format import DataFormat
+from compress.data.fitting import unreadable
 from compress.data.formats import DataConfig
+from compress.data.lines.alphabets import named_alphabet
 from compress.errors import CompressError
 from compress.models.contract import Sample
 from compress.outside import allowing, build
@@ -53,22 +55,23 @@ class Report:
         return tuple(dict.fromkeys(problem for split in self.splits for problem in split.problems))
 
 
-def check(config: DataConfig, seed: int, out_png: Path | None = None) -> Report:
+def check(config: DataConfig, seed: int, out_png: Path | None = None, alphabet: str | None = None, steps: int | None = None) -> Report:
     """Read every split and count. Damage is reported, not refused, whatever `config` says of it.
 
-    out_png: where to draw a few images of each split with their ground truth.
+    out_png: where to draw a few images of each split with their ground truth. alphabet: of the model that is to read lines, a name or a
+    dictionary: texts with other characters are problems. steps: those of its input: texts that need more are problems.
     """
     config = skipping(config)
-    if config.task not in TASKS:
-        raise CompressError(
-            f"Data of the format {config.format} are for {config.task}, a task that is not here yet; check them as `turned`."
-        )
     task = TASKS[config.task]
+    known = named_alphabet(alphabet) if alphabet else None
     reports, tiles = [], []
     for name in config.splits():
         split = config.open(name, seed)
         counts = task.counts(annotation.truth for annotation in split.annotations)
-        reports.append(SplitReport(name, len(split), counts, split.problems))
+        found = unreadable(split, known, steps) if known or steps else {}
+        counts |= {what: len(problems) for what, problems in found.items()}
+        problems = [problem for problems in found.values() for problem in problems]
+        reports.append(SplitReport(name, len(split), counts, (*split.problems, *problems)))
         if out_png:
             shown = np.unique(np.linspace(0, len(split) - 1, COLUMNS).round().astype(int))
             tiles.append([drawn(task, split[index], f"{name} {split.annotations[index].name}") for index in shown])

@@ -8,9 +8,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from compress.data.data_format import DataFormat
 from compress.data.detection.folder import PARTS, ImageFolder
 from compress.data.files import Files, summary
 from compress.data.formats import FORMATS, from_options
+from compress.data.lines.convert import WRITERS, write_lines
+from compress.data.lines.lines import Lines
 from compress.data.split import Annotation
 from compress.errors import CompressError, suggestion
 
@@ -20,15 +23,18 @@ SAME = 0.01  # pixels; only turned rectangles, which are written by their angle,
 def convert(source: Path, source_format: str, out: Path, out_format: str, damaged: str = "refuse") -> list[str]:
     """Write the data set in the folder `source` into the new folder `out`, and say in sentences what was written and what was lost.
 
-    Images are copied as they are. Every annotation is read back before anything is written: its outline and whether it counts must
-    come back, else CompressError is raised; transcriptions that the format has no place for are counted. The training part stays
-    whole; `val.txt` goes along. damaged: `refuse` what cannot be read, or `skip` it and say so.
+    To a format of lines, lines are written as PNG, and words of scenes are cut out. To one of scenes, images are copied as they are. Every
+    annotation is read back before anything is written: its outline and whether it counts must come back, else CompressError is raised;
+    transcriptions that the format has no place for are counted. The training part stays whole; `val.txt` goes along.
+    damaged: `refuse` what cannot be read, or `skip` it and say so.
     """
     if damaged not in ("refuse", "skip"):
         raise CompressError(f"--damaged {damaged} is not known{suggestion(damaged, ('refuse', 'skip'))}")
-    reading, writing = folder_format(source_format, source), folder_format(out_format, out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CompressError(f"{out} is there already; name a folder that is new or empty.")
+    if out_format in WRITERS:
+        return convert_lines(lines_of(source_format, source, damaged), out, out_format)
+    reading, writing = folder_format(source_format, source), folder_format(out_format, out)
     reading.splits()
     told, problems, pictures, names = [], [], {}, {}
     changed: list[str] = []
@@ -60,11 +66,33 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
     return told
 
 
+def lines_of(name: str, root: Path, damaged: str) -> DataFormat:
+    """The lines in the folder `root`: those of a format of lines, or the words of one of scenes."""
+    found = from_options(name, root)
+    if "damaged" not in type(found).model_fields or found.task not in ("recognition", "detection"):
+        raise CompressError(f"Data of the format {name} hold no lines, nor words to cut from them; convert other data.")
+    found = found.model_copy(update={"damaged": damaged})
+    if found.task == "recognition":
+        return found
+    return Lines.model_validate({"format": "lines", "from": found.model_dump(), "damaged": damaged})
+
+
+def convert_lines(source: DataFormat, out: Path, out_format: str) -> list[str]:
+    """Write all lines into a folder that appears when it is complete; see :func:`convert`."""
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    told = write_lines(source, partial, out_format)
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)
+    return told
+
+
 def folder_format(name: str, root: Path) -> ImageFolder:
     """The format called `name`, its data in `root`. Raises CompressError for one that is not of scenes in a folder."""
     config = from_options(name, root)
     if not isinstance(config, ImageFolder):
-        known = ", ".join(sorted(name for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)))
+        known = ", ".join(sorted([*(name for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)), *WRITERS]))
         raise CompressError(f"Data of the format {name} cannot be converted; formats that can are {known}.")
     return config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -55,22 +55,31 @@ def fingerprints(reader: str, files: list[Files]) -> tuple[str, str]:
     return digest.hexdigest(), key.hexdigest()
 
 
-def listed(path: Path, folders: Sequence[Path], what: str, problems: list[str]) -> Iterator[Files]:
+def tabbed(line: str) -> list[tuple[str, str]]:
+    """`path<TAB>content`: the path and what is said of it; nothing for any other line."""
+    place, tab, content = line.partition("\t")
+    return [(place, content)] if tab and place else []
+
+
+def listed(
+    path: Path, folders: Sequence[Path], what: str, problems: list[str], parted: Callable[[str], list[tuple[str, str]]] = tabbed
+) -> Iterator[Files]:
     """The images that the file at `path` lists, a line `path<TAB>content` for each, in its order.
 
-    folders: where the paths may lead on from; the first that has the image counts. what: the content, for messages. Lines that cannot be
-    used go to `problems`.
+    folders: where the paths may lead on from; the first that has the image counts. what: the content, for messages. parted: a line to the
+    paths in it and what it says of each. Lines that cannot be used go to `problems`.
     """
     for number, line in enumerate((text_of(path, path.read_bytes(), problems) or "").split("\n"), 1):
-        place, tab, content = line.rstrip("\r").partition("\t")
         if not line.strip():
             continue
-        if not tab or not place:
+        found = parted(line.rstrip("\r"))
+        if not found:
             problems.append(f"{path}:{number}: a path, a tab and {what} are needed")
-        elif image := next((folder / place for folder in folders if there(folder / place)), None):
-            yield Files(str(PurePosixPath(place).with_suffix("")), image, path, content.encode(), number)
-        else:
-            problems.append(f"{path}:{number}: there is no image {folders[0] / place}")
+        for place, content in found:
+            if image := next((folder / place for folder in folders if there(folder / place)), None):
+                yield Files(str(PurePosixPath(place).with_suffix("")), image, path, content.encode(), number)
+            else:
+                problems.append(f"{path}:{number}: there is no image {folders[0] / place}")
 
 
 def there(path: Path) -> bool:

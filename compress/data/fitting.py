@@ -14,7 +14,7 @@ from compress.data.labels import check_labels
 from compress.data.split import Split
 from compress.errors import CompressError
 from compress.models.alphabet import Alphabet
-from compress.models.contract import Algorithm
+from compress.models.contract import Algorithm, Line
 from compress.models.ctc import steps_needed
 
 SHOWN = 20  # characters that are named
@@ -74,6 +74,28 @@ def warn_of_long(split: Split, algorithm: Algorithm, width: int) -> None:
             "They are left out of the loss.",
             *(len(long), len(split), split.name, steps, width, long[0].name, long[0].truth.text),
         )
+
+
+def unreadable(split: Split, alphabet: Alphabet | None, steps: int | None) -> dict[str, list[str]]:
+    """What is wrong with the texts of a split for a model, one sentence each, by what it is: unknown characters, and too long ones.
+
+    Raises CompressError for a split without texts.
+    """
+    if any(not isinstance(annotation.truth, Line) for annotation in split.annotations):
+        raise CompressError("--alphabet and --steps look at texts of lines, and these data have none; leave them out.")
+    texts = [(annotation.name, annotation.truth.text) for annotation in split.annotations]
+    found: dict[str, list[str]] = {}
+    if alphabet:
+        found["texts with unknown characters"] = [
+            f"{name}: the text '{text}' holds {' '.join(missing)}, not in the alphabet"
+            for name, text in texts
+            if (missing := alphabet.missing(text))
+        ]
+    if steps:
+        found["too long texts"] = [
+            f"{name}: the text '{text}' needs {needed} steps of {steps}" for name, text in texts if (needed := steps_needed(text)) > steps
+        ]
+    return found
 
 
 @dataclass(frozen=True)

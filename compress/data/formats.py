@@ -18,6 +18,7 @@ from compress.data.detection.synthetic import Synthetic
 from compress.data.detection.totaltext import TotalText
 from compress.data.labels import Labels
 from compress.data.lines.lines import Lines
+from compress.data.lines.lmdb_lines import LmdbLines
 from compress.data.lines.synthetic import SyntheticLines
 from compress.data.lines.turned import Turned
 from compress.data.split import Split
@@ -34,6 +35,7 @@ FORMATS: dict[str, type[DataFormat]] = {
     "cocotext": CocoText,
     "synthetic_lines": SyntheticLines,
     "lines": Lines,
+    "lmdb": LmdbLines,
     "turned": Turned,
     "labels": Labels,
 }

@@ -39,7 +39,11 @@ def read_image(path: Path, *, stored: bool = False) -> np.ndarray:
     what becomes of 16 bits, grey levels and transparency. A JPEG file with something behind its end, or without its end marker, is read.
     Raises CompressError for a file that is missing, cut off, too large, no regular file, or of a kind that is not read.
     """
-    data = read_bytes(path, "image")
+    return image_in(read_bytes(path, "image"), path, stored=stored)
+
+
+def image_in(data: bytes, path: Path | str, *, stored: bool = False) -> np.ndarray:
+    """The same of the bytes of an image file. path: what they are called in messages."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about EXIF that is damaged, and sizes up to the limit

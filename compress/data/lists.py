@@ -13,7 +13,7 @@ from pydantic import Field
 
 from compress.data.cache import kept
 from compress.data.data_format import DataFormat
-from compress.data.files import Damaged, Files, Images, fingerprints, listed, settle
+from compress.data.files import Damaged, Files, Images, fingerprints, listed, settle, tabbed
 from compress.data.images import read_image
 from compress.data.lines.augment import AugmentLine
 from compress.data.split import SPLITS, Annotation, Split
@@ -41,6 +41,10 @@ class ImageLists(DataFormat):
     val_fraction: float = Field(default=0.15, gt=0, lt=1)
     damaged: Damaged = "refuse"
     cache: bool = True
+
+    def parted(self, line: str) -> list[tuple[str, str]]:
+        """The paths of a line, and what it says of each; nothing where it cannot be used."""
+        return tabbed(line)
 
     @abstractmethod
     def truth(self, content: str) -> Any:
@@ -105,7 +109,7 @@ class ImageLists(DataFormat):
         if path is None:  # it was there when the splits were asked for
             raise CompressError(f"data.root: {self.root} has no list for {split} any more; restore it.")
         found: dict[Path, Files] = {}
-        for file in listed(path, (self.root, self.root.parent), self.holds, problems):
+        for file in listed(path, (self.root, self.root.parent), self.holds, problems, self.parted):
             try:
                 self.truth(file.content.decode())
             except ValueError as error:

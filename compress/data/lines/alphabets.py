@@ -9,7 +9,7 @@ from typing import Any
 from compress.data.files import text_of
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
-from compress.models.alphabet import from_dictionary, of_texts, written_as
+from compress.models.alphabet import Alphabet, alphabet_of, from_dictionary, of_texts, written_as
 from compress.models.contract import Line
 
 
@@ -29,6 +29,14 @@ def from_file(name: Any) -> dict[str, Any]:
         return written_as(from_dictionary(lines))
     except ValueError as error:
         raise CompressError(f"model.alphabet.file: {name}: {error}") from None
+
+
+def named_alphabet(written: str) -> Alphabet:
+    """The alphabet of a name, or of a dictionary that lies there. Raises CompressError for anything else."""
+    try:
+        return alphabet_of(from_file(written) if Path(written).is_file() else written)
+    except ValueError as error:
+        raise CompressError(str(error).replace("model.alphabet", "--alphabet")) from None
 
 
 def from_texts(splits: Iterable[Split]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -19,12 +21,16 @@ from compress.data.split import Split
 from compress.errors import CompressError
 from compress.models.contract import Line
 
+ICDAR = re.compile(r"(?P<path>[^,\t]+),\s*\"(?P<text>.*)\"")
+ESCAPED = re.compile(r"\\([\"\\])")  # a quotation mark or a backslash, behind another backslash
 CUTTER = 1  # raised whenever the same scenes come to be cut differently
 
 
 class Lines(ImageLists):
     """Images of lines of text, in the folder `root` with lists of their texts; or, with `from`, the legible words of a detection data set.
 
+    A line of a list is `path<TAB>text`, PaddleOCR's `["a.jpg", "b.jpg"]<TAB>text` for several images of one text, or ICDAR's
+    `word_1.png, "text"`.
     from: a `data` section of a detection format. The words of each of its splits are that split here.
     """
 
@@ -42,6 +48,10 @@ class Lines(ImageLists):
         if (self.root is None) == (self.from_ is None):
             raise ValueError("say either `root`, a folder with lists, or `from`, a detection data set to cut words from")
         return self
+
+    def parted(self, line: str) -> list[tuple[str, str]]:
+        """The paths of a line of any of the three kinds, and its text."""
+        return [(path, text) for paths, text in [path_and_text(line)] if paths for path in paths_of(paths)]
 
     def truth(self, content: str) -> Line:
         """The text as it is written."""
@@ -70,6 +80,26 @@ class Lines(ImageLists):
             raise CompressError(f"data.from: the {split} part has no legible words with texts; use a data set that has transcriptions.")
         settle(entry.problems, self.damaged)
         return Split(split, entry.annotations, entry.pixels, digest, (*scenes.problems, *entry.problems))
+
+
+def path_and_text(line: str) -> tuple[str, str]:
+    """What stands before and behind the tab; of ICDAR's word lists, before and between the quotation marks. Nothing of other lines."""
+    path, tab, text = line.partition("\t")
+    if tab:
+        return path, text
+    found = ICDAR.fullmatch(line.removeprefix("\ufeff").strip())
+    return (found["path"], ESCAPED.sub(r"\1", found["text"])) if found else ("", "")
+
+
+def paths_of(written: str) -> list[str]:
+    """The path, or those of a JSON list."""
+    if written.startswith("["):
+        try:
+            found = json.loads(written)
+        except ValueError:
+            return [written]
+        return [path for path in found if isinstance(path, str)]
+    return [written]
 
 
 def skipping(scenes: DetectionData, damaged: Damaged) -> DetectionData:

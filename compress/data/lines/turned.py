@@ -13,13 +13,14 @@ from pydantic import Field
 from compress.data.data_format import DataFormat
 from compress.data.lines.augment import AugmentLine
 from compress.data.lines.lines import Lines
+from compress.data.lines.lmdb_lines import LmdbLines
 from compress.data.lines.synthetic import SyntheticLines
 from compress.data.split import SPLITS, Annotation, Split
 from compress.models.contract import Label
 
 ANGLES = ("0", "180")  # degrees
 TURNER = 1  # raised whenever others come to be turned
-LineData = SyntheticLines | Lines
+LineData = SyntheticLines | Lines | LmdbLines
 
 
 class Turned(DataFormat):

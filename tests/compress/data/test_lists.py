@@ -179,8 +179,6 @@ def test_check_reports_what_is_damaged_below_turned_lines(root):
     report = check(Turned(format="turned", of=lines(root)), 0)
     (split,) = report.splits
     assert (split.images, sum(split.counts.values()), len(report.problems)) == (2, 2, 1)
-    with pytest.raises(CompressError, match="Data of the format lines are for recognition"):
-        check(lines(root), 0)
 
 
 def test_wrong_settings_are_refused(root):
