@@ -98,6 +98,7 @@ class Integers(TypedDict):
     runtime: str
     integer_convs: Count
     convs: Count
+    recurrent: NotRequired[Count]
     weight_bytes: dict[str, Count]
 
 

@@ -14,6 +14,7 @@ from compress.runtimes.telemetry import forbid_telemetry
 # Operators of ONNX Runtime's optimized graphs, of all its domains.
 INTEGER_CONVS = ("QLinearConv", "ConvInteger")
 FLOAT_CONVS = ("Conv", "ConvTranspose", "FusedConv", "NhwcConv", "NhwcFusedConv")
+RECURRENT = ("LSTM", "GRU", "RNN")
 WEIGHT_TYPES = ("int8", "float16", "float32")
 
 
@@ -21,7 +22,8 @@ def inspect(path: Path, runtime: str | None = None) -> dict[str, Any] | None:
     """Look into an .onnx or .xml file as its own runtime, or another one (`onnxruntime`, `openvino`), prepares it.
 
     Returns `runtime`; `convs`, the number of convolutions and transposed ones; `integer_convs`, how many of them compute in 8-bit
-    integers; `weight_bytes`, element type -> bytes stored in the file. None for files and runtimes without integers.
+    integers; `recurrent`, the number of recurrent layers, which compute in float, where there are some; `weight_bytes`, element type ->
+    bytes stored in the file. None for files and runtimes without integers.
     """
     if path.suffix not in (".onnx", ".xml"):
         return None
@@ -32,14 +34,17 @@ def inspect(path: Path, runtime: str | None = None) -> dict[str, Any] | None:
         kinds, weights = openvino_convs(path), openvino_weights(path)
     else:
         return None
-    counted = Counter(kinds)
-    return {"runtime": name, "integer_convs": counted[True], "convs": counted.total(), "weight_bytes": weights}
+    counted, recurrent = Counter(kinds), recurrent_layers(path)
+    told = {"recurrent": recurrent} if recurrent else {}
+    return {"runtime": name, "integer_convs": counted[True], "convs": counted.total(), **told, "weight_bytes": weights}
 
 
 def words(found: dict[str, Any]) -> str:
-    """`25 of 63 convolutions run as integers in onnxruntime; weights: 83.2 kB int8, 35.4 kB float32`."""
+    """`25 of 63 convolutions run as integers in onnxruntime, 2 recurrent layers in float; weights: 83.2 kB int8, 35.4 kB float32`."""
     weights = ", ".join(f"{size / 1e3:.1f} kB {kind}" for kind, size in found["weight_bytes"].items())
-    return f"{found['integer_convs']} of {found['convs']} convolutions run as integers in {found['runtime']}; weights: {weights}"
+    layers = found.get("recurrent", 0)
+    recurrent = f", {layers} recurrent layer{'s' * (layers != 1)} in float" if layers else ""
+    return f"{found['integer_convs']} of {found['convs']} convolutions run as integers in {found['runtime']}{recurrent}; weights: {weights}"
 
 
 def onnxruntime_convs(path: Path) -> list[bool]:
@@ -89,6 +94,18 @@ def openvino_weights(path: Path) -> dict[str, int]:
     nodes = openvino.Core().read_model(path).get_ops()
     constants = [node for node in nodes if node.get_type_name() == "Constant"]
     return by_type((str(constant.get_element_type().to_dtype()), constant.get_byte_size()) for constant in constants)
+
+
+def recurrent_layers(path: Path) -> int:
+    """How many LSTMs, GRUs and plain recurrent layers a file has, each direction of its own counted once."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        return sum(node.op_type in RECURRENT for node in onnx.load(path).graph.node)
+    forbid_telemetry()
+    import openvino
+
+    return sum(node.get_type_name().removesuffix("Sequence") in RECURRENT for node in openvino.Core().read_model(path).get_ops())
 
 
 def by_type(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
