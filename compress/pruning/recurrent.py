@@ -77,7 +77,7 @@ def stood_in_for(network: nn.Module) -> Iterator[None]:
 
 def stand_in(layer: nn.LSTM) -> Any:
     """What gives an output of the right shape, whose history is a matrix product."""
-    weight = torch.zeros(PRUNER.get_out_channels(layer), layer.input_size, device=layer.weight_ih_l0.device, requires_grad=True)
+    weight = torch.zeros(PRUNER.get_out_channels(layer), layer.input_size, device=next(layer.parameters()).device, requires_grad=True)
 
     def product(steps: Tensor, *_: Any) -> tuple[Tensor, None]:
         return linear(steps, weight), None

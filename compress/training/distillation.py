@@ -48,7 +48,7 @@ def decoupled_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     target = theirs.argmax(1, keepdim=True)
     binary = [torch.cat([of_target, log_of_rest(of_target)], 1) for of_target in (one.gather(1, target) for one in (ours, theirs))]
     others = [logits.flatten(0, -2).scatter(1, target, -HIDDEN).log_softmax(1) for logits in (student, teacher)]
-    targeted, rest = (kl_div(*pair, reduction="batchmean", log_target=True) for pair in (binary, others))
+    targeted, rest = (kl_div(mine, given, reduction="batchmean", log_target=True) for mine, given in (binary, others))
     return targeted + BETA * rest
 
 

@@ -40,7 +40,8 @@ def augment_text(sample: Sample, config: AugmentText, size: tuple[int, int], wan
     height, width = size
     own = min(width, max(1, math.ceil(sample.image.shape[1] * height / sample.image.shape[0])))
     places = source_places(bent_edges(sample.image.shape[:2], config, rng), (height, own))
-    view = cv2.remap(sample.image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    across, down = np.ascontiguousarray(places.transpose(2, 0, 1))
+    view = cv2.remap(sample.image, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     view = cv2.transform(view, colours(config, rng))
     view = cv2.bitwise_not(view) if rng.random() < config.invert else view
     view = noisy(blurred(view, config.blur * rng.random()), config.noise * rng.random(), rng)
