@@ -273,16 +273,21 @@ def convert_weights(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
     images: Annotated[list[Path] | None, typer.Option("--image", help="Images to compare on.", show_default="synthetic ones")] = None,
     part: Annotated[str | None, typer.Option(help="Which of several models in a .pdparams, such as Student.", show_default=False)] = None,
+    dictionary: Annotated[
+        Path | None, typer.Option(help="A recogniser's characters, one a line.", show_default="the file's own, or a .yml beside it")
+    ] = None,
 ) -> None:
     """Make a checkpoint of PP-OCR's weights, once both models have given the same maps.
 
     Example:
 
       compress convert ch_PP-OCRv3_det_infer.onnx -o checkpoints/ch_PP-OCRv3_det
+
+      compress convert en_PP-OCRv3_rec_infer.onnx -o checkpoints/en_PP-OCRv3_rec --dictionary en_dict.txt
     """
     from compress.convert import convert_file
 
-    for line in convert_file(file, out, images or (), part):
+    for line in convert_file(file, out, images or (), part, dictionary):
         typer.echo(line)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compress.checkpoint import DESCRIPTION, Model, fresh, load_weights, save
+from compress.converters.dictionary import dictionary_of
 from compress.converters.families import FAMILIES
 from compress.converters.folded_norms import take_statistics, with_norms
 from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
@@ -19,12 +19,13 @@ from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
 from compress.data.prepare import network_input, resize_short_side
 from compress.errors import CompressError, suggestion
+from compress.models.alphabet import written_as
 from compress.outside import build
 from compress.quantization.folding import fold_like
 from compress.tasks import TASKS
 
 TOLERANCE = 1e-4  # of the largest difference between two maps in 0..1
-LINE = (192, 48)  # width and height of what PP-OCR's angle classifier is shown
+OTHER_FORMS = {nn.BatchNorm2d: "norm", nn.LayerNorm: "layernorm", nn.Linear: "linear"}
 PARAMETERS = {"weight": "weight", "scale": "scale", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
 
 
@@ -43,10 +44,13 @@ class Converted:
     differences: dict[str, tuple[float, float]]
 
 
-def convert_file(path: Path, out: Path, images: Sequence[Path] = (), part: str | None = None) -> Iterator[str]:
+def convert_file(
+    path: Path, out: Path, images: Sequence[Path] = (), part: str | None = None, dictionary: Path | None = None
+) -> Iterator[str]:
     """Convert and compare, write the checkpoint folder `out`; yields lines that say what was done.
 
     images: those to compare on, synthetic ones where none are given. part: which of several models in a .pdparams file.
+    dictionary: of a recogniser, where the file does not say it, see :func:`compress.converters.dictionary.dictionary_of`.
     Raises CompressError, and writes nothing, where the file is not understood or the maps differ by more than `TOLERANCE`.
     """
     from compress.data.detection.synthetic import draw
@@ -55,19 +59,19 @@ def convert_file(path: Path, out: Path, images: Sequence[Path] = (), part: str |
     if (out / DESCRIPTION).exists():
         raise CompressError(f"{out} holds a checkpoint already; remove it, or give another folder.")
     compared = [read_image(image) for image in images] or [draw(0, "val", index, 320)[1] for index in range(3)]
-    converted = convert(path, compared, part)
+    converted = convert(path, compared, part, dictionary)
     save(converted.model, out)
     yield from told(path, out, converted)
 
 
-def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None) -> Converted:
+def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None, dictionary: Path | None = None) -> Converted:
     """The model in an .onnx or .pdparams file, compared on (H, W, 3) uint8 RGB images where the file can be run."""
     if not path.exists():
         raise CompressError(f"There is no file {path}.")
     if path.suffix == ".onnx":
         if part:
             raise CompressError(f"{path} holds one model; --part is for .pdparams files with several.")
-        converted, source = from_graph(path)
+        converted, source = from_graph(path, dictionary)
         if converted.family.folded:
             wanted = converted.model.algorithm.input
             shown = (resize_short_side(image, min(image.shape[:2]), wanted.multiple) for image in images)
@@ -79,10 +83,15 @@ def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None) -
     raise CompressError(f"{path} is neither an .onnx nor a .pdparams file; give one of PP-OCR's.")
 
 
-def from_graph(path: Path) -> tuple[Converted, str]:
+def from_graph(path: Path, dictionary: Path | None = None) -> tuple[Converted, str]:
     """The model of an exported graph, and the name of the graph's input."""
     graph = read_onnx(path)
     family, model = recognise(graph, path)
+    if model.algorithm.alphabet is not None:
+        alphabet = dictionary_of(path, graph.metadata, len(graph.layers[-1].tensors["weight"]), dictionary)
+        model = fresh_model(replace(family, config={**family.config, "alphabet": written_as(alphabet)}))
+    elif dictionary is not None:
+        raise CompressError(f"{path} holds the {family.title}, which reads no characters; leave --dictionary out.")
     pairs = family.pairs[: len(graph.layers)]
     weights = {
         f"{pair.ours}.{name}": array for pair, layer in zip(pairs, graph.layers, strict=True) for name, array in layer.tensors.items()
@@ -124,11 +133,9 @@ def forms(pairs: Sequence[Pair], network: nn.Module) -> list[tuple]:
 
 def form(layer: nn.Module) -> tuple:
     """The form of one layer."""
-    if isinstance(layer, nn.BatchNorm2d):
-        return ("norm",)
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         return ("deconv" if isinstance(layer, nn.ConvTranspose2d) else "conv", layer.kernel_size, layer.stride, layer.groups > 1)
-    return ("linear" if isinstance(layer, nn.Linear) else "scale",)
+    return (next((kind for known, kind in OTHER_FORMS.items() if isinstance(layer, known)), "scale"),)
 
 
 def optional(name: str) -> bool:
@@ -239,7 +246,9 @@ def compare(path: Path, source: str, converted: Converted, images: Sequence[np.n
     order = 1 if converted.family.rgb else -1
     asked = replace(wanted, mean=wanted.mean[::order], std=wanted.std[::order])
     for image in images:
-        shown = cv2.resize(image, LINE) if converted.family.lines else resize_short_side(image, min(image.shape[:2]), wanted.multiple)
+        shown = (
+            line_of(image, converted.model) if converted.family.lines else resize_short_side(image, min(image.shape[:2]), wanted.multiple)
+        )
         expected = theirs(network_input([shown[..., ::order]], asked))
         given = ours(network_input([shown], wanted))
         # An exported detector may give all maps of training as channels; the binary map follows from the other two, 50 times as steep.
@@ -259,6 +268,11 @@ def compare(path: Path, source: str, converted: Converted, images: Sequence[np.n
                 f"on {len(images)} images, and {TOLERANCE:g} is allowed; no checkpoint was written."
             )
     return differences
+
+
+def line_of(image: np.ndarray, model: Model) -> np.ndarray:
+    """An (H, W, 3) image as the line that the model is shown."""
+    return TASKS[model.algorithm.task].shown(image, model.evaluate, model.algorithm.input)
 
 
 def runner_of_file(path: Path, source: str) -> Callable[[np.ndarray], np.ndarray]:

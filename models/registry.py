@@ -17,7 +17,7 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sast")}
+MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sast", "svtr_lcnet")}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -53,7 +53,18 @@ SEQUENCES = {
 # Key of a model's section -> what it may name, of detectors and of recognisers.
 PARTS = {"backbone": BACKBONES, "neck": NECKS}
 LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES}
-RECOGNISERS = ("crnn",)
+# Those of PP-OCR's recognisers since version 3: one step for eight pixels, and features of one row where a line is 48 pixels high.
+SVTR_LCNET_PARTS = {
+    "backbone": {
+        "lcnet_v3_lines": "compress.models.backbones.lcnet_v3",
+        "lcnet_v4_lines_small": "compress.models.backbones.lcnet_v4",
+        "lcnet_v4_lines_tiny": "compress.models.backbones.lcnet_v4",
+        "mobilenet_v1_enhance": "compress.models.backbones.mobilenet_v1_enhance",
+    },
+    "sequence": dict.fromkeys(("light_svtr", "separable", "svtr"), "compress.models.sequences.svtr"),
+}
+# Name of a model -> its own parts, where they are not `PARTS`.
+PARTS_OF = {"crnn": LINE_PARTS, "svtr_lcnet": SVTR_LCNET_PARTS}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:
@@ -74,7 +85,7 @@ def check_parts(config: str | Mapping[str, Any]) -> None:
     """
     if not isinstance(config, Mapping) or config.get("name") not in MODELS:
         return
-    parts = LINE_PARTS if config["name"] in RECOGNISERS else PARTS
+    parts = PARTS_OF.get(config["name"], PARTS)
     try:
         for part in parts.keys() & config.keys():
             configured(parts[part], config[part], f"model.{part}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compress.converters import db
+from compress.converters import db, recognisers
 from compress.converters.craft import craft_layers
 from compress.converters.lcnet_v3 import lcnet_v3_backbone, merged
 from compress.converters.mobilenet_v3 import classifier_backbone, detector_backbone
@@ -19,6 +19,9 @@ PICTURES = {"mean": [0.406, 0.456, 0.485], "std": [0.225, 0.224, 0.229]}
 DETECTION = {"short_side": 736, "bin_threshold": 0.3, "box_threshold": 0.6, "unclip_ratio": 1.5}
 MAPS = ("probability", "threshold", "binary")
 HEAD = db.head()
+# PP-LCNetV4's blocks with squeeze-and-excite, a stage each.
+V4_TINY = ((True, False), (True, False), (True, False, False))
+V4_SMALL = ((True, False, False), (True, False, True, False, True, False), (True, False))
 RSE_FPN, LKPAN = {"name": "rse_fpn", "channels": 96}, {"name": "lkpan", "channels": 256}
 
 
@@ -34,6 +37,12 @@ def detector(
     """A DB detector of PP-OCR. options: further keys of the `model` section."""
     config = {"name": "db", "backbone": backbone, "neck": neck, **PICTURES, **options}
     return Family(title, config, DETECTION, (*pairs, *head), MAPS, prepare=prepare)
+
+
+def recogniser(title: str, backbone: str, sequence: str | Mapping[str, Any], pairs: list[Pair]) -> Family:
+    """A recogniser of PP-OCR, whose alphabet comes with the file. PaddleOCR pads lines to 320 pixels."""
+    config = {"name": "svtr_lcnet", "backbone": backbone, "sequence": sequence}
+    return Family(title, config, {"height": 48, "width": 320}, pairs, ("probability",), lines=True)
 
 
 FAMILIES = (
@@ -73,6 +82,25 @@ FAMILIES = (
     ),
     detector("LK-PAN teacher with ResNet-50", "resnet50", LKPAN, resnet50_backbone() + db.lkpan()),
     detector("LK-PAN teacher with ResNet-50 and a 7x7 head", "resnet50", LKPAN, resnet50_backbone() + db.lkpan(), head_kernel=7),
+    recogniser("PP-OCRv3 recogniser", "mobilenet_v1_enhance", "svtr", recognisers.mobilenet_v1_enhance() + recognisers.svtr()),
+    recogniser(
+        "PP-OCRv4 mobile recogniser",
+        "lcnet_v3_lines",
+        {"name": "svtr", "outputs": 120, "tall": False},
+        recognisers.lcnet_v3_lines() + recognisers.svtr(),
+    ),
+    recogniser(
+        "PP-OCRv6 small recogniser",
+        "lcnet_v4_lines_small",
+        "light_svtr",
+        recognisers.lcnet_v4("backbone.trunk", V4_SMALL, recognisers.branched_stem("backbone.trunk")) + recognisers.light_svtr(),
+    ),
+    recogniser(
+        "PP-OCRv6 tiny recogniser",
+        "lcnet_v4_lines_tiny",
+        "separable",
+        recognisers.lcnet_v4("backbone.trunk", V4_TINY, recognisers.plain_stem("backbone.trunk")) + recognisers.separable(),
+    ),
     Family(
         "CRAFT",
         {"name": "craft"},

@@ -14,10 +14,13 @@ TORCH_SLOPE = 1 / 6  # of torch's hard sigmoid
 
 @dataclass(frozen=True)
 class Pair:
-    """One layer: its name in our network and in Paddle's. slope: of the hard sigmoid that reads it, where there is one."""
+    """One layer: its name in our network and in Paddle's. slope: of the hard sigmoid that reads it, where there is one.
+
+    theirs: empty where the architecture is read from exported graphs alone.
+    """
 
     ours: str
-    theirs: str
+    theirs: str = ""
     slope: float = TORCH_SLOPE
 
 

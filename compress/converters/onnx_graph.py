@@ -32,11 +32,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph's layers in its order, the weights that belong to none of them, and the name of its input."""
+    """A graph's layers in its order, the weights that belong to none of them, the name of its input, and what its file says beside."""
 
     layers: list[Layer]
     unused: list[str]
     source: str
+    metadata: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def read_onnx(path: Path) -> Graph:
     from google.protobuf.message import DecodeError
 
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
+        model = onnx.load(str(path), load_external_data=False)
+        graph = model.graph
         nodes = without_detours(graph)
         wires = wires_of(graph, nodes)
         used: set[str] = set()
@@ -71,7 +73,7 @@ def read_onnx(path: Path) -> Graph:
     sources = [tensor.name for tensor in graph.input if tensor.name not in wires.constants]
     if len(sources) != 1:
         raise CompressError(f"{path} has {len(sources)} inputs instead of one image; it is damaged, or no model of images.")
-    return Graph(layers, unused_weights(wires, used), sources[0])
+    return Graph(layers, unused_weights(wires, used), sources[0], {entry.key: entry.value for entry in model.metadata_props})
 
 
 def without_detours(graph: Any) -> list[Any]:
@@ -108,7 +110,7 @@ def read_layer(node: Any, wires: Wires, used: set[str]) -> Layer | None:
     from onnx import helper
 
     if node.op_type == "Mul":
-        return read_scale(node, wires, used)
+        return read_layer_norm(node, wires, used) or read_scale(node, wires, used)
     if node.op_type not in KINDS or len(node.input) < 2 or node.input[1] not in wires.constants:
         return None
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -165,6 +167,20 @@ def read_scale(node: Any, wires: Wires, used: set[str]) -> Layer | None:
     return Layer(names[0], ("scale",), {"scale": scale, "bias": shift})
 
 
+def read_layer_norm(node: Any, wires: Wires, used: set[str]) -> Layer | None:
+    """The layer norm whose last two nodes are a Mul and the Add after it, both by a number for each channel."""
+    reader = wires.only_reader(node.output[0])
+    if reader is None or reader.op_type != "Add":
+        return None
+    names = [name for both in (node, reader) for name in both.input if name in wires.constants and wires.constants[name].size > 1]
+    if len(names) != 2:
+        return None
+    used.update(names)
+    return Layer(
+        names[0], ("layernorm",), dict(zip(("weight", "bias"), (wires.constants[name].reshape(-1) for name in names), strict=True))
+    )
+
+
 def scale_after(node: Any, wires: Wires) -> tuple[Any, tuple[str, str]] | None:
     """What :func:`scale_and_shift` finds in the one reader of the node's output."""
     reader = wires.only_reader(node.output[0])
@@ -172,9 +188,15 @@ def scale_after(node: Any, wires: Wires) -> tuple[Any, tuple[str, str]] | None:
 
 
 def scale_and_shift(node: Any, wires: Wires) -> tuple[Any, tuple[str, str]] | None:
-    """The Add that alone reads the Mul `node`, and the names of the one number that each of the two has; None where it is not so."""
+    """The Add that alone reads the Mul `node`, and the names of the one number that each of the two has; None where it is not so.
+
+    Newer versions of paddle2onnx write the scale of attention's queries so too, which is no weight: a MatMul reads it.
+    """
     reader = wires.only_reader(node.output[0])
     if reader is None or reader.op_type != "Add":
+        return None
+    after = wires.only_reader(reader.output[0])
+    if after is not None and after.op_type == "MatMul":
         return None
     scales, shifts = (
         [name for name in both.input if name in wires.constants and wires.constants[name].size == 1] for both in (node, reader)

@@ -17,7 +17,7 @@ TAPS = (2, 4, 10, 12)
 class LCNetBlock(nn.Module):
     """Depthwise convolution, squeeze-and-excite in the last two, pointwise convolution, each convolution with batch norm and hard swish."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, squeeze: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int], squeeze: bool) -> None:
         super().__init__()
         self.depthwise = conv_bn(inputs, inputs, kernel, stride=stride, groups=inputs, activation=nn.Hardswish)
         self.squeeze = SqueezeExcite(inputs, inputs // 4) if squeeze else nn.Identity()

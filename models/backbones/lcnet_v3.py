@@ -1,4 +1,4 @@
-"""PP-LCNetV3, the backbone of PP-OCRv4's mobile detector (after Cui et al. 2021, "PP-LCNet"), in its form for inference.
+"""PP-LCNetV3, the backbone of PP-OCRv4's mobile detector and recogniser (after Cui et al. 2021, "PP-LCNet"), in its form for inference.
 
 In training each convolution there is a sum of parallel branches with batch norm (Ding et al. 2021, "RepVGG") and a learned scale and
 shift; all of that is linear, and is one convolution with batch norm here. The scale and shift after an activation stay.
@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from compress.models.backbones.lcnet import FIRST_ROWS, LAST_ROWS
 from compress.models.backbones.mobilenet_v3 import tapped
@@ -18,6 +19,9 @@ from compress.models.layers import SqueezeExcite, conv_bn, initialise
 
 ROWS = (*FIRST_ROWS, *[(5, 256, 1, False)] * 4, *LAST_ROWS, *[(5, 512, 1, False)] * 2)
 TAPS = (2, 4, 9, 13)
+# Those of the recogniser: 48 rows of pixels become 3, and four pixels of width become one.
+LINE_STRIDES = {3: (2, 1), 5: (1, 2), 10: (2, 1), 12: (2, 1)}
+LINE_ROWS = tuple((kernel, outputs, LINE_STRIDES.get(place, 1), squeeze) for place, (kernel, outputs, _, squeeze) in enumerate(ROWS))
 OUTPUTS = (16, 24, 56, 480)  # after a 1x1 convolution of each tap: the widths of MobileNetV3-large at half its width
 
 
@@ -34,12 +38,12 @@ class ScaledHardswish(nn.Module):
 
 
 class LCNetV3Block(nn.Module):
-    """Depthwise and pointwise convolution, with squeeze-and-excite between them; no activation where the resolution is halved."""
+    """Depthwise and pointwise convolution, with squeeze-and-excite between them; no activation between them where both sides are halved."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, squeeze: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int], squeeze: bool) -> None:
         super().__init__()
         self.depthwise = conv_bn(inputs, inputs, kernel, stride=stride, groups=inputs, activation=None)
-        self.depthwise_activation = ScaledHardswish() if stride == 1 else nn.Identity()
+        self.depthwise_activation = ScaledHardswish() if stride != 2 else nn.Identity()
         self.squeeze = SqueezeExcite(inputs, inputs // 4) if squeeze else nn.Identity()
         self.pointwise = conv_bn(inputs, outputs, activation=None)
         self.pointwise_activation = ScaledHardswish()
@@ -78,3 +82,26 @@ def round_to_16(channels: float) -> int:
 def lcnet_v3(width: Annotated[float, Field(gt=0, le=2)] = 0.75) -> LCNetV3:
     """At 0.75, as in PP-OCRv4's mobile detector, 12, 18, 42 and 360 channels."""
     return LCNetV3(width)
+
+
+class LCNetV3Lines(nn.Module):
+    """Stem, blocks, and the mean of 3 x 2 columns: (B, 3, 48, W) lines to (B, channels, 1, W / 8) features."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        outputs = [round_to_16(row[1] * width) for row in LINE_ROWS]
+        inputs = [round_to_16(16 * width), *outputs]
+        self.channels = outputs[-1]
+        self.stem = conv_bn(3, inputs[0], 3, stride=2, activation=None)
+        self.blocks = nn.Sequential(
+            *(LCNetV3Block(inputs[i], outputs[i], kernel, stride, squeeze) for i, (kernel, _, stride, squeeze) in enumerate(LINE_ROWS))
+        )
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return avg_pool2d(self.blocks(self.stem(x)), (3, 2))
+
+
+def lcnet_v3_lines(width: Annotated[float, Field(gt=0, le=2)] = 0.95) -> LCNetV3Lines:
+    """At 0.95, as in the mobile recognisers of PP-OCRv4 and v5, 480 channels."""
+    return LCNetV3Lines(width)

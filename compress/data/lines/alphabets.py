@@ -18,17 +18,23 @@ def from_file(name: Any) -> dict[str, Any]:
 
     Raises CompressError for a file that is not there, is no UTF-8 text, or holds something else.
     """
-    if not isinstance(name, str) or not Path(name).is_file():
-        raise CompressError(f"model.alphabet.file: there is no file {name}; name a dictionary, one character a line.")
+    try:
+        return written_as(from_dictionary(lines_of(name)))
+    except ValueError as error:
+        raise CompressError(f"model.alphabet.file: {name}: {error}") from None
+    except CompressError as error:
+        raise CompressError(f"model.alphabet.file: {error}") from None
+
+
+def lines_of(name: Any) -> list[str]:
+    """The lines of a dictionary. Raises CompressError for a file that is not there or is no UTF-8 text."""
+    if not isinstance(name, str | Path) or not Path(name).is_file():
+        raise CompressError(f"there is no file {name}; name a dictionary, one character a line.")
     problems: list[str] = []
     text = text_of(Path(name), Path(name).read_bytes(), problems)
     if text is None:
-        raise CompressError(f"model.alphabet.file: {problems[0]}; save it as UTF-8.")
-    lines = text.removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
-    try:
-        return written_as(from_dictionary(lines))
-    except ValueError as error:
-        raise CompressError(f"model.alphabet.file: {name}: {error}") from None
+        raise CompressError(f"{problems[0]}; save it as UTF-8.")
+    return text.removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
 
 
 def named_alphabet(written: str) -> Alphabet:
