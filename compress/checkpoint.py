@@ -8,6 +8,7 @@ changed once it is written: what `compress eval --tune` finds stands in `tuned.j
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,8 @@ def resize(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None
         if saved is None or not isinstance(weight, nn.Parameter) or weight.shape == saved.shape:
             continue
         narrower = weight.dim() == saved.dim() and all(0 < new <= old for new, old in zip(saved.shape, weight.shape, strict=True))
-        if not narrower or weight.shape[2:] != saved.shape[2:]:
+        shorter = weight.shape[2:] == saved.shape[2:] or (isinstance(module, nn.Conv2d) and can_be_shortened(module, saved.shape[2:]))
+        if not narrower or not shorter:
             raise CompressError(
                 f"The weights in {origin} belong to another architecture: {name}.weight is {tuple(saved.shape)} there "
                 f"and {tuple(weight.shape)} in the unpruned model."
@@ -208,9 +210,26 @@ def resize(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None
         resize_layer(module, saved)
 
 
+def can_be_shortened(layer: nn.Conv2d, kernel: tuple[int, ...]) -> bool:
+    """Whether a kernel of that height and width is the middle of the layer's, and what it loses saw padding alone: see stage `simplify`."""
+    lost = [old - new for old, new in zip(layer.kernel_size, kernel, strict=True)]
+    padding = layer.padding
+    return not isinstance(padding, str) and all(less % 2 == 0 and 0 <= less // 2 <= pad for less, pad in zip(lost, padding, strict=True))
+
+
+def narrow_kernel(layer: Any, shape: Sequence[int]) -> None:
+    """Give a convolution an empty weight of `shape` whose kernel is the middle of the layer's, and as much less padding."""
+    before = layer.kernel_size
+    layer.weight, layer.kernel_size = resized(layer.weight, tuple(shape)), tuple(shape[2:])
+    layer.padding = tuple(pad - (old - new) // 2 for pad, old, new in zip(layer.padding, before, layer.kernel_size, strict=True))
+
+
 def resize_layer(module: Any, saved: Tensor) -> None:
     """Resize one layer in place to the shape of its saved weight; values are left to the loading that follows."""
-    module.weight = resized(module.weight, saved.shape)
+    if isinstance(module, nn.Conv2d):
+        narrow_kernel(module, saved.shape)
+    else:
+        module.weight = resized(module.weight, saved.shape)
     if isinstance(module, nn.ConvTranspose2d):
         module.in_channels, module.out_channels = saved.shape[0], saved.shape[1] * module.groups
         outputs = module.out_channels

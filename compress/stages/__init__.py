@@ -1,4 +1,4 @@
-"""The six kinds of stage, one file each."""
+"""The seven kinds of stage, one file each."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from compress.stages.export import Export
 from compress.stages.load import Load
 from compress.stages.prune import Prune
 from compress.stages.quantize import Quantize
+from compress.stages.simplify import Simplify
 from compress.stages.stage import Expect, Stage
 from compress.stages.train import Train
 
-KINDS: dict[str, type[Stage]] = {stage.kind: stage for stage in (Load, Train, Prune, Distill, Quantize, Export)}
+KINDS: dict[str, type[Stage]] = {stage.kind: stage for stage in (Load, Train, Simplify, Prune, Distill, Quantize, Export)}
 
 __all__ = ["KINDS", "Expect", "Stage"]
