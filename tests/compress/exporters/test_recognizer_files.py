@@ -12,6 +12,7 @@ from torch import nn
 
 from compress.checkpoint import fresh, load, save
 from compress.cost import macs
+from compress.errors import CompressError
 from compress.exporters.write import write_files
 from compress.predictor import equal_sizes, open_predictor
 from compress.runtimes import open_file
@@ -33,7 +34,7 @@ def model():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "torchscript"])
 def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
     ours = model()
     ((_, path, facts),) = write_files(ours, [name], tmp_path, [np.random.default_rng(0).integers(0, 256, (40, 130, 3), np.uint8)])
@@ -50,6 +51,11 @@ def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
     predictor = open_predictor(tmp_path / path, threads=1)
     assert predictor.algorithm.alphabet.characters == "aé漢 "
     assert predictor.evaluate == EvaluateRecognition(height=32, width=[64, 160])
+
+
+def test_torch_export_is_refused_as_it_would_fix_the_width(tmp_path):
+    with pytest.raises(CompressError, match="torch_export cannot hold this network"):
+        list(write_files(model(), ["torch_export"], tmp_path, []))
 
 
 def test_a_checkpoint_says_all_of_it_too(tmp_path):
