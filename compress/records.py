@@ -202,10 +202,11 @@ class ScoreControl(TypedDict):
 
 
 class Tuned(TypedDict):
-    """`tuned.json`: settings chosen on validation, and the main metric that they reach there."""
+    """`tuned.json`: settings chosen on validation, the main metric that they reach there, and how images were shown."""
 
     __pydantic_config__ = MORE
     settings: dict[str, Any]
+    shown: dict[str, Any]
     val_score: Finite
 
 
