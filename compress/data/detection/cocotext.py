@@ -67,7 +67,7 @@ class CocoText(ImageFolder):
             if image_id not in images
             for entry in entries
         ]
-        found = {}
+        found: dict[str, Files] = {}
         for key, image in document["imgs"].items():
             listed = str(image.get("file_name", ""))
             if image.get("set") != SETS[part]:

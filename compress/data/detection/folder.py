@@ -146,7 +146,7 @@ class ImageFolder(DataFormat):
         if unknown or not listed:
             what = f"names {len(unknown)} images that are not in the training part, {unknown[0]} first" if unknown else "is empty"
             raise CompressError(f"data.val_list: {path} {what}; list names of training images, one a line.")
-        return set(listed)
+        return {name for name in listed if name is not None}
 
     def usable(
         self, files: list[Files], problems: list[str], progress: Callable[[int, int], None] | None
