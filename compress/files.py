@@ -28,7 +28,11 @@ MOST_TEXT = 1 << 28  # bytes of a text file; the largest that is ever written, a
 def write_text(path: Path, text: str) -> None:
     """A text file under a temporary name, renamed when whole."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from compress.cli import app
 from compress.convert import convert_file
 from compress.errors import CompressError
 from compress.exporters import write as exporting
+from compress.files import write_text
 from compress.report import page
 from compress.session import check_folder, prepare
 
@@ -135,3 +137,16 @@ def test_a_sensitivity_goes_where_it_belongs_or_into_a_folder_without_others_fil
     Path("mine/sensitivity.json").write_text("mine")
     with pytest.raises(CompressError, match=r"mine/sensitivity\.json is there already"):
         sensitivity.folder_for(Path("mine"), Path("experiment"), ["sensitivity.json"])
+
+
+def test_a_text_that_cannot_be_written_leaves_what_was_there(monkeypatch):
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"ha")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Path("table.md").write_text("before")
+    before = files()
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        write_text(Path("table.md"), "half of it")
+    assert files() == before
