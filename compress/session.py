@@ -360,18 +360,22 @@ def sample_sizes(stage: Stage, task: Task) -> Iterator[tuple[int, tuple[int, int
 
 
 def check_samples(session: Session, stage: Stage, model: Model, batch: int, size: tuple[int, int]) -> None:
-    """Refuse training samples that cannot be made, and a batch too small to be normalised: try one out."""
+    """Refuse training samples that cannot be made, and sizes and batches that the network does not take: try one sample out."""
+    wanted = model.algorithm.input
     try:
         samples = make_lab(session, session.folder, stage, quiet=True).training_set(size)
         image = torch.from_numpy(samples[0, 0]["image"])[None]
-        if min(batch, len(samples)) == 1:
-            with torch.no_grad():
-                model.network.train()(normalise(image, (model.algorithm.input.mean, model.algorithm.input.std)))
     except ValueError as error:
-        told = (
-            f"a batch of one image cannot be normalised ({error}); take a larger batch" if "value per channel" in str(error) else str(error)
-        )
-        raise CompressError(told) from None
+        raise CompressError(str(error)) from None
+    images = normalise(image.expand(min(batch, len(samples), 2), *image.shape[1:]), (wanted.mean, wanted.std))
+    try:
+        with torch.no_grad():
+            model.network.train()(images)
+    except (ValueError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        if "value per channel" in told:
+            raise CompressError(f"a batch of one image cannot be normalised ({told}); take a larger batch") from None
+        raise CompressError(f"crop: the network cannot be trained on images of {size[0]}x{size[1]} ({told}); take larger ones.") from None
 
 
 def check_crops(stage: Stage, algorithm: Algorithm) -> None:
