@@ -27,9 +27,14 @@ MOST_TEXT = 1 << 28  # bytes of a text file; the largest that is ever written, a
 
 def write_text(path: Path, text: str) -> None:
     """A text file under a temporary name, renamed when whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A file under a temporary name, renamed when whole. Where it cannot be written nothing of it is left."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

@@ -45,6 +45,7 @@ def files() -> dict[str, bytes]:
         ["data", "convert", "data", "--from", "icdar2015", "--to", "paddleocr", "--out"],
         ["predict", "a.png", "--out"],
         ["report", "experiment", "--images", "0", "--plots"],
+        ["recipes", "pan_resnet18", "--out"],
     ],
 )
 def test_an_out_that_can_be_no_folder_is_refused_before_any_work(words, out):
@@ -140,13 +141,13 @@ def test_a_sensitivity_goes_where_it_belongs_or_into_a_folder_without_others_fil
 
 
 def test_a_text_that_cannot_be_written_leaves_what_was_there(monkeypatch):
-    def full(path: Path, *_: object, **__: object) -> None:
-        path.write_bytes(b"ha")
+    def full(path: Path, _content: bytes) -> None:
+        path.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
     Path("table.md").write_text("before")
     before = files()
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         write_text(Path("table.md"), "half of it")
     assert files() == before
