@@ -296,7 +296,12 @@ def time_artefacts(
     artefacts: Annotated[
         list[Path], typer.Argument(help="Exported files and checkpoint folders; the first is what others are compared with.")
     ],
-    size: Annotated[str, typer.Option("--input", metavar="HEIGHTxWIDTH", help="Of the picture, in pixels.")] = "736x1280",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="HEIGHTxWIDTH", help="Of the picture, in pixels.", show_default="usual for the first artefact's model"
+        ),
+    ] = None,
     threads: Annotated[list[str] | None, typer.Option(help="Numbers of threads, such as 1,2.", show_default="1")] = None,
     rounds: Annotated[int, typer.Option(help="Timed calls of each, in turn.")] = 20,
     runtime: Annotated[

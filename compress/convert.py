@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.checkpoint import DESCRIPTION, Model, fresh, load_weights, save
+from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load_weights, save
 from compress.converters.dictionary import dictionary_of
 from compress.converters.families import FAMILIES
 from compress.converters.folded_norms import take_statistics, with_norms
@@ -20,6 +21,7 @@ from compress.converters.pdparams import read_pdparams
 from compress.data.prepare import network_input, resize_short_side
 from compress.errors import CompressError, suggestion
 from compress.models.alphabet import written_as
+from compress.outputs import check_folder
 from compress.outside import build
 from compress.quantization.folding import fold_like
 from compress.tasks import TASKS
@@ -54,11 +56,13 @@ def convert_file(
     Raises CompressError, and writes nothing, where the file is not understood or the maps differ by more than `TOLERANCE`.
     """
     from compress.data.detection.synthetic import draw
-    from compress.data.images import read_image
+    from compress.data.images import read_images
 
-    if (out / DESCRIPTION).exists():
-        raise CompressError(f"{out} holds a checkpoint already; remove it, or give another folder.")
-    compared = [read_image(image) for image in images] or [draw(0, "val", index, 320)[1] for index in range(3)]
+    check_folder(out)
+    for name in (DESCRIPTION, WEIGHTS, QUANTIZATION):
+        if os.path.lexists(out / name):
+            raise CompressError(f"{out} holds a {name} already; remove it, or give another folder.")
+    compared = read_images(images) or [draw(0, "val", index, 320)[1] for index in range(3)]
     converted = convert(path, compared, part, dictionary)
     save(converted.model, out)
     yield from told(path, out, converted)

@@ -27,8 +27,17 @@ MOST_TEXT = 1 << 28  # bytes of a text file; the largest that is ever written, a
 
 def write_text(path: Path, text: str) -> None:
     """A text file under a temporary name, renamed when whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A file under a temporary name, renamed when whole. Where it cannot be written nothing of it is left."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    try:
+        temporary.write_bytes(content)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
 
 
@@ -135,13 +144,13 @@ def fingerprint(value: Any) -> str:
 
 
 def digest(path: Path) -> str:
-    """sha256, in hexadecimal, of a file. It is read once for each content, as far as size, time of change and inode tell."""
+    """sha256, in hexadecimal, of a file. It is read once for each content, as far as size, times of change and inode tell."""
     found = path.stat()
-    return digest_of(str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino)
+    return digest_of(str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 @lru_cache(maxsize=10_000)
-def digest_of(path: str, _size: int, _changed: int, _inode: int) -> str:
+def digest_of(path: str, _size: int, _changed: int, _status_changed: int, _inode: int) -> str:
     """:func:`digest` of the file that is at `path` now."""
     found = hashlib.sha256()
     with Path(path).open("rb") as file:

@@ -60,16 +60,27 @@ class Predictor:
         """
         image = rgb(image)
         (outputs,) = self.outputs([image])
-        return self.reader(self.evaluate.with_settings(self.tuned.get("settings", {})))(outputs, image.shape[:2])
+        return self.reader(self.preferred())(outputs, image.shape[:2])
+
+    def preferred(self) -> Evaluate:
+        """What `predict` goes by: tuned settings, where there are. Raises CompressError for those tuned on images of another size."""
+        return self.evaluate.with_tuned(self.tuned)
 
     def outputs(self, images: Iterable[np.ndarray]) -> Iterator[Outputs]:
-        """The exported outputs of each image, arrays of batch 1; images of equal size that follow each other share a batch."""
-        wanted = self.algorithm.input
-        for group in equal_sizes(self.task.shown(image, self.evaluate, wanted) for image in images):
-            outputs = self.run(network_input(group, wanted))
+        """The exported outputs of each image, arrays of batch 1. Of a few that follow each other, those of equal size share a batch."""
+        shown = (self.task.shown(image, self.evaluate, self.algorithm.input) for image in images)
+        while chunk := list(islice(shown, IMAGES_IN_MEMORY)):
+            yield from self.outputs_of(chunk)
+
+    def outputs_of(self, shown: Sequence[np.ndarray]) -> list[Outputs]:
+        """The outputs of each of a few images that are resized already, in their order."""
+        found: list[Outputs] = [{}] * len(shown)
+        for places in equal_sizes([image.shape for image in shown]):
+            outputs = self.run(network_input([shown[place] for place in places], self.algorithm.input))
             check_finite(outputs)
-            for index in range(len(group)):
-                yield {name: array[index : index + 1] for name, array in outputs.items()}
+            for index, place in enumerate(places):
+                found[place] = {name: array[index : index + 1] for name, array in outputs.items()}
+        return found
 
     def shown_as(self, evaluate: Evaluate) -> Predictor:
         """The same with another input size and other settings, and none that were tuned."""
@@ -97,17 +108,14 @@ def check_finite(outputs: Outputs) -> None:
             raise CompressError(f"The model gives values that are not finite in '{name}'; {told}.")
 
 
-def equal_sizes(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Runs of images of one size, at most about two megapixels together."""
-    group: list[np.ndarray] = []
-    for image in images:
-        full = group and (image.shape != group[0].shape or (len(group) + 1) * image.shape[0] * image.shape[1] > PIXELS_PER_BATCH)
-        if full:
-            yield group
-            group = []
-        group.append(image)
-    if group:
-        yield group
+def equal_sizes(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    """Places of images of one (height, width, channels), at most about two megapixels together; every place once."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, shape in enumerate(shapes):
+        places.setdefault(shape, []).append(place)
+    for (height, width, *_), alike in places.items():
+        most = max(1, PIXELS_PER_BATCH // (height * width))
+        yield from (alike[start : start + most] for start in range(0, len(alike), most))
 
 
 def nothing(_count: int) -> None:

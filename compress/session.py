@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel
 
+from compress import outputs
 from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load
 from compress.data.fitting import open_fitting
 from compress.data.training import normalise
 from compress.errors import CompressError, suggestion
 from compress.files import digest, fingerprint
 from compress.lab import Lab
-from compress.ledger import LEDGER
+from compress.ledger import LEDGER, TABLES
 from compress.outside import build, code_of
 from compress.processes import LOCK
 from compress.recipe import Recipe, experiment_name, load_named
@@ -318,11 +319,15 @@ def check_before_work(session: Session) -> None:
 def check_folder(session: Session) -> None:
     """Refuse an experiment's folder that is a file or holds what a run would replace and no run has left."""
     folder, mine = session.folder, session.folder / RECIPE
-    if folder.exists() and not folder.is_dir():
-        raise CompressError(f"{folder} is a file; give the experiment a folder with --out.")
+    outputs.check_folder(folder)
     left_by_a_run = (folder / LEDGER).exists() or (folder / LOCK).exists()
     if mine.exists() and (mine.resolve() == session.path or not left_by_a_run) and mine.read_bytes() != session.recipe.dump().encode():
         raise CompressError(f"{mine} would be replaced by the recipe as it is run; give the experiment another folder with --out.")
+    for name in TABLES:
+        if (folder / name).exists() and not left_by_a_run:
+            raise CompressError(
+                f"{folder / name} would be replaced, and no run has left it; give the experiment another folder with --out."
+            )
     for stage in session.recipe.stages:
         check_free(folder, stage.name)
 

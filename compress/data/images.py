@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ def image_in(data: bytes, path: Path | str, *, stored: bool = False) -> np.ndarr
     if image.format == "TIFF":  # Pillow has turned it
         return turned(pixels, turned_back(turn)) if stored else pixels
     return pixels if stored else turned(pixels, turn)
+
+
+def read_images(paths: Sequence[Path]) -> list[np.ndarray]:
+    """All of several images. Raises CompressError that names every one that cannot be read."""
+    images, told = [], []
+    for path in paths:
+        try:
+            images.append(read_image(path))
+        except CompressError as error:
+            told.append(str(error))
+    if told:
+        raise CompressError(" ".join(told))
+    return images
 
 
 def size_and_turn(path: Path) -> tuple[tuple[int, int], int]:
@@ -185,6 +199,8 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        if 0 < (most := int(values.max())) < 1 << 8:
+            raise CompressError(f"its levels go to {most} alone of the 65535 of 16 bits, which is black; give it in 8 bits.")
         return (values >> 8).astype(np.uint8)
     if values.dtype.kind != "f":
         raise CompressError(f"an image is of uint8, uint16 or floats in 0..1, not of {values.dtype}; give it as uint8.")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compress.errors import CompressError
 from compress.exporters.onnx import METADATA_KEY
 from compress.exporters.torchscript import folded
 from compress.runtimes.pytorch import runner
@@ -26,7 +27,11 @@ def export_torch_export(network: nn.Module, path: Path | str, example: Tensor, d
     """Write the evaluation maps of a float `network` to `path` (.pt2), with batch, height and width left open.
 
     Arguments as for :func:`compress.exporters.onnx.export_onnx`. Gives back the program that was written, from memory, ready to run.
+    Raises CompressError for a network with recurrent layers.
     """
+    if any(isinstance(module, nn.RNNBase) for module in network.modules()):
+        told = "torch.export fixes the number of steps of its recurrent layers, and so the width of its input"
+        raise CompressError(f"Format torch_export cannot hold this network: {told}; export it as onnx, openvino or torchscript.")
     path = Path(path)
     described = {**description, "precision": "fp32"}
     text = json.dumps(described)

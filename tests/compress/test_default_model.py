@@ -38,6 +38,17 @@ def test_a_word_is_found_from_another_folder_without_a_word_about_models(tmp_pat
     assert shared / (cv2.contourArea(truth) + cv2.contourArea(polygon) - shared) > 0.5
 
 
+def test_words_of_a_line_in_a_strip_are_found_one_by_one():
+    """A line of text 24 pixels high: enlarged to 736, words are too high to be found, and take gigabytes."""
+    strip = np.full((24, 2400, 3), 255, np.uint8)
+    places = range(20, 2400, 300)
+    for left in places:
+        cv2.putText(strip, "total", (left, 17), cv2.FONT_HERSHEY_DUPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    found = sorted(polygon.mean(0).tolist() for polygon in open_predictor(predict.default_model(), threads=1).predict(strip).polygons)
+    assert [round((x - 45) / 300) for x, _ in found] == list(range(len(places)))
+    assert all(abs(x - 43 - 300 * place) < 15 and 4 < y < 20 for place, (x, y) in enumerate(found))
+
+
 def test_it_is_one_small_file_that_says_how_to_use_it():
     path = predict.default_model()
     assert path.parent == FOLDER

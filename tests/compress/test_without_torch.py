@@ -17,6 +17,7 @@ from compress.exporters.write import write_files
 from compress.extras import TRAIN
 from compress.predict import default_model
 from compress.tasks.detection import EvaluateDetection
+from compress.tasks.recognition import EvaluateRecognition
 
 pytestmark = pytest.mark.slow  # every test starts Python and a runtime
 
@@ -103,6 +104,23 @@ def test_benchmark(bare):
     rows = json.loads(result.stdout)["results"]
     assert [row["runtime"] for row in rows] == ["onnxruntime", "openvino"]
     assert all(row["integers"]["convs"] > 20 for row in rows)
+
+
+def test_a_recogniser_s_file_is_asked_and_evaluated(bare):
+    torch.manual_seed(0)
+    model = fresh({"name": "crnn", "backbone": {"name": "mobilenet_v3_small", "width": 0.25}}, EvaluateRecognition(height=32, width="own"))
+    list(write_files(model, ["onnx"], bare / "reader", []))
+    (bare / "words").mkdir()
+    cv2.imwrite(str(bare / "words" / "a.png"), np.full((20, 60, 3), 90, np.uint8))
+    (bare / "words" / "test.txt").write_text("a.png\tsome é\n", encoding="utf-8")
+    file = "reader/onnx/model.onnx"
+    result = compress("eval", file, "--data", "lines", "--root", "words", "--json", cwd=bare)
+    assert result.returncode == 0, result.stderr
+    assert "1 of 1 texts of the test split hold characters that are not in the model's alphabet (é)" in result.stderr
+    assert json.loads(result.stdout)["scores"]["accuracy"] == 0
+    result = compress("predict", "words/a.png", "--model", file, "--out", "read", cwd=bare)
+    assert result.returncode == 0, result.stderr
+    assert {"text", "confidence"} <= json.loads((bare / "read" / "a.json").read_text()).keys()
 
 
 def test_load_in_python(bare):

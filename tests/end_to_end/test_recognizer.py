@@ -17,6 +17,7 @@ from compress.files import read_json
 from compress.predictor import open_predictor
 from compress.pruning.sensitivity import Settings
 from compress.report.page import write_report
+from compress.runtimes import open_file
 from compress.sensitivity import of_groups
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,17 @@ def test_the_table_says_the_width_and_what_stays_float(run):
     table = (run / "table.md").read_text()
     assert "height 32, width 96" in table
     assert ", 2 recurrent layers in float; weights" in table
+
+
+def test_int8_files_hold_the_weights_of_the_lstm_in_8_bits_and_run_everywhere(run):
+    rows = {row.stage: row for row in ledger.read(run)}
+    lstm = 2 * 4 * 8 * (72 + 8)  # weights of both directions: 72 channels of the last convolution are left
+    for name in ("onnx", "openvino"):
+        assert rows[f"files_int8/{name}"].facts["integers"]["weight_bytes"]["int8"] > lstm
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 96), np.float32)
+    files = [(run / "files_int8" / "onnx" / "model.onnx", runtime) for runtime in ("onnxruntime", "openvino")]
+    found = [open_file(path, 1, runtime=runtime).run(images)["probability"] for path, runtime in files]
+    np.testing.assert_allclose(*found, atol=0.02)
 
 
 def test_both_directions_of_the_lstm_were_pruned(run):

@@ -26,6 +26,7 @@ class MsraTd500(FilePerPicture):
     truth_suffixes: ClassVar = (".gt",)
     written: ClassVar = "{}.gt"
     expected: ClassVar = "a folder train of images and .gt files"
+    stored: ClassVar = True
 
     format: Literal["msra_td500"]
 
@@ -52,7 +53,7 @@ def word(line: str) -> Word:
         raise ValueError(f"not all of {' '.join(fields[2:])} are numbers") from None
     if not math.isfinite(angle):
         raise ValueError(f"the angle {fields[6]} is not finite")
-    return outlined(corners(x, y, w, h, angle).ravel(), "").reshape(4, 2), "", fields[1] == "1"
+    return outlined(corners(x, y, w, h, angle).ravel().tolist(), "").reshape(4, 2), "", fields[1] == "1"
 
 
 def corners(x: float, y: float, w: float, h: float, angle: float) -> np.ndarray:

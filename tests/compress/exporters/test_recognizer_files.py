@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from torch import nn
 
 from compress.checkpoint import fresh, load, save
 from compress.cost import macs
+from compress.errors import CompressError
 from compress.exporters.write import write_files
-from compress.predictor import open_predictor
+from compress.predictor import equal_sizes, open_predictor
 from compress.runtimes import open_file
 from compress.tasks.recognition import EvaluateRecognition
 
@@ -32,7 +34,7 @@ def model():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "torchscript"])
 def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
     ours = model()
     ((_, path, facts),) = write_files(ours, [name], tmp_path, [np.random.default_rng(0).integers(0, 256, (40, 130, 3), np.uint8)])
@@ -49,6 +51,11 @@ def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
     predictor = open_predictor(tmp_path / path, threads=1)
     assert predictor.algorithm.alphabet.characters == "aé漢 "
     assert predictor.evaluate == EvaluateRecognition(height=32, width=[64, 160])
+
+
+def test_torch_export_is_refused_as_it_would_fix_the_width(tmp_path):
+    with pytest.raises(CompressError, match="torch_export cannot hold this network"):
+        list(write_files(model(), ["torch_export"], tmp_path, []))
 
 
 def test_a_checkpoint_says_all_of_it_too(tmp_path):
@@ -84,3 +91,19 @@ def test_an_lstm_s_products_are_counted():
             return {"steps": self.lstm(images.mean(2).transpose(1, 2))[0]}
 
     assert macs(Steps(), (2, 3, 4, 7)) == 2 * 7 * 4 * 5 * (3 + 5)
+
+
+def test_lines_of_equal_size_share_a_batch_though_others_stand_between(tmp_path):
+    save(model(), tmp_path)
+    predictor = open_predictor(tmp_path)
+    sizes = []
+
+    def run(images):
+        sizes.append(images.shape)
+        return predictor.run(images)
+
+    lines = [np.full((32, width, 3), width % 256, np.uint8) for width in (60, 155, 30, 155, 300, 60)]
+    list(replace(predictor, run=run).outputs(lines))
+    assert sorted(sizes) == [(1, 3, 32, 300), (2, 3, 32, 160), (3, 3, 32, 64)]
+    assert sorted(place for places in equal_sizes([(2048, 1024, 3)] * 3 + [(8, 8, 3)]) for place in places) == [0, 1, 2, 3]
+    assert [len(places) for places in equal_sizes([(1024, 1024, 3)] * 5)] == [2, 2, 1]

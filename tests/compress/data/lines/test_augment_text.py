@@ -8,7 +8,10 @@ import pytest
 
 from compress.data.lines.augment_text import AugmentText, augment_text, bent_edges, joined, source_places
 from compress.data.prepare import fit_into
+from compress.data.split import Annotation, Split
+from compress.data.training import TrainingSet
 from compress.models.contract import Input, Line, Sample
+from compress.models.registry import build
 
 SIZE = (48, 192)
 WANTED = Input(mean=(0.2, 0.5, 0.8))
@@ -85,3 +88,17 @@ def test_two_lines_become_one_where_both_fit():
     wide = Sample("w", noise(48, 140), Line("w"))
     assert joined(left, lambda: wide, always, SIZE, np.random.default_rng(0)) is left, "together wider than the input"
     assert joined(left, lambda: right, STILL, SIZE, np.random.default_rng(0)) is left
+
+
+def test_a_training_set_joins_lines_by_its_seed_alone():
+    lines = [Annotation(f"line_{place}", Line(text)) for place, text in enumerate(("ab", "cd", "ef"))]
+    split = Split("train", lines, lambda place: noise(16, 20 + place), "digest")
+    algorithm = build({"name": "crnn", "alphabet": "en"})
+    first, second = (TrainingSet(split, algorithm, AugmentText(join=0.5), (32, 128), 7) for _ in range(2))
+    texts = [first.view(epoch, place).truth.text for epoch in range(20) for place in range(3)]
+    assert texts == [second.view(epoch, place).truth.text for epoch in range(20) for place in range(3)]
+    assert {len(text) for text in texts} == {2, 4}
+    assert all(text[place : place + 2] in ("ab", "cd", "ef") for text in texts for place in range(0, len(text), 2))
+    found = first[0, 1]
+    assert found["image"].shape == (32, 128, 3)
+    assert int(found["length"]) in (2, 4)

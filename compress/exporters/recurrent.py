@@ -1,0 +1,49 @@
+"""Recurrent layers of a quantized network: they compute in float; their weights lie in the file in 8 bits, rounded as it is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+
+KINDS = ("LSTM", "GRU", "RNN")
+WEIGHTS = (1, 2)  # places among the inputs of such a node: what reads the step before it, and what reads its own last output
+LARGEST = 127
+
+
+def store_in_8_bits(model: onnx.ModelProto) -> None:
+    """Replace the float weights of recurrent layers, in place, by integers of 8 bits times a step for each row, symmetric.
+
+    Runtimes compute that once, when they open the file. Weights that several layers share, or that are no constants, stay as they are.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    stored = {constant.name: constant for constant in graph.initializer}
+    names = [node.input[place] for node in graph.node if node.op_type in KINDS for place in WEIGHTS]
+    readers = [name for node in graph.node for name in node.input]
+    spelt = []
+    for name in names:
+        if name not in stored or readers.count(name) > 1:
+            continue
+        integers, step = rounded(numpy_helper.to_array(stored[name]))
+        graph.initializer.remove(stored[name])
+        graph.initializer.append(numpy_helper.from_array(integers, f"{name}_int8"))
+        graph.initializer.append(numpy_helper.from_array(step, f"{name}_step"))
+        # By way of int32: OpenVINO leaves a product of converted int8 alone, for integer layers, and its LSTM takes constants only.
+        spelt.append(helper.make_node("Cast", [f"{name}_int8"], [f"{name}_int32"], to=TensorProto.INT32))
+        spelt.append(helper.make_node("Cast", [f"{name}_int32"], [f"{name}_float"], to=TensorProto.FLOAT))
+        spelt.append(helper.make_node("Mul", [f"{name}_float", f"{name}_step"], [name]))
+    nodes = [*spelt, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def rounded(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(directions, rows, n) float32 as int8 of the same shape, and a positive step for each row, (directions, rows, 1)."""
+    largest = np.abs(weights).max(2, keepdims=True)
+    step = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    return np.round(weights / step).clip(-LARGEST, LARGEST).astype(np.int8), step

@@ -1,0 +1,69 @@
+"""Weights of recurrent layers in 8 bits: what runtimes compute from them is what torch computes from the rounded ones."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+from torch import nn
+
+from compress.exporters.recurrent import rounded, store_in_8_bits
+
+LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class Steps(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, steps):
+        return self.layer(steps)[0]
+
+
+def test_rows_are_rounded_to_their_own_step():
+    weights = np.random.default_rng(0).normal(0, 1, (1, 6, 9)).astype(np.float32) * np.float32([1, 10, 100, 0, 0.1, 1])[None, :, None]
+    integers, step = rounded(weights)
+    assert integers.dtype == np.int8
+    assert step.shape == (1, 6, 1)
+    assert (np.abs(integers * step - weights) <= step / 2 + 1e-5).all()
+    assert (np.abs(integers).max(2)[0, [0, 1, 2, 4, 5]] == 127).all()
+    assert not integers[0, 3].any()
+
+
+@pytest.mark.parametrize("kind", sorted(LAYERS))
+def test_a_file_with_integers_computes_with_the_rounded_weights(kind):
+    torch.manual_seed(0)
+    network = Steps(LAYERS[kind](5, 7, batch_first=True)).eval()
+    steps = torch.randn(2, 11, 5)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (steps,), buffer, input_names=["x"], output_names=["y"], opset_version=17, dynamo=False)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    before = len(model.SerializeToString())
+    store_in_8_bits(model)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = {constant.name: constant.data_type for constant in model.graph.initializer}
+    assert sum(kind == onnx.TensorProto.INT8 for kind in kinds.values()) == 2
+    assert len(model.SerializeToString()) < before
+    with torch.no_grad():
+        exact = network(steps).numpy()
+        for parameter in network.layer.parameters():
+            if parameter.dim() == 2:
+                integers, step = rounded(parameter.numpy()[None])
+                parameter.copy_(torch.from_numpy((integers * step)[0]))
+        expected = network(steps).numpy()
+    text = model.SerializeToString()
+    by_onnxruntime = onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"]).run(None, {"x": steps.numpy()})[0]
+    core = openvino.Core()
+    by_openvino = core.compile_model(core.read_model(text), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([steps.numpy()])[0]
+    for found in (by_onnxruntime, by_openvino):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert 1e-4 < np.abs(found - exact).max() < 0.02
