@@ -69,7 +69,7 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
             left = session.folder / stage.name / "channels.json" if cached else None
             models[stage.name], entry["groups"] = after_prune(models[parent], pruning, recipe, left)
         elif stage.gives_model:
-            models[stage.name] = models[parent]
+            models[stage.name] = as_left(models[parent], stage)
         entry |= sizes(models[stage.name], recipe) if stage.gives_model else {}
         entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, session, timings)
         stages.append(entry)
@@ -104,6 +104,17 @@ def sizes(model: Model | None, recipe: RunSettings) -> dict[str, Any]:
         save(model, Path(folder))
         weights = (Path(folder) / WEIGHTS).stat().st_size
     return {"params": parameters(model.network), "macs": macs(model.network, recipe.latency.input), "bytes": weights}
+
+
+def as_left(model: Model | None, stage: Stage) -> Model | None:
+    """The model that a stage which removes no channels leaves; None where it changes the architecture of a pruned one."""
+    from compress.checkpoint import fresh
+    from compress.cost import parameters
+
+    if model is None or (config := stage.architecture(model.config)) == model.config:
+        return model
+    whole = fresh(model.config, model.evaluate)
+    return fresh(config, model.evaluate) if parameters(whole.network) == parameters(model.network) else None
 
 
 def after_prune(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SerializeAsAny, ValidationError
 from compress import recipe_file
 from compress.data.data_format import DataFormat
 from compress.data.formats import FORMATS, DataConfig
-from compress.data.lines.alphabets import from_file, from_texts, split_names
+from compress.data.lines.alphabets import from_checkpoint, from_file, from_texts, split_names
 from compress.errors import CompressError, suggestion
 from compress.exporters.formats import HOLD_INT8
 from compress.models.contract import Algorithm
@@ -167,13 +167,15 @@ def tracker_names(value: Any, document: Document) -> tuple[TrackerName, ...]:
 
 
 def with_alphabet(model: dict[str, Any], data: dict[str, Any], seed: int, document: Document) -> dict[str, Any]:
-    """The `model` section with the characters of an alphabet that it takes from a file or from the texts of its data."""
+    """The `model` section with the characters of an alphabet that it takes from a file, a checkpoint or the texts of its data."""
     written = model.get("alphabet")
-    if not isinstance(written, dict) or list(written) not in (["file"], ["texts"]):
+    if not isinstance(written, dict) or list(written) not in (["checkpoint"], ["file"], ["texts"]):
         return model
     try:
         if "file" in written:
             return {**model, "alphabet": from_file(written["file"])}
+        if "checkpoint" in written:
+            return {**model, "alphabet": from_checkpoint(written["checkpoint"])}
         names = split_names(written["texts"])
         source = section(data_format(data, ("data",), document), data, ("data",), document)
         return {**model, "alphabet": from_texts(source.open(name, seed) for name in names)}

@@ -274,10 +274,24 @@ def model_key(session: Session, name: str) -> str:
 
 def untrained(session: Session, name: str) -> Model:
     """The model that a stage names: that of a checkpoint folder, or, as yet without its weights, that of a recipe or of a stage."""
-    if stage_named(session.recipe, name):
-        return fresh(session.recipe.model, session.recipe.evaluate)
+    stage = stage_named(session.recipe, name)
+    if stage:
+        return fresh(architecture(session.recipe, stage), session.recipe.evaluate)
     its = session.others.get(name)
-    return fresh(its.recipe.model, its.recipe.evaluate) if its else load(name)
+    return fresh(architecture(its.recipe, its.recipe.stage(its.recipe.last_model())), its.recipe.evaluate) if its else load(name)
+
+
+def architecture(recipe: Recipe, stage: Stage | None) -> dict[str, Any]:
+    """The `model` section of what a stage gives; that of the recipe before any stage."""
+    if stage is None:
+        return recipe.model
+    return stage.architecture(before(recipe, stage))
+
+
+def before(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """The `model` section of what a stage starts from."""
+    parent = recipe.parent(stage)
+    return architecture(recipe, recipe.stage(parent) if parent else None)
 
 
 def is_ready(session: Session, name: str) -> bool:
@@ -342,6 +356,8 @@ def check_stages(session: Session) -> None:
     others: dict[str, Model] = {}
     for stage in recipe.stages:
         try:
+            config = before(recipe, stage)
+            model = model if model.config == config else fresh(config, recipe.evaluate)
             stage.check(model)
             check_crops(stage, model.algorithm)
             train_split(session, stage)
@@ -408,8 +424,8 @@ def check_named(recipe: Recipe, stage: Stage, name: str) -> None:
 
 
 def as_seen_by(recipe: Recipe, stage: Stage) -> Recipe:
-    """The recipe with the augmentation of the images that the stage trains on."""
-    return recipe.model_copy(update={"augment": recipe.training(stage)[1]})
+    """The recipe with the augmentation of the images that the stage trains on, and with the model that it starts from."""
+    return recipe.model_copy(update={"augment": recipe.training(stage)[1], "model": before(recipe, stage)})
 
 
 def make_lab(session: Session, folder: Path, stage: Stage, device: str = "cpu", *, quiet: bool | None = None) -> Lab:

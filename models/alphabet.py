@@ -116,11 +116,11 @@ def alphabet_of(written: Written) -> Alphabet:
         if written not in NAMED:
             raise ValueError(
                 f"model.alphabet: '{written}' is not known{suggestion(written, NAMED)} Or give {{characters: abc}}, "
-                "{file: dictionary.txt} or {texts: train}."
+                "{file: dictionary.txt}, {checkpoint: folder} or {texts: train}."
             )
         return Alphabet(NAMED[written])
     if list(written) != ["characters"]:
-        told = "a name, {characters: abc}, or in a recipe {file: dictionary.txt} or {texts: train}"
+        told = "a name, {characters: abc}, or in a recipe {file: dictionary.txt}, {checkpoint: folder} or {texts: train}"
         raise ValueError(f"model.alphabet: an alphabet is {told}, not {dict(written)!r}.")
     try:
         return Alphabet(written["characters"])

@@ -1,7 +1,8 @@
-"""The seven kinds of stage, one file each."""
+"""The eight kinds of stage, one file each."""
 
 from __future__ import annotations
 
+from compress.stages.alphabet import KeepCharacters
 from compress.stages.distill import Distill
 from compress.stages.export import Export
 from compress.stages.load import Load
@@ -11,6 +12,6 @@ from compress.stages.simplify import Simplify
 from compress.stages.stage import Expect, Stage
 from compress.stages.train import Train
 
-KINDS: dict[str, type[Stage]] = {stage.kind: stage for stage in (Load, Train, Simplify, Prune, Distill, Quantize, Export)}
+KINDS: dict[str, type[Stage]] = {stage.kind: stage for stage in (Load, Train, KeepCharacters, Simplify, Prune, Distill, Quantize, Export)}
 
 __all__ = ["KINDS", "Expect", "Stage"]

@@ -86,6 +86,10 @@ class Stage(BaseModel):
         """Models besides the parent's that the stage works with, as its keys name them: recipes, checkpoint folders, earlier stages."""
         return ()
 
+    def architecture(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The `model` section of the model that it gives, of a parent with the section `config`: the same unless the stage changes it."""
+        return config
+
     def copied_model(self) -> str | None:
         """The one of them that the stage's own model is a copy of."""
         return None

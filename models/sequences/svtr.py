@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from compress.models.contract import Width
 from compress.models.layers import initialise
-from compress.models.sequences.none import Columns
 
 HEADS = 8
 Blocks = Annotated[int, Field(ge=1, le=16)]
 Dims = Annotated[int, Field(gt=0, le=2048, multiple_of=HEADS)]
+
+
+def steps_of(x: Tensor) -> Tensor:
+    """(B, C, 1, T) features as (B, T, C) steps. Not by `squeeze`, which ONNX writes as a branch where the height of an image is open."""
+    return x.mean(2).transpose(1, 2)
 
 
 class Attention(nn.Module):
@@ -59,7 +63,6 @@ class GlobalBlocks(nn.Module):
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
-        self.columns = Columns(channels)
         self.blocks = nn.Sequential(*(GlobalBlock(channels) for _ in range(blocks)))
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         for layer in self.modules():
@@ -68,7 +71,7 @@ class GlobalBlocks(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.blocks(self.columns(x))).transpose(1, 2).unsqueeze(2)
+        return self.norm(self.blocks(steps_of(x))).transpose(1, 2).unsqueeze(2)
 
 
 def conv_swish(inputs: int, outputs: int, kernel: tuple[int, int] = (1, 1), *, groups: int = 1) -> nn.Sequential:
@@ -89,13 +92,12 @@ class SVTRNeck(nn.Module):
         self.mixer = GlobalBlocks(dims, blocks)
         self.expand = conv_swish(dims, channels)
         self.join = nn.Sequential(conv_swish(2 * channels, narrow, kernel), conv_swish(narrow, outputs))
-        self.columns = Columns(outputs)
         self.channels = outputs
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.expand(self.mixer(self.reduce(x)))
-        return self.columns(self.join(torch.cat([x, mixed], 1)))
+        return steps_of(self.join(torch.cat([x, mixed], 1)))
 
 
 class LightSVTR(nn.Module):
@@ -107,13 +109,12 @@ class LightSVTR(nn.Module):
         self.reduce = conv_swish(channels, dims)
         self.local = conv_swish(dims, dims, (1, 7), groups=dims)
         self.mixer = GlobalBlocks(dims, blocks)
-        self.columns = Columns(dims)
         self.channels = dims
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut, narrow = self.shortcut(x), self.reduce(x)
-        return self.columns(self.mixer(narrow + self.local(narrow)) + shortcut)
+        return steps_of(self.mixer(narrow + self.local(narrow)) + shortcut)
 
 
 class Separable(nn.Module):
@@ -125,13 +126,12 @@ class Separable(nn.Module):
             nn.Conv2d(channels, channels, (1, 5), padding=(0, 2), groups=channels, bias=False), nn.BatchNorm2d(channels), nn.Hardswish()
         )
         self.pointwise = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.Hardswish())
-        self.columns = Columns(channels)
         self.linear = nn.Linear(channels, dims)
         self.channels = dims
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.columns(self.pointwise(self.depthwise(x))))
+        return self.linear(steps_of(self.pointwise(self.depthwise(x))))
 
 
 def svtr(channels: int, dims: Dims = 120, outputs: Width = 64, blocks: Blocks = 2, tall: bool = True) -> SVTRNeck:

@@ -31,6 +31,7 @@ SCHEDULE = {"epochs": 3, "decay": "step", "milestones": [1.0]}
 STAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "train": ("train", {**SCHEDULE, "weights": "https://example.org/a.pth"}),
     "train on its own data": ("train", {"epochs": 3, "data": {"format": "synthetic"}}),
+    "alphabet": ("alphabet", {"characters": "en"}),
     "simplify": ("simplify", {}),
     "prune": ("prune", {"ratio": 0.5}),
     "prune in steps": ("prune", {"ratio": 0.5, "steps": 2, "recover": SCHEDULE}),
@@ -72,7 +73,7 @@ OTHER: dict[str, Any] = {
     "mutual.weight": 2.0, "mutual.maps": {"probability": 2.0}, "mutual.peer": "fresh",
     "mode": "ptq", "train": None, "calibration": 3, "keep_float": ("a",), "max_drop": 0.2, "freeze_ranges": 0.5, "control": True,
     "per_channel": False, "activations": "symmetric", "ranges": "histogram", "percentile": 99.0, "bias_correction": False,
-    "images": 3, "tolerance": 1e-3,
+    "images": 3, "tolerance": 1e-3, "characters": {"characters": "ab"},
     "checkpoint": "other", "formats": ("onnx",), "check_images": 3,
 }  # fmt: skip
 # What changes no outcome.
@@ -105,6 +106,7 @@ MOVES: dict[str, tuple[set[str], set[str]]] = {
     "ptq": (set(), {"train"}),
     "ptq within a drop": ({"evaluate"}, {"train", "val"}),
     "qat": (TRAINING, {"train", "val"}),
+    "alphabet": (set(), set()),
     "simplify": (set(), {"train", "val"}),
     "load": ({"model", "evaluate"}, set()),
     "export": (set(), {"val"}),

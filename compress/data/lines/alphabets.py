@@ -11,6 +11,7 @@ from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
 from compress.models.alphabet import Alphabet, alphabet_of, from_dictionary, of_texts, written_as
 from compress.models.contract import Line
+from compress.yaml_text import read_yaml
 
 
 def from_file(name: Any) -> dict[str, Any]:
@@ -24,6 +25,21 @@ def from_file(name: Any) -> dict[str, Any]:
         raise CompressError(f"model.alphabet.file: {name}: {error}") from None
     except CompressError as error:
         raise CompressError(f"model.alphabet.file: {error}") from None
+
+
+def from_checkpoint(folder: Any) -> dict[str, Any]:
+    """The characters of a recogniser's checkpoint, as its `model.yml` has them. Raises CompressError for a folder that has none."""
+    path = Path(str(folder)) / "model.yml"
+    if not path.is_file():
+        raise CompressError(f"model.alphabet.checkpoint: {folder} is not a checkpoint: it has no {path.name}.")
+    description = read_yaml(path)
+    model = description.get("model") if isinstance(description, dict) else None
+    if not isinstance(model, dict) or "alphabet" not in model:
+        raise CompressError(f"model.alphabet.checkpoint: {path} has no alphabet; name a recogniser's checkpoint.")
+    try:
+        return written_as(alphabet_of(model["alphabet"]))
+    except ValueError as error:
+        raise CompressError(f"{path}: {error}") from None
 
 
 def lines_of(name: Any) -> list[str]:
