@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ class Converted:
 
     unused: what of the file went nowhere. fresh: our layers that the file has not, which start from others of it.
     differences: map -> largest and mean absolute difference on the images; empty where a file holds weights alone.
+    private: entry of a dictionary -> the character that stands for it.
     """
 
     family: Family
@@ -44,6 +45,7 @@ class Converted:
     unused: list[str]
     fresh: list[str]
     differences: dict[str, tuple[float, float]]
+    private: dict[str, str] = field(default_factory=dict)
 
 
 def convert_file(
@@ -81,7 +83,7 @@ def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None, d
             shown = (resize_short_side(image, min(image.shape[:2]), wanted.multiple) for image in images)
             take_statistics(converted.model.network, (torch.from_numpy(network_input([image], wanted)) for image in shown))
         differences = compare(path, source, converted, images)
-        return Converted(converted.family, converted.model, converted.unused, converted.fresh, differences)
+        return replace(converted, differences=differences)
     if path.suffix == ".pdparams":
         return from_parameters(path, part)
     raise CompressError(f"{path} is neither an .onnx nor a .pdparams file; give one of PP-OCR's.")
@@ -91,8 +93,9 @@ def from_graph(path: Path, dictionary: Path | None = None) -> tuple[Converted, s
     """The model of an exported graph, and the name of the graph's input."""
     graph = read_onnx(path)
     family, model = recognise(graph, path)
+    stands_for: dict[str, str] = {}
     if model.algorithm.alphabet is not None:
-        alphabet = dictionary_of(path, graph.metadata, len(graph.layers[-1].tensors["weight"]), dictionary)
+        alphabet, stands_for = dictionary_of(path, graph.metadata, len(graph.layers[-1].tensors["weight"]), dictionary)
         model = fresh_model(replace(family, config={**family.config, "alphabet": written_as(alphabet)}))
     elif dictionary is not None:
         raise CompressError(f"{path} holds the {family.title}, which reads no characters; leave --dictionary out.")
@@ -102,7 +105,7 @@ def from_graph(path: Path, dictionary: Path | None = None) -> tuple[Converted, s
     }
     if family.folded:
         weights = with_norms(model.network, weights)
-    return filled(family, model, weights, graph.unused, path), graph.source
+    return replace(filled(family, model, weights, graph.unused, path), private=stands_for), graph.source
 
 
 def recognise(graph: Graph, path: Path) -> tuple[Family, Model]:
@@ -318,6 +321,9 @@ def told(path: Path, out: Path, converted: Converted) -> Iterator[str]:
         told = "which starts as a copy of the probability's; it is trained, not exported"
         yield f"not in the file: the {branch} branch, {added:,} parameters, {told}"
     yield f"in the file, and not used: {', '.join(converted.unused) or 'nothing'}"
+    if converted.private:
+        pairs = ", ".join(f"{entry} as U+{ord(character):04X}" for entry, character in converted.private.items())
+        yield f"of several code points, and read as one: {pairs}"
     for name, (largest, mean) in converted.differences.items():
         yield f"map '{name}': largest difference {largest:.2e}, mean {mean:.2e}"
     if not converted.differences:

@@ -21,6 +21,8 @@ MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn",
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
+    "lcnet_v4_small": "compress.models.backbones.lcnet_v4",
+    "lcnet_v4_tiny": "compress.models.backbones.lcnet_v4",
     "mobilenet_v3_large": "compress.models.backbones.mobilenet_v3",
     "mobilenet_v3_large_ppocr": "compress.models.backbones.mobilenet_v3_ppocr",
     "mobilenet_v3_small": "compress.models.backbones.mobilenet_v3",
@@ -37,7 +39,7 @@ NECKS = {
     "cab_fpn": "compress.models.necks.cab_fpn",
     "fpem_ffm": "compress.models.necks.fpem_ffm",
     "fpn_asf": "compress.models.necks.asf",
-    **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "lkpan"), "compress.models.necks.fpn"),
+    **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "separable_rse_fpn", "lkpan"), "compress.models.necks.fpn"),
 }
 # Those of recognisers keep most of a line's width. Names are those of detectors where the architecture is the same but for its strides.
 LINE_BACKBONES = {

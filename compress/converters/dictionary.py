@@ -12,16 +12,21 @@ from compress.models.alphabet import Alphabet, from_dictionary
 from compress.yaml_text import read_yaml
 
 KEY = "character"  # of the metadata
+PRIVATE = 0xE000, 0xE040  # code points; more entries than that are no characters but another file
 
 
-def dictionary_of(path: Path, metadata: Mapping[str, str], classes: int, given: Path | None) -> Alphabet:
-    """The alphabet of the model at `path` with `classes` outputs, the blank among them.
+def dictionary_of(path: Path, metadata: Mapping[str, str], classes: int, given: Path | None) -> tuple[Alphabet, dict[str, str]]:
+    """The alphabet of the model at `path` with `classes` outputs, the blank among them, and what stands in it for what.
+
+    An entry of several code points, such as the flags in PP-OCRv5's dictionary, is read as one of Unicode's private characters.
 
     given: a text file, one character a line, which is read instead of the metadata and the .yml. PaddleOCR adds the space to a
     dictionary, though some hold it: where there are one or two classes more than the blank and the characters, they are spaces.
     Raises CompressError where there is no dictionary, where it is damaged, and where its length is another.
     """
     place, characters = characters_of(path, metadata, given)
+    joined = [entry for entry in characters if len(entry) > 1]
+    private = {entry: chr(number) for entry, number in zip(joined, range(*PRIVATE), strict=False)}
     spaces = classes - 1 - len(characters)
     if not 0 <= spaces <= 2:
         raise CompressError(
@@ -29,7 +34,8 @@ def dictionary_of(path: Path, metadata: Mapping[str, str], classes: int, given: 
             "model's: give its own dictionary with --dictionary."
         )
     try:
-        return from_dictionary([*characters, *[" "] * spaces], space=False)
+        entries = [private.get(entry, entry) for entry in characters]
+        return from_dictionary([*entries, *[" "] * spaces], space=False), private
     except ValueError as error:
         raise CompressError(f"{place}: {error}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compress.converters import db, recognisers
+from compress.converters import db, ppocr
 from compress.converters.craft import craft_layers
 from compress.converters.lcnet_v3 import lcnet_v3_backbone, merged
 from compress.converters.mobilenet_v3 import classifier_backbone, detector_backbone
@@ -21,6 +21,7 @@ MAPS = ("probability", "threshold", "binary")
 HEAD = db.head()
 # PP-LCNetV4's blocks with squeeze-and-excite, a stage each.
 V4_TINY = ((True, False), (True, False), (True, False, False))
+V4_DETECTOR = ((True, False), (True, False), (True, False, True, False), (True, False))
 V4_SMALL = ((True, False, False), (True, False, True, False, True, False), (True, False))
 RSE_FPN, LKPAN = {"name": "rse_fpn", "channels": 96}, {"name": "lkpan", "channels": 256}
 
@@ -43,6 +44,14 @@ def recogniser(title: str, backbone: str, sequence: str | Mapping[str, Any], pai
     """A recogniser of PP-OCR, whose alphabet comes with the file. PaddleOCR pads lines to 320 pixels."""
     config = {"name": "svtr_lcnet", "backbone": backbone, "sequence": sequence}
     return Family(title, config, {"height": 48, "width": 320}, pairs, ("probability",), lines=True)
+
+
+def v6_detector(size: str, channels: int, kernel: int) -> Family:
+    """A detector of PP-OCRv6, with the thresholds of its settings."""
+    config = {"name": "db", "backbone": f"lcnet_v4_{size}", "neck": {"name": "separable_rse_fpn", "channels": channels, "kernel": kernel}}
+    layers = ppocr.lcnet_v4("backbone", V4_DETECTOR, ppocr.branched_stem("backbone")) + ppocr.separable_rse_fpn() + ppocr.merged_head()
+    evaluate = {**DETECTION, "bin_threshold": 0.2, "box_threshold": 0.4, "unclip_ratio": 1.4}
+    return Family(f"PP-OCRv6 {size} detector", {**config, **PICTURES}, evaluate, layers, MAPS)
 
 
 FAMILIES = (
@@ -82,24 +91,26 @@ FAMILIES = (
     ),
     detector("LK-PAN teacher with ResNet-50", "resnet50", LKPAN, resnet50_backbone() + db.lkpan()),
     detector("LK-PAN teacher with ResNet-50 and a 7x7 head", "resnet50", LKPAN, resnet50_backbone() + db.lkpan(), head_kernel=7),
-    recogniser("PP-OCRv3 recogniser", "mobilenet_v1_enhance", "svtr", recognisers.mobilenet_v1_enhance() + recognisers.svtr()),
+    v6_detector("tiny", 64, 5),
+    v6_detector("small", 96, 7),
+    recogniser("PP-OCRv3 recogniser", "mobilenet_v1_enhance", "svtr", ppocr.mobilenet_v1_enhance() + ppocr.svtr()),
     recogniser(
-        "PP-OCRv4 mobile recogniser",
+        "PP-OCRv4 or v5 mobile recogniser",
         "lcnet_v3_lines",
         {"name": "svtr", "outputs": 120, "tall": False},
-        recognisers.lcnet_v3_lines() + recognisers.svtr(),
+        ppocr.lcnet_v3_lines() + ppocr.svtr(),
     ),
     recogniser(
         "PP-OCRv6 small recogniser",
         "lcnet_v4_lines_small",
         "light_svtr",
-        recognisers.lcnet_v4("backbone.trunk", V4_SMALL, recognisers.branched_stem("backbone.trunk")) + recognisers.light_svtr(),
+        ppocr.lcnet_v4("backbone.trunk", V4_SMALL, ppocr.branched_stem("backbone.trunk")) + ppocr.light_svtr(),
     ),
     recogniser(
         "PP-OCRv6 tiny recogniser",
         "lcnet_v4_lines_tiny",
         "separable",
-        recognisers.lcnet_v4("backbone.trunk", V4_TINY, recognisers.plain_stem("backbone.trunk")) + recognisers.separable(),
+        ppocr.lcnet_v4("backbone.trunk", V4_TINY, ppocr.plain_stem("backbone.trunk")) + ppocr.separable(),
     ),
     Family(
         "CRAFT",

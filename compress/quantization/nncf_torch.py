@@ -66,7 +66,7 @@ def quantize(
     batches = list(calibration)
     if not batches:
         raise CompressError("Quantization needs at least one calibration batch, and the data gave none; use a larger split.")
-    kept = matching_modules(network, keep_float)
+    kept = matching_modules(network, keep_float) | layer_norms(network)
     folded = copy.deepcopy(network).eval()
     fold_batch_norms(folded, example)
     with quiet_nncf() as nncf:
@@ -121,6 +121,11 @@ def matching_modules(network: nn.Module, patterns: Sequence[str]) -> set[str]:
             raise CompressError(f"keep_float: no layer's name matches '{pattern}'{suggestion(pattern, names)}")
         matched.update(found)
     return {name for name in names if any(name == top or name.startswith(f"{top}.") for top in matched)}
+
+
+def layer_norms(network: nn.Module) -> set[str]:
+    """Names of the layer norms. They stay float: no runtime computes them in integers, and NNCF 3.4 fails on their weights."""
+    return {name for name, module in network.named_modules() if isinstance(module, nn.LayerNorm)}
 
 
 def operators_of(network: nn.Module, example: Tensor, modules: set[str]) -> list[str]:

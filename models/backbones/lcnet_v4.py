@@ -4,12 +4,13 @@ RepViT (Wang et al. 2024, "RepViT: Revisiting Mobile CNN From ViT Perspective", 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, max_pool2d, pad
 
+from compress.models.backbones.mobilenet_v3 import Width, round_to_8
 from compress.models.layers import SqueezeExcite, conv_bn, initialise
 
 
@@ -24,6 +25,8 @@ class Size:
 
 S, P = True, False
 LINES_TINY = Size((48, 96, 160), ((S, P), (S, P), (S, P, P)), branched=False)
+TINY = Size((32, 48, 64, 160), ((S, P), (S, P), (S, P, S, P), (S, P)), branched=True)
+SMALL = Size((48, 96, 192, 384), TINY.squeezed, branched=True)
 LINES_SMALL = Size((96, 192, 384), ((S, P, P), (S, P, S, P, S, P), (S, P)), branched=True)
 
 
@@ -129,3 +132,18 @@ def lcnet_v4_lines_tiny() -> LCNetV4Lines:
 def lcnet_v4_lines_small() -> LCNetV4Lines:
     """384 channels, that of PP-OCRv6 small."""
     return LCNetV4Lines(LINES_SMALL)
+
+
+def scaled(size: Size, width: float) -> Size:
+    """The size with so many times the channels."""
+    return replace(size, channels=tuple(round_to_8(channels * width) for channels in size.channels))
+
+
+def lcnet_v4_tiny(width: Width = 1.0) -> LCNetV4:
+    """At full width 32, 48, 64 and 160 channels, that of PP-OCRv6's tiny detector."""
+    return LCNetV4(scaled(TINY, width), 2)
+
+
+def lcnet_v4_small(width: Width = 1.0) -> LCNetV4:
+    """At full width 48, 96, 192 and 384 channels, that of PP-OCRv6's small detector."""
+    return LCNetV4(scaled(SMALL, width), 2)

@@ -73,6 +73,18 @@ class ResidualSqueeze(nn.Module):
         return x + self.squeeze(x)
 
 
+class SeparableSqueeze(nn.Module):
+    """The same of a depthwise convolution and a 1x1 one, as PP-OCRv6's detectors smooth their levels."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, kernel, padding=kernel // 2, groups=inputs)
+        self.pointwise = ResidualSqueeze(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
 class IntraCL(nn.Module):
     """Context along words in three rounds of shrinking kernels: a square, a column and a row, whose outputs are added.
 
@@ -135,6 +147,17 @@ def db_fpn(inputs: Sequence[int], channels: Channels = 96) -> FPN:
 def rse_fpn(inputs: Sequence[int], channels: Channels = 96) -> FPN:
     """Every layer with a residual squeeze-and-excite, as in the students of PP-OCRv3 and v4."""
     return FPN(inputs, channels, ResidualSqueeze)
+
+
+def separable_rse_fpn(inputs: Sequence[int], channels: Channels = 64, kernel: Annotated[int, Field(ge=3, le=15)] = 5) -> FPN:
+    """As in PP-OCRv6: 64 channels and 5x5 smoothing in the tiny detector, 96 and 7x7 in the small one.
+
+    kernel: of the smoothing, odd.
+    """
+    neck = FPN(inputs, channels, ResidualSqueeze)
+    neck.smooths = nn.ModuleList(SeparableSqueeze(channels, channels // 4, kernel | 1) for _ in inputs)
+    initialise(neck)
+    return neck
 
 
 def lkpan(inputs: Sequence[int], channels: Channels = 256, intracl: bool = False) -> LKPAN:

@@ -1,4 +1,4 @@
-"""The layers of PP-OCR's recognisers in the order of their exported graphs."""
+"""The layers of PP-OCR's recognisers, and of the detectors of version 6, in the order of their exported graphs."""
 
 from __future__ import annotations
 
@@ -92,3 +92,19 @@ def light_svtr() -> list[Pair]:
 def separable() -> list[Pair]:
     """That of PP-OCRv6 tiny."""
     return [*with_norm("sequence.depthwise"), *with_norm("sequence.pointwise"), *pairs("sequence.linear", "head")]
+
+
+def separable_rse_fpn() -> list[Pair]:
+    """The neck of PP-OCRv6's detectors, which runs from the coarsest level to the finest."""
+    found = []
+    for level in (3, 2, 1, 0):
+        found += [Pair(f"neck.laterals.{level}.conv"), *gated(f"neck.laterals.{level}.squeeze")]
+    for level in (3, 2, 1, 0):
+        name = f"neck.smooths.{level}"
+        found += [*pairs(f"{name}.depthwise", f"{name}.pointwise.conv"), *gated(f"{name}.pointwise.squeeze")]
+    return found
+
+
+def merged_head() -> list[Pair]:
+    """DB's head with merged batch norms; files for inference lack the branch of the threshold."""
+    return pairs(*(f"{branch}.{layer}" for branch in ("probability", "threshold") for layer in ("conv.0", "up1.0", "up2")))
