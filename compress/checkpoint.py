@@ -241,6 +241,9 @@ def resize_layer(module: Any, saved: Tensor) -> None:
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = saved.shape
         outputs = module.out_features
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(saved.shape)
+        outputs = saved.shape[0]
     else:
         outputs = module.num_features = saved.shape[0]
     for name in ("bias", "running_mean", "running_var"):

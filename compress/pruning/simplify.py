@@ -54,20 +54,20 @@ Inputs = Mapping[nn.Module, Seen]
 
 
 def simplify(
-    model: Model, images: Callable[[], Iterable[Tensor]], proof: Callable[[], Iterable[Tensor]], tolerance: float
+    model: Model, images: Callable[[], Iterable[Tensor]], proof: Callable[[], Iterable[Tensor]], tolerance: float, silent: bool = False
 ) -> dict[str, Any]:
     """Simplify `model.network` in place, and prove it; returns what went, and the largest difference.
 
     images, proof: normalised (1, 3, H, W) images, those on which constants are found, and others on which outputs are compared.
     tolerance: of the largest difference in any map of training or inference, as a share of the largest magnitude in that map; both
-    networks are computed in double precision, so that it is no rounding.
+    networks are computed in double precision, so that it is no rounding. silent: see :func:`dead_channels`.
     Raises CompressError where more has changed.
     """
     before, parameters = in_double(model.network), count(model.network)
     identities = drop_identities(model.network)
     seen = observed(model, images())
     kernels = shorten_kernels(model.network, seen)
-    channels = remove_dead(model, seen)
+    channels = remove_dead(model, seen, silent)
     difference, name = largest_difference(before, in_double(model.network), proof())
     facts = {"kernels": kernels, "channels": channels, "identities": identities, "parameters": [parameters, count(model.network)]}
     if not difference <= tolerance:
@@ -178,22 +178,22 @@ def unseen_rows(layer: nn.Conv2d, height: int) -> int:
     return max(0, min(useful[0], rows - 1 - useful[-1], padding[0])) if useful else 0
 
 
-def remove_dead(model: Model, seen: Inputs) -> dict[str, int]:
+def remove_dead(model: Model, seen: Inputs, silent: bool) -> dict[str, int]:
     """Remove the channels of :func:`dead_channels`; group -> how many."""
     groups = find_groups(model)  # needs gradients
     with torch.no_grad():
-        removed = {group.name: dead for group, dead in folded(model, groups, seen)}
+        removed = {group.name: dead for group, dead in folded(model, groups, seen, silent)}
     remove_channels(model, groups, removed)
     return {name: len(dead) for name, dead in removed.items()}
 
 
-def folded(model: Model, groups: Sequence[Group], seen: Inputs) -> Iterator[tuple[Group, list[int]]]:
+def folded(model: Model, groups: Sequence[Group], seen: Inputs, silent: bool) -> Iterator[tuple[Group, list[int]]]:
     """The groups with dead channels, and which these are, their constants added to the biases of what reads them."""
     norms = dict(foldable_pairs(model.network, example_input(model)))
     layers = dict(model.network.named_modules())
     for group in groups:
         readers = readers_of(group)
-        dead = dead_channels(group, readers, [(layers[name], norms.get(layers[name])) for name in group.members], seen)
+        dead = dead_channels(group, readers, [(layers[name], norms.get(layers[name])) for name in group.members], seen, silent)
         if dead:
             for layer, places in readers:
                 fold_constants(layer, [places[channel] for channel in dead if channel in places], seen[layer])
@@ -211,13 +211,13 @@ def readers_of(group: Group) -> list[tuple[Any, dict[int, int]]]:
 
 
 def dead_channels(
-    group: Group, readers: Sequence[tuple[Any, Mapping[int, int]]], members: Sequence[tuple[Any, Any]], seen: Inputs
+    group: Group, readers: Sequence[tuple[Any, Mapping[int, int]]], members: Sequence[tuple[Any, Any]], seen: Inputs, silent: bool
 ) -> list[int]:
     """The channels that every reader of the group was given as one number on all images, and one of whose members can give nothing else.
 
     members: layers that have the channels as outputs, each with the batch norm behind it, if any. A member can give but one number where
     its weights are so small that no input as large as those that were seen makes a difference. A ReLU that let nothing through on these
-    images is not enough: on others it may. One channel is left of a group.
+    images is not enough, as on others it may, unless `silent`. One channel is left of a group.
     """
     if not readers or any(layer not in seen for layer, _ in readers):
         return []
@@ -229,7 +229,7 @@ def dead_channels(
     found = []
     for channel in range(group.channels):
         places = [(layer, place[channel]) for layer, place in readers if channel in place]
-        if places and mute[channel] and all(removable(layer, place, seen[layer]) for layer, place in places):
+        if places and (silent or mute[channel]) and all(removable(layer, place, seen[layer]) for layer, place in places):
             found.append(channel)
     return found[: group.channels - 1]
 

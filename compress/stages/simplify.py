@@ -24,6 +24,8 @@ class Simplify(Stage):
     images: how many training images are looked at, and on how many validation images it is proved that all maps stay as they were.
     tolerance: the largest difference that is allowed, as a share of the largest magnitude in the map on the image; computed in double
     precision. More fails the stage.
+    silent: also remove channels that were one number on all those training images though their weights allow others, such as those whose
+    ReLU never let anything through. On images of another kind they may speak: give it many `images`.
     """
 
     kind: ClassVar[str] = "simplify"
@@ -32,6 +34,7 @@ class Simplify(Stage):
 
     images: int = Field(32, ge=1, le=100_000)
     tolerance: float = Field(1e-6, gt=0, lt=1)
+    silent: bool = False
 
     def splits(self) -> tuple[str, ...]:
         """Training images to find constants, validation to prove them."""
@@ -51,7 +54,7 @@ class Simplify(Stage):
             samples = lab.split(split)
             return (torch.from_numpy(model.shown(samples[index].image)) for index in range(min(self.images, len(samples))))
 
-        facts = simplify(model, lambda: shown("train"), lambda: shown("val"), self.tolerance)
+        facts = simplify(model, lambda: shown("train"), lambda: shown("val"), self.tolerance, self.silent)
         write_json(lab.folder / "simplified.json", facts)
         lab.save(model, lab.folder)
         lab.add("", ".")

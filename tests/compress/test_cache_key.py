@@ -73,7 +73,7 @@ OTHER: dict[str, Any] = {
     "mutual.weight": 2.0, "mutual.maps": {"probability": 2.0}, "mutual.peer": "fresh",
     "mode": "ptq", "train": None, "calibration": 3, "keep_float": ("a",), "max_drop": 0.2, "freeze_ranges": 0.5, "control": True,
     "per_channel": False, "activations": "symmetric", "ranges": "histogram", "percentile": 99.0, "bias_correction": False,
-    "images": 3, "tolerance": 1e-3, "characters": {"characters": "ab"},
+    "images": 3, "tolerance": 1e-3, "silent": True, "characters": {"characters": "ab"},
     "checkpoint": "other", "formats": ("onnx",), "check_images": 3,
 }  # fmt: skip
 # What changes no outcome.
