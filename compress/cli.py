@@ -75,7 +75,7 @@ def run(
 
       compress run icdar2015/db_mv3 -o data.root=data/icdar2015
 
-      accelerate launch -m compress run recipes/db_resnet50.yml
+      torchrun --nproc_per_node 2 -m compress run recipes/db_resnet50.yml
     """
     from compress import experiment
     from compress.processes import main_process
