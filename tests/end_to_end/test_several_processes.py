@@ -92,8 +92,9 @@ def test_two_processes_train_on_half_of_the_samples_each_and_one_writes(folder, 
     assert done.stderr.count("baseline: train") == 1
 
 
+@pytest.mark.usefixtures("done")
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_run_of_which_one_process_was_killed_goes_on_and_ends_in_the_same_weights(folder, done, rank):
+def test_a_run_of_which_one_process_was_killed_goes_on_and_ends_in_the_same_weights(folder, rank):
     out = f"killed{rank}"
     killed = launch(folder, out, killed=rank)
     assert killed.returncode != 0
