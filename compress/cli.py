@@ -14,6 +14,8 @@ import typer
 from compress import cli_data, cli_recipes, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
+LONGEST_WORD = 500  # characters in what is told; a path may have some hundred
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_recipes.recipes)
@@ -405,8 +407,9 @@ def interrupt(_signal: int, _frame: object) -> None:
 
 
 def refuse(sentence: str) -> int:
-    """Print what is wrong to standard error."""
-    typer.secho(f"compress: {' '.join(sentence.split())}", fg="red", err=True)
+    """Print what is wrong to standard error. Words without end, such as a file that was quoted for a name in it, are shortened."""
+    words = (word if len(word) <= LONGEST_WORD else f"{word[:60]}...{word[-60:]}" for word in sentence.split())
+    typer.secho(f"compress: {' '.join(words)}", fg="red", err=True)
     return 1
 
 

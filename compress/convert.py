@@ -19,6 +19,7 @@ from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
 from compress.data.prepare import network_input, resize_short_side
 from compress.errors import CompressError, suggestion, told_apart
+from compress.files import check_file
 from compress.outside import build
 from compress.quantization.folding import fold_like
 from compress.tasks import TASKS
@@ -64,6 +65,7 @@ def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None) -
     """The model in an .onnx or .pdparams file, compared on (H, W, 3) uint8 RGB images where the file can be run."""
     if not path.exists():
         raise CompressError(f"There is no file {path}.")
+    check_file(path, "file of a model")
     if path.suffix == ".onnx":
         if part:
             raise CompressError(f"{path} holds one model; --part is for .pdparams files with several.")
