@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,7 +21,6 @@ from compress.errors import CompressError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = TypeVar("Kind")
 DIGEST = "sha256"  # key of a safetensors file's metadata
 MOST_TEXT = 1 << 28  # bytes of a text file; the largest that is ever written, a ledger or a label file, has some megabytes
 
@@ -96,7 +95,7 @@ def checker(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def read_json(path: Path, kind: type[Kind] | Any = Any) -> Kind:
+def read_json(path: Path, kind: Any = Any) -> Any:
     """What a JSON file holds, as `kind`: a type that pydantic knows, such as those in `compress.records`.
 
     Raises CompressError, naming the place in the file, where it is missing or damaged or holds something else.
@@ -104,7 +103,7 @@ def read_json(path: Path, kind: type[Kind] | Any = Any) -> Kind:
     return parse_json(read_bytes(path), kind, str(path))
 
 
-def parse_json(text: str | bytes, kind: type[Kind] | Any, origin: str) -> Kind:
+def parse_json(text: str | bytes, kind: Any, origin: str) -> Any:
     """:func:`read_json` of a text. origin: what messages call it, a file or a line of one."""
     try:
         return checker(kind).validate_json(text, strict=True)
@@ -119,7 +118,7 @@ def first_fault(error: ValidationError) -> str:
     return f"{place}: {told[0].lower()}{told[1:]}" if place else told[0].lower() + told[1:]
 
 
-def read_lines(path: Path, kind: type[Kind] | Any = dict[str, Any]) -> list[Kind]:
+def read_lines(path: Path, kind: Any = dict[str, Any]) -> list[Any]:
     """The values of a JSON-lines file; none where there is no file.
 
     Raises CompressError, naming the line and the place in it, where it is damaged or holds something else.
@@ -130,7 +129,7 @@ def read_lines(path: Path, kind: type[Kind] | Any = dict[str, Any]) -> list[Kind
     return [parse_json(line, kind, f"{path}, line {number}") for number, line in lines if line.strip()]
 
 
-def remembered(path: Path, kind: type[Kind] | Any) -> Kind | None:
+def remembered(path: Path, kind: Any) -> Any:
     """What an earlier call left in a JSON file of the workbench's own; None where that is missing or damaged, and is made again."""
     try:
         return read_json(path, kind)

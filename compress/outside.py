@@ -16,7 +16,7 @@ from inspect import isfunction
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from compress.models import registry
+import compress.models.registry as registry
 from compress.models.contract import Algorithm
 
 ALLOWED: ContextVar[frozenset[str]] = ContextVar("ALLOWED", default=frozenset())

@@ -288,7 +288,10 @@ def section_below(annotation: Any, value: Any) -> type[BaseModel] | None:
     kinds = [kind for kind in unfolded(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
     if not isinstance(value, dict) or not kinds:
         return None
-    return FORMATS.get(str(value.get("format"))) if issubclass(kinds[0], DataFormat) else kinds[0]
+    if not issubclass(kinds[0], DataFormat):
+        return kinds[0]
+    found = FORMATS.get(str(value.get("format")))
+    return found if found and issubclass(found, tuple(kinds)) else None  # one that does not belong there is refused by its name
 
 
 def unfolded(annotation: Any) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, with_config
 from typing_extensions import NotRequired, TypedDict
 
 MORE = ConfigDict(extra="allow")
@@ -27,10 +27,10 @@ def having(*names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return check
 
 
+@with_config(MORE)
 class Artefact(TypedDict):
     """What a stage has left: the row `<stage>/<suffix>`, at `path` inside its folder; facts of the row beside them."""
 
-    __pydantic_config__ = MORE
     suffix: str
     path: str
 
@@ -39,13 +39,13 @@ class Artefact(TypedDict):
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+@with_config(MORE)
 class Mark(TypedDict):
     """What a complete stage is known by in its `manifest.json`.
 
     files: path inside the folder -> sha256; earlier versions had a list, or nothing.
     """
 
-    __pydantic_config__ = MORE
     key: Key
     files: NotRequired[dict[str, str] | list[str]]
 
@@ -73,6 +73,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e10)]
 Channels = dict[str, tuple[Count, Count]]
 
 
+@with_config(MORE)
 class Rows(TypedDict):
     """`rows.json`: the rows measured under `key`, and the fingerprint of them as `digest`."""
 
@@ -84,7 +85,6 @@ class Rows(TypedDict):
 class Timed(TypedDict):
     """A latency: median and 90th percentile in milliseconds, and what they were measured with."""
 
-    __pydantic_config__ = MORE
     median: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     p90: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     threads: Count
@@ -92,30 +92,30 @@ class Timed(TypedDict):
     rounds: Count
 
 
+@with_config(MORE)
 class Integers(TypedDict):
     """What :func:`compress.exporters.inspect.inspect` finds in a file."""
 
-    __pydantic_config__ = MORE
     runtime: str
     integer_convs: Count
     convs: Count
     weight_bytes: dict[str, Count]
 
 
+@with_config(MORE)
 class Facts(TypedDict):
     """What only some rows of the ledger have."""
 
-    __pydantic_config__ = MORE
     epoch: NotRequired[Count]
     val_score: NotRequired[Finite]
     cpu: NotRequired[str]
     integers: NotRequired[Integers]
 
 
+@with_config(MORE)
 class Point(TypedDict):
     """What a network was found to lose; `scores` on validation where they were measured."""
 
-    __pydantic_config__ = MORE
     loss: Finite
     scores: Scores | None
 
@@ -143,18 +143,18 @@ class LayerPoint(Point):
     layer: str
 
 
+@with_config(MORE)
 class Group(TypedDict):
     """A group of channels that are pruned together."""
 
-    __pydantic_config__ = MORE
     name: str
     channels: Count
 
 
+@with_config(MORE)
 class Sensitivity(TypedDict):
     """What every sensitivity has. baseline: what points are held against; None until it was measured."""
 
-    __pydantic_config__ = MORE
     task: str
     baseline: Point | None
     artefact: NotRequired[str]
@@ -184,6 +184,7 @@ class QuantizeSensitivity(Sensitivity):
     key: NotRequired[str]
 
 
+@with_config(MORE)
 class Trial(TypedDict):
     """The score with so many layers in float."""
 
@@ -194,7 +195,6 @@ class Trial(TypedDict):
 class ScoreControl(TypedDict):
     """`score_control.json`."""
 
-    __pydantic_config__ = MORE
     max_drop: Finite
     tried: list[Trial]
     kept_float: list[str] | None
@@ -202,10 +202,10 @@ class ScoreControl(TypedDict):
     float_score: NotRequired[Finite]
 
 
+@with_config(MORE)
 class Tuned(TypedDict):
     """`tuned.json`: settings chosen on validation, and the main metric that they reach there."""
 
-    __pydantic_config__ = MORE
     settings: dict[str, Any]
     val_score: Finite
 
@@ -213,7 +213,7 @@ class Tuned(TypedDict):
 class ShownShape(TypedDict):
     """A word or a class on an image of the report; see :class:`compress.tasks.task.Shape`."""
 
-    outline: list[tuple[Finite, Finite]] | None
+    outline: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]] | None
     caption: str
     counts: bool
 

@@ -355,12 +355,7 @@ def sample_sizes(stage: Stage, task: Task) -> Iterator[tuple[int, tuple[int, int
 
 
 def check_samples(session: Session, stage: Stage, model: Model, batch: int, size: tuple[int, int]) -> None:
-    """Refuse training images of a size that the task or the network does not take, and a batch too small to be normalised: try one out."""
-    steps = model.algorithm.input.multiple
-    fitting = [max(1, round(side / step)) * step for side, step in zip(size, steps, strict=True)]
-    if list(size) != fitting:
-        told = f"the network takes a height that is a multiple of {steps[0]} and a width that is one of {steps[1]}"
-        raise CompressError(f"crop: {list(size)}: {told}, such as {fitting}.")
+    """Refuse training samples that cannot be made, and a batch too small to be normalised: try one out."""
     try:
         samples = make_lab(session, session.folder, stage, quiet=True).training_set(size)
         image = torch.from_numpy(samples[0, 0]["image"])[None]
@@ -368,16 +363,16 @@ def check_samples(session: Session, stage: Stage, model: Model, batch: int, size
             with torch.no_grad():
                 model.network.train()(normalise(image, (model.algorithm.input.mean, model.algorithm.input.std)))
     except ValueError as error:
-        told = f"a batch of one image cannot be normalised ({error}); take a larger batch" if "value per channel" in str(error) else error
-        raise CompressError(f"{told}") from None
+        told = (
+            f"a batch of one image cannot be normalised ({error}); take a larger batch" if "value per channel" in str(error) else str(error)
+        )
+        raise CompressError(told) from None
 
 
 def check_crops(stage: Stage, algorithm: Algorithm) -> None:
     """Refuse sizes of training images that the network does not divide, or that are no squares where the task wants them."""
-    task, steps, pruning = TASKS[algorithm.task], algorithm.input.multiple, stage.pruning()
-    schedules = (stage.schedule(), pruning.recover if pruning else None)
-    sizes = [schedule.size(task) for schedule in schedules if schedule]
-    for height, width in [*sizes, (pruning.crop or task.crop)] if pruning else sizes:
+    task, steps = TASKS[algorithm.task], algorithm.input.multiple
+    for _, (height, width) in sample_sizes(stage, task):
         if task.square and height != width:
             raise CompressError(f"crop: models for {task.name} are trained on square images; give one number, not [{height}, {width}].")
         if height % steps[0] or width % steps[1]:

@@ -78,7 +78,8 @@ def key_of_partial(partial: Path) -> str | None:
 
 def digests_of(place: Path) -> dict[str, str]:
     """Path inside `place` -> sha256, of every file that the stage left there."""
-    files = (mark_of(place) or {}).get("files")
+    mark = mark_of(place)
+    files = mark.get("files") if mark else None
     return files if isinstance(files, dict) else {}
 
 

@@ -152,7 +152,7 @@ def decode_maps(region: np.ndarray, affinity: np.ndarray, size: tuple[int, int],
     if not len(kept):
         return Detections([], np.zeros(0, np.float32))
     grown = growth(stats)
-    outlines: Sequence[np.ndarray]
+    outlines: Sequence[np.ndarray] | np.ndarray
     if settings.polygons:
         outlines = [outline(labels == label, text, stats[label], grown[label]) for label in kept]
     else:

@@ -182,7 +182,7 @@ def sast_targets(sample: Sample, centre_ratio: float = 0.3, min_size: float = 8.
     mask = np.ones((height, width), np.uint8)
     pieces = np.zeros((height, width), np.int32)
     corners: list[np.ndarray] = []
-    words: list[np.ndarray] = []
+    words: list[int] = []
     quads: list[np.ndarray] = []
     for polygon, ignore in zip(sample.truth.polygons, sample.truth.ignore, strict=True):
         points = (np.asarray(polygon, np.float64) + 0.5) / STRIDE - 0.5

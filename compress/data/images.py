@@ -76,7 +76,8 @@ def size_and_turn(path: Path) -> tuple[tuple[int, int], int]:
             warnings.simplefilter("ignore")
             image = opened(data)
             turn = orientation(image)
-            return image.size[:: 1 if image.format == "TIFF" and turn > 4 else -1], turn
+            width, height = image.size
+            return ((width, height) if image.format == "TIFF" and turn > 4 else (height, width)), turn
     except Exception as error:  # as above
         raise CompressError(f"{path} does not decode as an image ({error}); restore it.") from None
 

@@ -33,7 +33,13 @@ def control_score(
     Raises CompressError, with the best that was reached, where no number of layers will do.
     """
     path, metric = lab.folder / FILE, lab.task.metric
-    report = remembered(path, ScoreControl) or {"max_drop": max_drop, "split": "val", "tried": [], "kept_float": None, "score": None}
+    report: dict[str, Any] = remembered(path, ScoreControl) or {
+        "max_drop": max_drop,
+        "split": "val",
+        "tried": [],
+        "kept_float": None,
+        "score": None,
+    }
     if "float_score" not in report:
         model.network.to(lab.device)
         report["float_score"] = lab.evaluate(model, "val")[lab.task.main]

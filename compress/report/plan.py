@@ -61,10 +61,12 @@ def duration(seconds: float | None) -> str:
 def throughput_text(rates: dict[str, Any]) -> str:
     """What :func:`compress.throughput.throughput` gives, in words."""
     pipeline, step, together = (rates[name] for name in ("pipeline", "step", "together"))
+    height, width = rates["crop"]
+    crop = height if height == width else f"{height}x{width}"
     lines = [
         f"{rates['stage']}: pipeline {pipeline:.3g} img/s, step {step:.3g} img/s, together {together:.3g} img/s, "
         f"{rates['share']:.2f} of the slower",
-        f"crop {rates['crop']}, batch {rates['batch']}, {rates['workers']} worker(s); {rates['params'] / 1e6:.3f} M parameters on "
+        f"crop {crop}, batch {rates['batch']}, {rates['workers']} worker(s); {rates['params'] / 1e6:.3f} M parameters on "
         f"{rates['device']} in {rates['precision']}, {rates['threads']} thread(s), {rates['cpu']}",
     ]
     if pipeline < step or rates["share"] < WORTH_SAYING:

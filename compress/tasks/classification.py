@@ -16,8 +16,6 @@ from compress.evaluation.accuracy import shares_right
 from compress.models.contract import Classification, Input, Label, Sample
 from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 
-# Pixels.
-Side = Annotated[int, Field(ge=8, le=4096)]
 COLOUR = (0, 220, 0)  # RGB
 
 

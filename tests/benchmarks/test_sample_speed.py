@@ -13,7 +13,7 @@ from compress.data.detection.augment import Augment
 from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet
 from compress.models.contract import Sample, Words
-from compress.models.db import db_targets
+from compress.models.registry import build
 
 CROP = 640
 
@@ -90,7 +90,7 @@ def test_a_training_sample(capsys):
     sample = scene()
     config = Augment()
     split = Split("train", [Annotation("scene", sample.truth)], lambda _: sample.image, "")
-    data = TrainingSet(split, db_targets, config, CROP, 0)
+    data = TrainingSet(split, build("db"), config, (CROP, CROP), 0)
     milliseconds(lambda index: data[index, 0], 4)
     views, samples, plain = [], [], []
     for part in range(4):  # interleaved, so that a busy moment of the machine is shared

@@ -59,7 +59,8 @@ def test_it_trains_on_its_own_and_is_judged_on_the_recipes(tmp_path, monkeypatch
 
     monkeypatch.setattr(lab, "TrainingSet", noted)
     rows = compress.run(written(tmp_path), out=tmp_path / "out", quiet=True)
-    assert seen == [(8, 96, 10.0), (4, 64, 3.0)], "pictures, their size, and the largest angle of the augmentation"
+    tried_out_and_trained = 2
+    assert seen == tried_out_and_trained * [(8, 96, 10.0), (4, 64, 3.0)], "images, their size, and the largest angle of the augmentation"
     assert {(row.split, row.images) for row in rows} == {("test", 2)}
     data = {name: read_json(tmp_path / "out" / name / "manifest.json")["data"] for name in ("pretrained", "tuned")}
     assert data["pretrained"]["val"] == data["tuned"]["val"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -62,7 +61,6 @@ def test_every_task_is_listed_by_its_name_and_has_its_main_metric_once(task):
     assert len(set(names)) == len(names)
     assert task.metric.name == task.main
     assert names.count(task.main) == 1
-    assert all(field.default is not None for field in fields(task))
 
 
 def test_every_answer_is_recorded_told_and_drawn_and_the_image_left_alone(task):
@@ -165,7 +163,7 @@ def test_settings_are_checked_filled_in_and_replaced():
     assert evaluate.settings(algorithm).box_threshold == 0.7
     with pytest.raises(CompressError, match=r"evaluate\.box_treshold is not known; did you mean 'box_threshold'"):
         EvaluateDetection(box_treshold=0.5).settings(algorithm)
-    with pytest.raises(CompressError, match="evaluate: box_threshold is a probability"):
+    with pytest.raises(CompressError, match=r"evaluate\.box_threshold is a probability"):
         EvaluateDetection(box_threshold=2).settings(algorithm)
     line = EvaluateClassification(size=[32, 128])
     assert line.reported(build("angle")) == {"size": [32, 128]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain, count, islice, repeat
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from compress.data.split import Annotation, Split
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError
 from compress.models.contract import Words
+from compress.models.registry import build
 from compress.report.plan import throughput_text
 
 RECIPE = """
@@ -78,7 +80,7 @@ def test_one_batch_is_measured_however_slow_it_is(clock):
 def test_batches_are_those_of_one_epoch_after_the_other():
     words = Annotation("one", Words([np.array([(5, 5), (20, 5), (20, 15), (5, 15)], np.float32)], np.array([False]), ["w"]))
     split = Split("train", [words] * 5, lambda index: np.full((40, 60, 3), 9 * index, np.uint8), "")
-    samples = TrainingSet(split, lambda _: {}, Augment(), 32, 0)
+    samples = TrainingSet(split, replace(build("db"), targets=lambda _: {}), Augment(), (32, 32), 0)
     given = [batch["image"] for batch in islice(work.endless(samples, 2, 0), 5)]
     expected = [batch["image"] for epoch in islice(count(), 3) for batch in batches(samples, epoch, 2, 0)][:5]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(given, expected, strict=True))
@@ -98,7 +100,7 @@ def test_a_stage_is_measured_and_nothing_is_written(recipe, tmp_path, monkeypatc
     found = work.throughput(recipe, "baseline", out=tmp_path / "out", device="cpu")
     assert min(found[name] for name in ("pipeline", "step", "together")) > 0
     assert found["share"] > 0
-    assert (found["crop"], found["batch"], found["workers"], found["device"]) == (64, 2, 0, "cpu")
+    assert (found["crop"], found["batch"], found["workers"], found["device"]) == ((64, 64), 2, 0, "cpu")
     assert steps[-1] == 1 + 3 * 2, "a warm-up, then in each round a step on the batch that is kept and one on a new one"
     assert not (tmp_path / "out").exists()
 
@@ -119,5 +121,15 @@ def test_the_command_prints_the_three_rates(recipe, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("pipeline", "together", "waits"), [(100.0, 4.9, False), (100.0, 3.0, True), (4.0, 3.9, True)])
 def test_input_that_holds_training_up_is_said(pipeline, together, waits):
     rates = {"pipeline": pipeline, "step": 5.0, "together": together, "share": together / min(pipeline, 5.0)}
-    beside = {"stage": "a", "crop": 1, "batch": 1, "workers": 0, "params": 1, "device": "cpu", "precision": "fp32", "threads": 1, "cpu": ""}
+    beside = {
+        "stage": "a",
+        "crop": (64, 64),
+        "batch": 1,
+        "workers": 0,
+        "params": 1,
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+        "cpu": "",
+    }
     assert ("`workers`" in throughput_text({**rates, **beside})) == waits

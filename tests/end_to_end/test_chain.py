@@ -194,7 +194,7 @@ def test_the_names_of_the_package_do_what_they_say(tiny_run):
         (("run", TINY, "-o", "stages.pruned.protect=[nek.*]"), "'nek.*' matches no layer"),
         (("eval", "nowhere"), "nothing at nowhere"),
         (("eval", TINY), "tiny.yml"),
-        (("predict", "nowhere.jpg", "--model", "x"), "no picture at nowhere.jpg"),
+        (("predict", "nowhere.jpg", "--model", "x"), "no image at nowhere.jpg"),
         (("predict", TINY, "--model", "x"), "does not decode"),
         (("table", "nowhere"), "no ledger.jsonl"),
         (("export", "nowhere"), "not a checkpoint"),

@@ -18,6 +18,7 @@ from compress.training.features import matching_layers
 BACKBONE = {"name": "resnet18", "width": 0.125}
 SMALL = {
     "angle": {"name": "angle", "width": 0.1},
+    "craft": {"name": "craft", "width": 0.1},
     "db": {"name": "db", "backbone": BACKBONE, "neck": {"name": "fpn", "channels": 16}},
     "pan": {"name": "pan", "backbone": BACKBONE, "neck": {"name": "fpem_ffm", "channels": 8, "repeats": 1}},
     "psenet": {"name": "psenet", "backbone": BACKBONE, "neck": {"name": "fpn", "channels": 16}},

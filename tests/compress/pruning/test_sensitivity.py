@@ -34,6 +34,7 @@ from compress.tasks.detection import DETECTION
 from compress.tasks.task import Metric
 
 FEW = ("backbone.*", "neck.*")
+POINT = {"scores": {"hmean": 0.5}, "params": 9, "macs": 9}
 SETTINGS = Settings((0.3, 0.7), protect=FEW, images=4, loss_images=2, batches=1, batch=4)
 
 
@@ -46,7 +47,7 @@ def stand_in(_bench, places) -> list[dict]:
     """Points made in no time, for tests of what is measured and kept."""
     figures = [len(group or "") + (ratio or 0) for group, ratio in places]
     return [
-        {"group": group, "ratio": ratio, "loss": figure, "scores": {"hmean": 1 / (1 + figure)}}
+        {"group": group, "ratio": ratio, "loss": figure, "scores": {"hmean": 1 / (1 + figure)}, "params": 9, "macs": 9}
         for (group, ratio), figure in zip(places, figures, strict=True)
     ]
 
@@ -174,7 +175,7 @@ def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatc
 
 
 def test_points_of_other_weights_are_not_taken_and_those_that_do_not_say_are_refused(bench, lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "measure_points", lambda _, places: [{"loss": next(losses), "scores": {"hmean": 0.5}} for _ in places])
+    monkeypatch.setattr(sensitivity, "measure_points", lambda _, places: [{**POINT, "loss": next(losses)} for _ in places])
     losses = iter(range(100))
     quick = Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=1))
     first = sweep(quick, None, tmp_path, 1, nothing)

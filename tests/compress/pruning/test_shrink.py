@@ -18,7 +18,7 @@ CRITERIA = ["l1", "l2", "group_norm", "lamp", "bn_scale", "fpgm", "taylor", "hes
 def samples(lab: Lab, tiny_model):
     from compress.data.training import TrainingSet
 
-    return TrainingSet(lab.split("train"), tiny_model.algorithm.targets, lab.recipe.augment, 96, 0)
+    return TrainingSet(lab.split("train"), tiny_model.algorithm, lab.recipe.augment, (96, 96), 0)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

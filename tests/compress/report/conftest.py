@@ -83,7 +83,10 @@ def write_experiment(folder: Path, rows: list[Row], layers: int = 3) -> Path:
         {"epoch": 3, "lr": 0.0, "loss": 1.5, "binary": 0.3, "val_precision": 0.8, "val_recall": 0.8, "val_hmean": 0.8},
     ]
     (folder / "baseline" / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    manifest = {"versions": {"torch": "9.9"}, "data": {"val": "fingerprint-of-val"}, "device": "cpu", "threads": 2}
+    manifest = {
+        "key": 64 * "0", "kind": "train", "parent": None, "seed": 3, "seconds": 9.0, "artefacts": [{"suffix": "", "path": "."}],
+        "versions": {"torch": "9.9"}, "data": {"val": "fingerprint-of-val"}, "device": "cpu", "threads": 2,
+    }  # fmt: skip
     (folder / "baseline" / "manifest.json").write_text(json.dumps(manifest))
     channels = {f"backbone.blocks.{index}.squeeze.gate.1.0": [96, 32 if index % 2 else 96] for index in range(layers)}
     (folder / "pruned" / "channels.json").write_text(json.dumps(channels))

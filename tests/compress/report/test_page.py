@@ -108,8 +108,8 @@ def test_figures_take_the_colours_of_the_page(page):
 
 def test_text_from_files_is_escaped(written, row, tmp_path):
     evil = '<img src=x onerror="alert(1)">&$x$'
-    rows = [row(evil, artefact=evil, cpu=evil), row("b", kind=evil, parent=evil, split=evil, latency_ms={f"{evil} fp32": {
-        "median": 1.0, "p90": 1.0, "threads": evil, "input": [evil], "rounds": evil}})]  # fmt: skip
+    timed = {"median": 1.0, "p90": 1.0, "threads": 1, "input": [1, 3, 32, 32], "rounds": 1}
+    rows = [row(evil, artefact=evil, cpu=evil), row("b", kind=evil, parent=evil, split=evil, latency_ms={f"{evil} fp32": timed})]
     write_report([written("x", rows)], tmp_path / "r.html", images=0)
     outline = Outline((tmp_path / "r.html").read_text())
     assert not {"img", "script"} & {tag for tag, _ in outline.tags}
@@ -212,7 +212,7 @@ def test_no_experiment_an_empty_one_and_one_named_twice_are_refused(tmp_path, wr
     with pytest.raises(CompressError, match="named twice"):
         write_report([odd, odd], tmp_path / "r.html")
     (odd / "sensitivity.json").write_text("[]")
-    with pytest.raises(CompressError, match="is no sensitivity"):
+    with pytest.raises(CompressError, match=r"sensitivity\.json is damaged"):
         write_report([odd], tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
 

@@ -13,6 +13,7 @@ from compress.checkpoint import Model, fresh, load, load_weights, save
 from compress.errors import CompressError
 from compress.files import read_lines, read_tensors
 from compress.lab import Lab
+from compress.models.contract import Input
 from compress.recipe import load as load_recipe
 from compress.stages.distill import Distill
 from compress.tasks.detection import EvaluateDetection as Evaluate
@@ -250,7 +251,7 @@ def test_the_better_student_is_kept_and_the_other_has_its_row(tmp_path, recipe, 
     def score(*_):
         calls.append(1)
         hmean = hmeans[len(calls) % 2 - 1]
-        return type("Score", (), {"precision": hmean, "recall": hmean, "hmean": hmean})
+        return {"precision": hmean, "recall": hmean, "hmean": hmean}
 
     monkeypatch.setattr(Lab, "evaluate", score)
     lab = distill(tmp_path, recipe, mutual={}, epochs=1)
@@ -258,7 +259,7 @@ def test_the_better_student_is_kept_and_the_other_has_its_row(tmp_path, recipe, 
     for name in ("model.safetensors", "model.yml", "metrics.jsonl", "last/model.safetensors"):
         assert (tmp_path / name).read_bytes() == (tmp_path / better / name).read_bytes()
     assert (tmp_path / "student" / "model.safetensors").read_bytes() != (tmp_path / "peer" / "model.safetensors").read_bytes()
-    assert [(row["suffix"], row["path"], row["val_hmean"]) for row in lab.artefacts] == [
+    assert [(row["suffix"], row["path"], row["val_score"]) for row in lab.artefacts] == [
         ("", ".", max(hmeans)),
         ("last", "last", max(hmeans)),
         (other, other, min(hmeans)),
@@ -377,14 +378,14 @@ def test_a_teacher_is_shown_pictures_as_it_was_trained_to_see_them(images, targe
     other = teacher()
     seen = []
     other.network.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
-    swapped = dataclasses.replace(student().algorithm, mean=(0.406, 0.456, 0.485), std=(0.225, 0.224, 0.3))
+    swapped = dataclasses.replace(student().algorithm, input=Input(mean=(0.406, 0.456, 0.485), std=(0.225, 0.224, 0.3)))
     pupil = dataclasses.replace(student(), algorithm=swapped)
     stage = Distill(teacher="wide", **SCHEDULE)
     lessons(stage, [pupil], [other], None)([pupil.network], images, targets)
     lessons(stage, [student()], [other], None)([student().network], images, targets)
 
     def pictures(given, algorithm):
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (algorithm.mean, algorithm.std))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (algorithm.input.mean, algorithm.input.std))
         return given * std + mean
 
     torch.testing.assert_close(pictures(seen[0], other.algorithm), pictures(images, swapped))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_every_epoch_is_logged_as_it_stands_in_the_metrics_and_no_key_depends_on
     (row, *_) = compress.run(recipe, ["trackers=[tensorboard]"], out=folder, quiet=True)
     metrics = read_lines(folder / "baseline" / "metrics.jsonl")
     expected = [[entry["epoch"], {key: value for key, value in entry.items() if key != "epoch"}] for entry in metrics]
-    assert read_lines(notebook) == [*expected, "finished"]
+    assert read_lines(notebook, Any) == [*expected, "finished"]
     assert "val_hmean" in expected[1][1]
     assert "val_hmean" not in expected[0][1]
     assert experiment.dry_run(recipe, out=folder) == ["baseline: train: in the cache"], row.key
@@ -71,7 +72,7 @@ def test_a_tracker_is_finished_where_training_fails(notebook):
 
     with pytest.raises(CompressError, match="not finite"):
         train()
-    assert read_lines(notebook) == [[1, {"loss": 0.5}], "finished"]
+    assert read_lines(notebook, Any) == [[1, {"loss": 0.5}], "finished"]
 
 
 def test_another_process_than_the_main_one_opens_nothing(notebook, monkeypatch):
