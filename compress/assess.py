@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,8 @@ from compress.tasks.task import Evaluate
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 
 @allowing()
@@ -36,7 +39,7 @@ def assess(
     `settings` by tuned settings, and `val_score`, the main metric that they reach on validation; None where nothing was tuned.
 
     The data come from `data` and `root`, from a recipe, or from the experiment that the artefact lies in. `tune` chooses settings on
-    the validation split and stores them in a checkpoint's `model.yml`; without it, those stored before are used.
+    the validation split and stores them beside a checkpoint; without it, those stored before are used, unless images are shown otherwise.
     Raises CompressError for what cannot be evaluated or read.
     """
     from compress.recipe import load_named
@@ -51,10 +54,10 @@ def assess(
         raise CompressError(f"{artefact} is a model for {stored.task.name}, but data of the format {config.format} are for {config.task}.")
     predictor = stored.shown_as(evaluate or stored.evaluate)
     predictor.evaluate.settings(predictor.algorithm)
-    tuned = tune_on(predictor, open_split(config, "val", seed), artefact) if tune else stored.tuned
+    tuned = tune_on(predictor, open_split(config, "val", seed), artefact) if tune else fitting(predictor, stored.tuned)
     images = open_split(config, split, seed)
     check_labels(images, predictor.algorithm.labels)
-    wanted = [predictor.evaluate] + ([predictor.evaluate.with_settings(tuned["settings"])] if tuned else [])
+    wanted = [predictor.evaluate] + ([predictor.evaluate.with_tuned(tuned)] if tuned else [])
     with progress.bar(f"evaluating on {images.name}", len(images)) as bar:
         scores = score(predictor, images, [predictor.reader(one) for one in wanted], bar.advance)
     reports = [{"scores": found, "settings": one.reported(predictor.algorithm)} for found, one in zip(scores, wanted, strict=True)]
@@ -67,6 +70,16 @@ def assess(
         "runtime": f"{predictor.runtime} {predictor.precision}",
         "tuned": {**reports[1], "val_score": tuned["val_score"]} if tuned else None,
     }
+
+
+def fitting(predictor: Predictor, tuned: dict[str, Any]) -> dict[str, Any]:
+    """Settings tuned before; none, with a warning, where images are shown otherwise than they were then."""
+    try:
+        predictor.evaluate.with_tuned(tuned)
+    except CompressError as error:
+        log.warning("%s They are left out.", error)
+        return {}
+    return tuned
 
 
 def find_data(
@@ -94,7 +107,7 @@ def tune_on(predictor: Predictor, images: Split, artefact: Path) -> dict[str, An
         raise CompressError(f"--tune: {artefact} has no settings to choose; leave it out.")
     with progress.bar("tuning on validation", len(images)) as bar:
         settings, scores = choose(predictor, images, bar.advance)
-    tuned = {"settings": settings, "val_score": scores[predictor.task.main]}
+    tuned = {"settings": settings, "shown": predictor.evaluate.how_shown(), "val_score": scores[predictor.task.main]}
     if artefact.is_dir():
         from compress.checkpoint import save_tuned
 

@@ -11,8 +11,8 @@ from compress.cli_options import Overrides, Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
 
-FORMATS_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr or cocotext."
-CHECKED_HELP = "icdar2015, totaltext, ctw1500, msra_td500, paddleocr, cocotext or labels."
+FORMATS_HELP = "icdar2015, icdar2017, totaltext, ctw1500, msra_td500, paddleocr or cocotext."
+CHECKED_HELP = "icdar2015, icdar2017, totaltext, ctw1500, msra_td500, paddleocr, cocotext or labels."
 
 
 @app.command("check")
@@ -38,7 +38,8 @@ def data_check(
     sheet = out or Path("data_check.png")
     report = check(from_options(data, root_folder), seed, sheet)
     typer.echo(str(report))
-    typer.echo(f"Contact sheet: {sheet}")
+    if any(split.images for split in report.splits):
+        typer.echo(f"Contact sheet: {sheet}")
     if report.problems:
         raise typer.Exit(1)
 

@@ -51,11 +51,11 @@ def convert_file(path: Path, out: Path, images: Sequence[Path] = (), part: str |
     Raises CompressError, and writes nothing, where the file is not understood or the maps differ by more than `TOLERANCE`.
     """
     from compress.data.detection.synthetic import draw
-    from compress.data.images import read_image
+    from compress.data.images import read_images
 
     if (out / DESCRIPTION).exists():
         raise CompressError(f"{out} holds a checkpoint already; remove it, or give another folder.")
-    compared = [read_image(image) for image in images] or [draw(0, "val", index, 320)[1] for index in range(3)]
+    compared = read_images(images) or [draw(0, "val", index, 320)[1] for index in range(3)]
     converted = convert(path, compared, part)
     save(converted.model, out)
     yield from told(path, out, converted)

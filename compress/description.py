@@ -52,8 +52,12 @@ def check_tuned(tuned: Mapping[str, Any], algorithm: Algorithm, evaluate: Evalua
     """Refuse tuned settings that the algorithm does not have."""
     settings = tuned.get("settings")
     try:
-        if not isinstance(settings, dict) or not isinstance(tuned.get("val_score"), int | float):
-            raise ValueError("it lacks `settings` or `val_score`.")
+        if (
+            not isinstance(settings, dict)
+            or not isinstance(tuned.get("shown"), dict)
+            or not isinstance(tuned.get("val_score"), int | float)
+        ):
+            raise ValueError("it lacks `settings`, `shown` or `val_score`.")
         evaluate.with_settings(settings).settings(algorithm)
     except (TypeError, ValueError, CompressError) as error:
         raise CompressError(f"{origin} is damaged: {told(error)} Delete it, or run `compress eval --tune` again.") from None

@@ -148,13 +148,13 @@ def fingerprint(value: Any) -> str:
 
 
 def digest(path: Path) -> str:
-    """sha256, in hexadecimal, of a file. It is read once for each content, as far as size, time of change and inode tell."""
+    """sha256, in hexadecimal, of a file. It is read once for each content, as far as size, times of change and inode tell."""
     found = path.stat()
-    return digest_of(str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino)
+    return digest_of(str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 @lru_cache(maxsize=10_000)
-def digest_of(path: str, _size: int, _changed: int, _inode: int) -> str:
+def digest_of(path: str, _size: int, _changed: int, _status_changed: int, _inode: int) -> str:
     """:func:`digest` of the file that is at `path` now."""
     found = hashlib.sha256()
     with Path(path).open("rb") as file:

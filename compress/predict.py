@@ -47,7 +47,7 @@ def predict_files(inputs: Sequence[Path], model: Path | None, out: Path, device:
     inputs: images, folders, of which all images are taken, and patterns such as `scans/*.jpg`. An image that is named twice is done
     once; see :func:`result_names` for the names. Images are read one after the other, and one that cannot be read, or whose result
     cannot be written, does not stop the others. model: a checkpoint folder or an exported file; None is the detector of the package.
-    Raises CompressError for a folder `out` that cannot be written to, and for what is no model.
+    Raises CompressError for a folder `out` that cannot be written to, for what is no model, and for one tuned on images of another size.
     """
     outputs.check_folder(out)
     given = expanded(inputs)
@@ -60,7 +60,9 @@ def predict_files(inputs: Sequence[Path], model: Path | None, out: Path, device:
             yield failure(path, str(error))
             continue
         # Only now: with no image that can be read there is nothing to open a model for.
-        predictor = predictor or open_predictor(model or default_model(), device=device)
+        if predictor is None:
+            predictor = open_predictor(model or default_model(), device=device)
+            predictor.preferred()
         try:
             yield answered(predictor, path, image, out / names[path])
         except CompressError as error:

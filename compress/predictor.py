@@ -60,7 +60,11 @@ class Predictor:
         """
         image = rgb(image)
         (outputs,) = self.outputs([image])
-        return self.reader(self.evaluate.with_settings(self.tuned.get("settings", {})))(outputs, image.shape[:2])
+        return self.reader(self.preferred())(outputs, image.shape[:2])
+
+    def preferred(self) -> Evaluate:
+        """What `predict` goes by: tuned settings, where there are. Raises CompressError for those tuned on images of another size."""
+        return self.evaluate.with_tuned(self.tuned)
 
     def outputs(self, images: Iterable[np.ndarray]) -> Iterator[Outputs]:
         """The exported outputs of each image, arrays of batch 1; images of equal size that follow each other share a batch."""

@@ -204,9 +204,10 @@ class ScoreControl(TypedDict):
 
 @with_config(MORE)
 class Tuned(TypedDict):
-    """`tuned.json`: settings chosen on validation, and the main metric that they reach there."""
+    """`tuned.json`: settings chosen on validation, the main metric that they reach there, and how images were shown."""
 
     settings: dict[str, Any]
+    shown: dict[str, Any]
     val_score: Finite
 
 

@@ -6,8 +6,10 @@ them afterwards. Paddle writes pickle protocols 2 to 4.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ import numpy as np
 
 from compress.converters.names import Tensors
 from compress.errors import CompressError
+from compress.files import read_bytes
 
 KINDS = "fiub"  # floating, integer, unsigned, boolean
+LARGEST = 1 << 33  # bytes; the largest of PP-OCR's has 0.5e9
 NAME_TABLE = "StructuredToParameterName@@"  # Paddle's own list of names, beside the arrays
 
 
@@ -86,9 +90,10 @@ def read_pdparams(path: Path) -> Tensors:
 
     Raises CompressError where the file is cut off, is no pickle, or asks for anything but arrays.
     """
+    data = read_bytes(path, "file of parameters", LARGEST)
     try:
-        with path.open("rb") as file:
-            loaded = Reader(file).load()
+        check_places(data)
+        loaded = Reader(io.BytesIO(data)).load()
     except MemoryError:
         raise CompressError(f"{path} asks for more memory than there is; it is damaged.") from None
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
@@ -102,6 +107,16 @@ def read_pdparams(path: Path) -> Tensors:
     if wrong:
         raise CompressError(f"{path} holds {wrong[0]!r}, which is no array; give the file of the parameters, not of the optimizer.")
     return {name: value for name, value in tensors.items() if value is not None}
+
+
+def check_places(data: bytes) -> None:
+    """Refuse a pickle that numbers what it remembers beyond its own length, for which memory would be set aside: 2 GB by 9 bytes.
+
+    Raises UnpicklingError, and ValueError for what is cut off.
+    """
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name == "LONG_BINPUT" and argument > len(data):
+            raise pickle.UnpicklingError(f"it remembers {argument} things in {len(data)} bytes")
 
 
 def array_of(value: Any) -> np.ndarray | None:

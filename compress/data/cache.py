@@ -1,13 +1,16 @@
 """Decoded or drawn images kept on disk as plain uint8, so that reading one costs a page fault and no decoding.
 
 An entry is a folder: `pixels.bin`, the images one after another, and `index.json` with their shapes and annotations.
-It is written under a temporary name and renamed when complete; anything that does not add up is built again.
+It is written under a temporary name and renamed when complete and on the disk. Its index holds a digest of itself, and one of the pixels,
+which are read through again whenever the file system says that somebody has written to them. What does not add up is named and built again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -20,9 +23,13 @@ import numpy as np
 
 from compress.data.split import Annotation
 from compress.errors import CompressError
+from compress.files import digest, fingerprint
 from compress.models.contract import Label, Line, Words
 
-LAYOUT = 2
+LAYOUT = 3
+INDEX, PIXELS = "index.json", "pixels.bin"
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -60,19 +67,29 @@ class Entry:
 
 
 def read_entry(key: str) -> Entry | None:
-    """The entry written under `key`, or None if there is none or it is damaged."""
+    """The entry written under `key`, or None if there is none, or it is damaged, which is logged."""
     folder = cache_folder() / key
     try:
-        index = json.loads((folder / "index.json").read_bytes())
-        if index["layout"] != LAYOUT or index["key"] != key:
+        index = json.loads((folder / INDEX).read_bytes())
+        if index["layout"] != LAYOUT:
             return None
-        pixels = Pixels(folder / "pixels.bin", [(int(height), int(width)) for height, width in index["shapes"]])
-        if pixels.path.stat().st_size != pixels.starts[-1]:
-            return None
-        annotations = [annotation_from(item) for item in index["annotations"]]
-        return Entry(annotations, pixels, tuple(index["problems"])) if len(annotations) == len(pixels.shapes) else None
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        if index.pop("digest") != fingerprint(index) or index["key"] != key:
+            raise ValueError(f"{INDEX} is not what its digest says")
+        pixels = Pixels(folder / PIXELS, [(int(height), int(width)) for height, width in index["shapes"]])
+        if index["status"] != status_of(pixels.path) and index["pixels"] != digest(pixels.path):
+            raise ValueError(f"{PIXELS} is not what its digest says")
+        return Entry([annotation_from(item) for item in index["annotations"]], pixels, tuple(index["problems"]))
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        log.warning("The decoded images in %s are damaged (%s); they are made again.", folder, error)
+        return None
+
+
+def status_of(path: Path) -> list[int]:
+    """What changes whenever a file is written to: its size, times of change of content and of inode, and inode."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def write_entry(key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
@@ -118,13 +135,26 @@ def cannot_write(folder: Path, error: OSError) -> CompressError:
 
 def fill(folder: Path, key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
     annotations, shapes = [], []
-    with (folder / "pixels.bin").open("wb") as file:
+    found = hashlib.sha256()
+    with (folder / PIXELS).open("wb") as file:
         for annotation, image in pictures:
-            file.write(np.ascontiguousarray(image).data)
+            stored = np.ascontiguousarray(image).data
+            file.write(stored)
+            found.update(stored)
             annotations.append(annotation_to(annotation))
-            shapes.append(image.shape[:2])
-    index = {"layout": LAYOUT, "key": key, "shapes": shapes, "annotations": annotations, "problems": problems}
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+            shapes.append(list(image.shape[:2]))
+        file.flush()
+        os.fsync(file.fileno())  # after a power failure a file of the right size may hold zeros
+    index = {
+        "layout": LAYOUT,
+        "key": key,
+        "shapes": shapes,
+        "annotations": annotations,
+        "problems": problems,
+        "pixels": found.hexdigest(),
+        "status": status_of(folder / PIXELS),
+    }
+    (folder / INDEX).write_text(json.dumps({"digest": fingerprint(index), **index}), encoding="utf-8")
 
 
 def publish(partial: Path, final: Path, key: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from compress import outputs
 from compress.data.data_format import DataFormat
 from compress.data.formats import DataConfig
 from compress.errors import CompressError
@@ -56,8 +57,11 @@ class Report:
 def check(config: DataConfig, seed: int, out_png: Path | None = None) -> Report:
     """Read every split and count. Damage is reported, not refused, whatever `config` says of it.
 
-    out_png: where to draw a few images of each split with their ground truth.
+    out_png: where to draw a few images of each split with their ground truth, if there are any; a file that the workbench has not written
+    is not replaced.
     """
+    if out_png:
+        outputs.check_file(out_png)
     config = skipping(config)
     if config.task not in TASKS:
         raise CompressError(
@@ -69,10 +73,10 @@ def check(config: DataConfig, seed: int, out_png: Path | None = None) -> Report:
         split = config.open(name, seed)
         counts = task.counts(annotation.truth for annotation in split.annotations)
         reports.append(SplitReport(name, len(split), counts, split.problems))
-        if out_png:
+        if out_png and len(split):
             shown = np.unique(np.linspace(0, len(split) - 1, COLUMNS).round().astype(int))
             tiles.append([drawn(task, split[index], f"{name} {split.annotations[index].name}") for index in shown])
-    if out_png:
+    if out_png and tiles:
         save(tiles, out_png)
     return Report(tuple(reports))
 
@@ -99,6 +103,7 @@ def preview(training_set: TrainingSet, task: Task, out_png: Path, count: int = 6
 @allowing()
 def preview_recipe(recipe: Path, overrides: Sequence[str], out_png: Path, count: int) -> None:
     """Draw samples as the first training stage of a recipe is shown them."""
+    outputs.check_file(out_png)
     from compress.data.training import TrainingSet
     from compress.recipe import load_named
 
@@ -151,9 +156,4 @@ def save(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:
         for across, tile in enumerate(row):
             h, w = tile.shape[:2]
             sheet[down * height : down * height + h, across * width : across * width + w] = tile
-    _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        raise CompressError(f"The image {path} cannot be written ({error}); name another file.") from error
+    outputs.write({path: outputs.png(sheet)})

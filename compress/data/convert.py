@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from compress.data.detection.folder import PARTS, ImageFolder
+from compress.data.detection.folder import PARTS, ImageFolder, inside
 from compress.data.files import Files, summary
 from compress.data.formats import FORMATS, from_options
+from compress.data.images import size_and_turn, turned_back, turned_points
 from compress.data.split import Annotation
 from compress.errors import CompressError, suggestion
+from compress.models.contract import Words
+from compress.outputs import check_folder
 
 SAME = 0.01  # pixels; only turned rectangles, which are written by their angle, come back otherwise than exactly
 
@@ -21,14 +25,16 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
     """Write the data set in the folder `source` into the new folder `out`, and say in sentences what was written and what was lost.
 
     Images are copied as they are. Every annotation is read back before anything is written: its outline and whether it counts must
-    come back, else CompressError is raised; transcriptions that the format has no place for are counted. The training part stays
-    whole; `val.txt` goes along. damaged: `refuse` what cannot be read, or `skip` it and say so.
+    come back, else CompressError is raised; transcriptions that the format has no place for are counted. Where one format has the
+    coordinates of the stored pixels and the other those of the shown ones, words turn with their images. The training part stays whole;
+    which images are held out goes along, as `val.txt`. damaged: `refuse` what cannot be read, or `skip` it and say so.
     """
     if damaged not in ("refuse", "skip"):
         raise CompressError(f"--damaged {damaged} is not known{suggestion(damaged, ('refuse', 'skip'))}")
     reading, writing = folder_format(source_format, source), folder_format(out_format, out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CompressError(f"{out} is there already; name a folder that is new or empty.")
+    check_folder(out)
     reading.splits()
     told, problems, pictures, names = [], [], {}, {}
     changed: list[str] = []
@@ -41,23 +47,36 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
         told.append(f"{part}: {len(pictures[part])} images")
     if problems and damaged == "refuse":
         raise CompressError(f"{summary(problems)} Repair them, or leave them out with --damaged skip.")
+    if not any(pictures.values()):
+        left = f": {summary(problems)}" if problems else "."
+        raise CompressError(f"{source} has no images that can be converted{left}")
     if problems:
         told.append(f"Left out: {summary(problems)}")
     if changed:
         told.append(f"{len(changed)} transcriptions are not the same in {out_format}, that of {changed[0]} first.")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     renamed = {part: [replace(file, name=names[file.name]) for file in files] for part, files in pictures.items()}
-    writing.model_copy(update={"root": partial}).save(renamed)
-    held = reading.root / "val.txt"
-    if held.is_file():
-        kept = reading.held_out([file.name for file in pictures.get("train", [])], 0) if pictures.get("train") else set()
-        (partial / "val.txt").write_text("".join(f"{names[name]}\n" for name in names if name in kept), encoding="utf-8")
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
+    trained = [file.name for file in pictures.get("train", [])]
+    held = [names[name] for name in names if name in reading.held_out(trained, 0)] if trained and reading.has_val_list() else None
+    save(writing, renamed, held, out)
     return told
+
+
+def save(writing: ImageFolder, pictures: dict[str, list[Files]], held: list[str] | None, out: Path) -> None:
+    """Write the data set into `out`, whole or not at all. held: names of the images held out, where a list says so."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{out.name[:40]}.", suffix=".partial", dir=out.parent))
+    try:
+        writing.model_copy(update={"root": partial}).save(pictures)
+        if held is not None:
+            (partial / "val.txt").write_text("".join(f"{name}\n" for name in held), encoding="utf-8", errors="surrogateescape")
+        if out.exists():
+            out.rmdir()
+        partial.chmod(0o755)
+        partial.rename(out)
+    except OSError as error:
+        raise CompressError(f"{out} cannot be written ({error.strerror}); nothing of it was left.") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def folder_format(name: str, root: Path) -> ImageFolder:
@@ -70,13 +89,25 @@ def folder_format(name: str, root: Path) -> ImageFolder:
 
 
 def converted(file: Files, reading: ImageFolder, writing: ImageFolder, problems: list[str], changed: list[str]) -> Files | None:
-    """The file with its words in the other format; None if they cannot be read. Adds to `changed` where a transcription is not kept.
+    """The file with its words in the other format; None if they, or the image's size, cannot be read. Adds to `changed` where a
+    transcription is not kept.
 
     Raises CompressError for words that do not come back as they were.
     """
     words = reading.words(file, problems)
+    try:
+        size, turn = size_and_turn(file.image)
+    except CompressError as error:
+        problems.append(str(error).removesuffix("."))
+        return None
     if words is None:
         return None
+    shown = size[::-1] if turn > 4 else size
+    words = inside(words, size if reading.stored else shown, file, problems)
+    if reading.stored and not writing.stored:
+        words = moved(words, turn, size)
+    elif writing.stored and not reading.stored:
+        words = moved(words, turned_back(turn), shown)
     try:
         content = writing.rendered(words)
     except ValueError as error:
@@ -89,6 +120,12 @@ def converted(file: Files, reading: ImageFolder, writing: ImageFolder, problems:
     texts = zip(words.truth.texts, back.truth.texts, strict=True)
     changed += [f"'{text}' in {file.name}" for text, other in texts if other != text and not marks(text)]
     return replace(file, content=content)
+
+
+def moved(annotation: Annotation, turn: int, size: tuple[int, int]) -> Annotation:
+    """The words of an image of `size` (height, width) as they are once EXIF orientation `turn` is applied."""
+    words = annotation.truth
+    return Annotation(annotation.name, Words([turned_points(points, turn, size) for points in words.polygons], words.ignore, words.texts))
 
 
 def difference(words: Annotation, back: Annotation | None) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,8 +13,10 @@ from typing import Literal
 
 import numpy as np
 
+from compress.data.digests import image_digests
 from compress.data.images import read_image
 from compress.errors import CompressError
+from compress.files import read_bytes
 
 Damaged = Literal["refuse", "skip"]
 SHOWN = 5
@@ -36,21 +40,21 @@ class Files:
 
 @dataclass(frozen=True)
 class Images:
-    """`images(index)` decodes the file each time."""
+    """`images(index)` decodes the file each time. stored: its pixels as they are stored, whatever its EXIF orientation says."""
 
     paths: list[Path]
+    stored: bool = False
 
     def __call__(self, index: int) -> np.ndarray:
-        return read_image(self.paths[index])
+        return read_image(self.paths[index], stored=self.stored)
 
 
 def fingerprints(reader: str, files: list[Files]) -> tuple[str, str]:
-    """sha256 of what decides the samples wherever the folder lies, and the cache's key: that, with paths and times of change."""
+    """sha256 of what decides the samples wherever the folder lies, and the cache's key: that, with the paths that problems name."""
     digest, key = hashlib.sha256(reader.encode()), hashlib.sha256()
-    for file in files:
-        image = file.image.stat()
-        digest.update(f"\n{file.name} {image.st_size} {len(file.content)}\n".encode() + file.content)
-        key.update(f"{file.image.resolve()} {file.truth.resolve()} {image.st_mtime_ns}\n".encode())
+    for file, image in zip(files, image_digests([file.image for file in files]), strict=True):
+        digest.update(os.fsencode(f"\n{file.name} {image} {len(file.content)}\n") + file.content)
+        key.update(os.fsencode(f"{file.image.resolve()} {file.truth.resolve()}\n"))
     key.update(digest.digest())
     return digest.hexdigest(), key.hexdigest()
 
@@ -61,7 +65,7 @@ def listed(path: Path, folders: Sequence[Path], what: str, problems: list[str]) 
     folders: where the paths may lead on from; the first that has the image counts. what: the content, for messages. Lines that cannot be
     used go to `problems`.
     """
-    for number, line in enumerate((text_of(path, path.read_bytes(), problems) or "").split("\n"), 1):
+    for number, line in enumerate((text_of(path, read_bytes(path, "list of images"), problems) or "").split("\n"), 1):
         place, tab, content = line.rstrip("\r").partition("\t")
         if not line.strip():
             continue
@@ -82,11 +86,13 @@ def there(path: Path) -> bool:
 
 
 def text_of(path: Path, content: bytes, problems: list[str]) -> str | None:
-    """UTF-8 text without its byte-order mark; None, with a problem, if it is something else."""
+    """UTF-8 text, or UTF-16 where a byte-order mark says so, without the mark; None, with a problem, if it is something else."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8").removeprefix("\ufeff")
+        return content.decode("utf-16" if wide else "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        problems.append(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})")
+        told = "UTF-16 text, as its first bytes say" if wide else "UTF-8 text; save it as such"
+        problems.append(f"{path}: not {told} ({error.reason} at byte {error.start})")
         return None
 
 

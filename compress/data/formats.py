@@ -12,6 +12,7 @@ from compress.data.data_format import DataFormat
 from compress.data.detection.cocotext import CocoText
 from compress.data.detection.ctw1500 import Ctw1500
 from compress.data.detection.icdar2015 import Icdar2015
+from compress.data.detection.icdar2017 import Icdar2017
 from compress.data.detection.msra_td500 import MsraTd500
 from compress.data.detection.paddleocr import PaddleOcr
 from compress.data.detection.synthetic import Synthetic
@@ -27,6 +28,7 @@ from compress.progress import bar
 FORMATS: dict[str, type[DataFormat]] = {
     "synthetic": Synthetic,
     "icdar2015": Icdar2015,
+    "icdar2017": Icdar2017,
     "totaltext": TotalText,
     "ctw1500": Ctw1500,
     "msra_td500": MsraTd500,

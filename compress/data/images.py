@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ def read_image(path: Path, *, stored: bool = False) -> np.ndarray:
     if image.format == "TIFF":  # Pillow has turned it
         return turned(pixels, turned_back(turn)) if stored else pixels
     return pixels if stored else turned(pixels, turn)
+
+
+def read_images(paths: Sequence[Path]) -> list[np.ndarray]:
+    """All of several images. Raises CompressError that names every one that cannot be read."""
+    images, told = [], []
+    for path in paths:
+        try:
+            images.append(read_image(path))
+        except CompressError as error:
+            told.append(str(error))
+    if told:
+        raise CompressError(" ".join(told))
+    return images
 
 
 def size_and_turn(path: Path) -> tuple[tuple[int, int], int]:

@@ -95,7 +95,7 @@ class ImageLists(DataFormat):
             annotations = [self.annotation(file) for file in files]
             image = Images([file.image for file in files])
         settle(problems, self.damaged)
-        if not annotations:
+        if not annotations and not problems:
             raise CompressError(f"data: the {split} part of {self.root} has no images left; nothing can be done with it.")
         return Split(split, annotations, image, digest, tuple(problems))
 

@@ -1,11 +1,11 @@
 """The ICDAR2015 protocol for text detection (Karatzas et al. 2015; Robust Reading Challenge 4, task 4.1): one-to-one at IoU > 0.5.
 
-All images are matched together: bounding boxes leave a few thousand pairs out of all, and those are clipped in one batch.
+Many images are matched together: bounding boxes leave a few thousand pairs out of all, and those are clipped in one batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ Scene = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[bool]] | tupl
 
 # Ratios this near to one half count as one half, which is not enough: where corners are integers that is the exact decision.
 TIE = 1e-9
+PAIRS = 1 << 20  # words times detections that are looked at together, at about 50 bytes each
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,24 @@ def match(detections: Sequence[np.ndarray], polygons: Sequence[np.ndarray], igno
 
 def match_all(images: Sequence[Scene], whole_pixels: bool = True) -> np.ndarray:
     """(images, 3) counts: matched, detected, words; see :func:`match`. whole_pixels: round the corners of detections."""
+    return np.concatenate([np.zeros((0, 3), int), *(match_some(some, whole_pixels) for some in in_parts(images))])
+
+
+def in_parts(images: Sequence[Scene]) -> Iterator[Sequence[Scene]]:
+    """The images in runs of at most `PAIRS` pairs of a word and a detection, and of one image at least."""
+    first = pairs = 0
+    for place, (found, truth, *_) in enumerate(images):
+        more = len(found) * len(truth)
+        if pairs + more > PAIRS and place > first:
+            yield images[first:place]
+            first, pairs = place, 0
+        pairs += more
+    if first < len(images):
+        yield images[first:]
+
+
+def match_some(images: Sequence[Scene], whole_pixels: bool) -> np.ndarray:
+    """:func:`match_all` of images that fit into memory together."""
     corners, lengths = joined([polygon for image in images for polygon in image[0]])
     found = shapes(np.rint(corners) if whole_pixels else corners, lengths)
     truth = shapes(*joined([polygon for image in images for polygon in image[1]]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from compress.errors import CompressError
-from compress.evaluation.icdar import Scene, Shapes, intersections, joined, overlapping_boxes, pairs, shapes
+from compress.evaluation.icdar import Scene, Shapes, in_parts, intersections, joined, overlapping_boxes, pairs, shapes
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,14 @@ class Overlap:
         return self.shared / np.where(self.found_areas > 0, self.found_areas, np.inf)
 
 
-def overlaps(images: Sequence[Scene]) -> list[Overlap]:
-    """The overlaps of each image; all pairs of all images are clipped in one batch."""
+def overlaps(images: Sequence[Scene]) -> Iterator[Overlap]:
+    """The overlaps of each image, in order; the pairs of many images are clipped in one batch."""
+    for some in in_parts(images):
+        yield from overlaps_of(some)
+
+
+def overlaps_of(images: Sequence[Scene]) -> list[Overlap]:
+    """:func:`overlaps` of images that fit into memory together."""
     found = shapes(*joined([polygon for image in images for polygon in image[0]]))
     words = shapes(*joined([polygon for image in images for polygon in image[1]]))
     ignored = np.array([flag for image in images for flag in image[2]], bool)

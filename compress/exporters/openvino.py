@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from compress.runtimes.telemetry import forbid_telemetry
 
 if TYPE_CHECKING:
     import openvino
+
+COUNTED = re.compile(r"_\d+$")
 
 
 def export_openvino(network: nn.Module, path: Path | str, example: Tensor, description: Mapping[str, Any]) -> Path:
@@ -33,6 +36,7 @@ def export_openvino(network: nn.Module, path: Path | str, example: Tensor, descr
     model.set_rt_info(text, METADATA_KEY)
     fold_shapes(model)
     join_round_trips(model)
+    number_names(model)
     path = Path(path)
     partial = path.with_name(f"partial.{path.name}")
     files = [(partial.with_suffix(suffix), path.with_suffix(suffix)) for suffix in (".bin", ".xml")]
@@ -85,6 +89,16 @@ def join_round_trips(model: openvino.Model) -> None:
             for given, taken in ((3, 1), (4, 2)):
                 rounding.input(given).replace_source_output(rounding.input_value(taken))
             replace_source(last, rounding)
+
+
+def number_names(model: openvino.Model) -> None:
+    """Number what OpenVINO has named by the place in the graph, and not by how many nodes the process has made before.
+
+    So the same weights give the same bytes, whatever was exported or loaded earlier.
+    """
+    for place, node in enumerate(model.get_ordered_ops()):
+        name = node.get_friendly_name()
+        node.set_friendly_name(COUNTED.sub(f"_{place}", name))
 
 
 def replace_source(old: openvino.Node, new: openvino.Node) -> None:

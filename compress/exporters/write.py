@@ -63,12 +63,12 @@ def write_files(
 def export_checkpoint(checkpoint: Path, formats: Sequence[str], out: Path, images: Sequence[Path]) -> Iterator[str]:
     """Write a checkpoint's files into `out`, checked on `images`, or on synthetic ones where none are given; yields one line a file."""
     from compress.data.detection.synthetic import draw
-    from compress.data.images import read_image
+    from compress.data.images import read_images
 
     for name in formats:
         if name not in WRITERS:
             raise CompressError(f"--format {name} is not known{suggestion(name, WRITERS)}")
-    compared = [read_image(path) for path in images] or [draw(0, "val", index, 320)[1] for index in range(4)]
+    compared = read_images(images) or [draw(0, "val", index, 320)[1] for index in range(4)]
     for name, path, facts in write_files(load(checkpoint), formats, out, compared):
         found = inspect(out / path)
         yield f"{name}: {out / path}, {facts['difference']}" + (f", {words(found)}" if found else "")

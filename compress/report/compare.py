@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from compress.data.split import Split
     from compress.models.contract import Sample
     from compress.predictor import Predictor
+    from compress.recipe import Recipe
     from compress.tasks.task import Evaluate, Scores, Shape, Task
 
 WEIGHTS = "model.safetensors"  # as compress.checkpoint has it, which would import torch
@@ -41,16 +42,28 @@ def compare(experiment: Experiment, images: int) -> dict[str, Any]:
     """
     rows = distinct(experiment.rows)
     digests = {row.stage: digest(experiment.folder / row.artefact) for row in rows}
-    kept = cache_folder() / "report" / f"{fingerprint([LAYOUT, images, experiment.recipe, digests, sorted(ALLOWED.get())])}.json"
-    known: Any = remembered(kept, Compared)
-    if known is None:
-        try:
-            known = compared(experiment, rows, images)
-        except CompressError as error:
-            return {"notes": [f"There are no answers here: {error}"], "images": []}
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, known)
+    try:
+        recipe, split = validation(experiment)
+        shown = [LAYOUT, images, experiment.recipe, digests, sorted(ALLOWED.get()), split.fingerprint()]
+        kept = cache_folder() / "report" / f"{fingerprint(shown)}.json"
+        known: Any = remembered(kept, Compared)
+        if known is None:
+            known = compared(experiment, rows, images, recipe, split)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_json(kept, known)
+    except CompressError as error:
+        return {"notes": [f"There are no answers here: {error}"], "images": []}
     return known
+
+
+def validation(experiment: Experiment) -> tuple[Recipe, Split]:
+    """The experiment's recipe and its validation images as they are now. Raises CompressError where they have gone."""
+    from compress.data.formats import open_split
+
+    if not experiment.recipe:
+        raise CompressError(f"{experiment.folder} has no recipe.yml, which says what data to take.")
+    recipe = load(experiment.folder / "recipe.yml")
+    return recipe, open_split(recipe.data, "val", recipe.seed)
 
 
 def digest(artefact: Path) -> str | None:
@@ -61,22 +74,16 @@ def digest(artefact: Path) -> str | None:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def compared(experiment: Experiment, rows: Sequence[Row], images: int) -> dict[str, Any]:
+def compared(experiment: Experiment, rows: Sequence[Row], images: int, recipe: Recipe, split: Split) -> dict[str, Any]:
     """:func:`compare` without looking for what it found before.
 
     Only the first and the last artefact see the whole split; the others see the chosen images.
     """
-    from compress.data.formats import open_split
-
-    if not experiment.recipe:
-        raise CompressError(f"{experiment.folder} has no recipe.yml, which says what data to take.")
-    recipe = load(experiment.folder / "recipe.yml")
     predictors, notes = open_all(experiment, rows)
     if len(predictors) < 2:
         raise CompressError("it takes two artefacts to compare. " + " ".join(notes))
     first, *_, last = predictors
     task, evaluate = predictors[first].task, recipe.evaluate
-    split = open_split(recipe.data, "val", recipe.seed)
     before, after = (main_scores(predictors[stage], evaluate, split) for stage in (first, last))
     samples = [split[index] for index in most_changed(before, after, images)]
     shown = [plain_image(sample, task) for sample in samples]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -27,8 +27,11 @@ class EvaluateDetection(Evaluate):
     """How images are shown to a detector, and how its detections are judged; every other key is a threshold of its algorithm.
 
     short_side: pixels that the shorter side of every image is resized to; the other keeps the proportions. Both are then rounded
-    up to what the network divides by. protocol: how detections are held against the words, see `compress.evaluation.protocols`.
+    up to what the network divides by. Images much longer than wide are enlarged less, see `compress.data.prepare.scale_of`.
+    protocol: how detections are held against the words, see `compress.evaluation.protocols`.
     """
+
+    judges: ClassVar = frozenset({"protocol"})
 
     short_side: int = Field(736, ge=32, le=8192)
     protocol: Protocol = "icdar2015"

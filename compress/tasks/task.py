@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +23,9 @@ class Evaluate(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    # Own fields that say how answers are judged, and not how images are shown.
+    judges: ClassVar[frozenset[str]] = frozenset()
 
     def settings(self, algorithm: Algorithm) -> Any:
         """The algorithm's decoding settings with this section's values.
@@ -43,6 +46,24 @@ class Evaluate(BaseModel):
         """All that a score depends on, for a table: this section with every default filled in."""
         own = self.model_dump(mode="json", include=set(type(self).model_fields))
         return {**own, **asdict(self.settings(algorithm))}
+
+    def how_shown(self) -> dict[str, Any]:
+        """How images are shown to the model: the section's own fields, as values that JSON holds."""
+        return self.model_dump(mode="json", include=set(type(self).model_fields) - self.judges)
+
+    def with_tuned(self, tuned: Mapping[str, Any]) -> Evaluate:
+        """The same section with the settings that were tuned, `compress.records.Tuned`, if any were.
+
+        Raises CompressError where images were shown otherwise then: another size of images wants other settings.
+        """
+        if not tuned:
+            return self
+        then, now = tuned["shown"], self.how_shown()
+        if then != now:
+            before, here = (", ".join(f"{name} {values[name]}" for name in now if name in values) for values in (then, now))
+            told = f"The model's settings were tuned with {before}, and images are shown with {here} here"
+            raise CompressError(f"{told}; tune them again with `compress eval --tune`, or delete its tuned.json.")
+        return self.with_settings(tuned["settings"])
 
     def with_settings(self, values: Mapping[str, Any]) -> Evaluate:
         """The same section with some decoding settings replaced."""

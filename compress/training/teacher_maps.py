@@ -151,7 +151,7 @@ def corrected(teacher: Model, split: Split, maps: TeacherMaps, exported: Sequenc
     """The annotations of `split` with what the teacher finds taken into account, as its task says."""
     correct = TASKS[teacher.algorithm.task].corrected
     assert correct is not None  # the stage has asked
-    read = of_model(teacher).reader(teacher.evaluate.with_settings(teacher.tuned.get("settings", {})))
+    read = of_model(teacher).reader(teacher.evaluate.with_tuned(teacher.tuned))
     found = []
     for index, annotation in enumerate(split.annotations):
         kept = maps(index)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pickle
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -408,3 +409,23 @@ def test_the_command(tmp_path, files, monkeypatch, capsys) -> None:
     told = capsys.readouterr()
     assert second.value.code == 1
     assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\xff\xff\xff\x07.",  # an empty dict, remembered as number 134,217,727
+        b"\x80\x04\x8e\xff\xff\xff\xff\x01\0\0\0.",
+        b"\x80\x04\x95\xff\xff\xff\xff\x01\0\0\0.",
+        b"\x80\x02T\xff\xff\xff\x7f.",
+        b"",
+    ],
+)
+def test_nine_bytes_do_not_ask_for_gigabytes(tmp_path, content):
+    (tmp_path / "bomb.pdparams").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(CompressError, match=r"bomb\.pdparams is not read"):
+        read_pdparams(tmp_path / "bomb.pdparams")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1e6

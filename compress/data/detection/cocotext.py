@@ -21,9 +21,10 @@ from compress.data.detection.folder import (
     json_points,
     outlined,
 )
-from compress.data.images import read_image
+from compress.data.images import size_and_turn
 from compress.data.split import Annotation
 from compress.errors import CompressError
+from compress.files import read_text
 
 SETS = {"train": "train", "test": "val"}  # the annotations of its own test set are not public: results are given on its `val`
 JSON = ("cocotext.v2.json", "annotations/cocotext.v2.json")
@@ -59,7 +60,14 @@ class CocoText(ImageFolder):
         words: dict[str, list[dict[str, Any]]] = {}
         for key, entry in document["anns"].items():
             words.setdefault(str(entry.get("image_id")), []).append(self.needed(key, entry))
-        found, problems = {}, []
+        images = {str(key) for key in document["imgs"]}
+        problems = [
+            f"{path}: annotation {entry['id']}: there is no image {image_id}"
+            for image_id, entries in words.items()
+            if image_id not in images
+            for entry in entries
+        ]
+        found = {}
         for key, image in document["imgs"].items():
             listed = str(image.get("file_name", ""))
             if image.get("set") != SETS[part]:
@@ -68,6 +76,9 @@ class CocoText(ImageFolder):
                 problems.append(f"{path}: image {key}: there is no image {folder / listed}")
                 continue
             name = str(PurePosixPath(listed).with_suffix(""))
+            if name in found:
+                problems.append(f"{path}: image {key}: {listed} is called like {found[name].image.name}, which is listed too")
+                continue
             found[name] = Files(name, folder / listed, path, json.dumps(words.get(str(key), [])).encode())
         return [found[name] for name in sorted(found, key=by_number)], problems
 
@@ -98,8 +109,8 @@ class CocoText(ImageFolder):
             copy_pictures(files, self.root / PICTURES[0] / part)
             for file in files:
                 key = len(images) + 1
-                image = read_image(file.image)  # the format notes its size
-                size = {"height": image.shape[0], "width": image.shape[1]}
+                (height, width), turn = size_and_turn(file.image)  # the format notes its size, as it is shown
+                size = {"height": height, "width": width} if turn <= 4 else {"height": width, "width": height}
                 images[str(key)] = {"id": key, "set": SETS[part], "file_name": f"{part}/{copied_name(file)}", **size}
                 listed = [full(entry, len(annotations) + place, key) for place, entry in enumerate(json.loads(file.content), 1)]
                 annotations |= {str(entry["id"]): entry for entry in listed}
@@ -117,12 +128,12 @@ def read(path: Path) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def parsed(path: Path, _changed: int, _size: int) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_text(path))
         whole = isinstance(document, dict) and all(
             isinstance(document[name], dict) and all(isinstance(entry, dict) for entry in document[name].values())
             for name in ("imgs", "anns")
         )
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         whole = False
     if not whole:
         raise CompressError(f"{path} is not COCO-Text: it takes JSON with `imgs` and `anns`; download cocotext.v2.json again.")

@@ -11,13 +11,13 @@ import xml.etree.ElementTree as ElementTree
 from typing import ClassVar, Literal
 
 from compress.data.detection.folder import (
+    NUMBER,
     FilePerPicture,
     Files,
     Word,
     annotated,
     coordinates,
     numbered_lines,
-    numbers_and_text,
     one_line,
     outlined,
 )
@@ -25,6 +25,7 @@ from compress.data.split import Annotation
 
 DO_NOT_CARE = "###"
 MARK = "####"
+CORNERS = 28  # fields of a line: x, y of 14 corners
 OFFSETS = 32  # fields of a line: left, top, right, bottom, and x, y of 14 corners from the left top
 
 
@@ -39,6 +40,7 @@ class Ctw1500(FilePerPicture):
     truth_suffixes: ClassVar = (".txt", ".xml")
     written: ClassVar = "{}.txt"
     expected: ClassVar = "train_images and ctw1500_train_labels"
+    stored: ClassVar = True
 
     format: Literal["ctw1500"]
 
@@ -79,8 +81,11 @@ def word_of_line(line: str) -> Word:
     if mark:
         text = text.strip()
         return outlined(re.split(r"\s*,\s*", before.strip(" ,")), text), text, text == DO_NOT_CARE
-    numbers, text = numbers_and_text(line)
-    if len(numbers) == OFFSETS and not text:
-        corner = outlined([numbers[0], numbers[1], numbers[2], numbers[1], numbers[2], numbers[3]], "")[0]
-        return outlined(numbers[4:], "") + corner, "", False
-    return outlined(numbers, text), text, text == DO_NOT_CARE
+    fields = line.split(",")
+    if len(fields) == OFFSETS and all(NUMBER.fullmatch(field) for field in fields):
+        corner = outlined([fields[0], fields[1], fields[2], fields[1], fields[2], fields[3]], "")[0]
+        return outlined(fields[4:], "") + corner, "", False
+    if len(fields) <= CORNERS:
+        raise ValueError(f"{CORNERS} coordinates and a transcription are needed, there are {len(fields)} fields")
+    text = ",".join(fields[CORNERS:]).strip()
+    return outlined(fields[:CORNERS], text), text, text == DO_NOT_CARE

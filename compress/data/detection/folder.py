@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from compress.data.cache import read_entry, write_entry
+from compress.data.cache import kept
 from compress.data.data_format import DataFormat
 from compress.data.detection.augment import Augment
-from compress.data.files import Files, Images, fingerprints, settle, text_of
-from compress.data.images import read_image
+from compress.data.files import Files, Images, fingerprints, settle, summary, text_of
+from compress.data.images import SUFFIXES, read_image
 from compress.data.split import Annotation, Split
 from compress.errors import CompressError, suggestion
+from compress.files import read_bytes
 from compress.models.contract import Words
 
 PARTS = ("train", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FURTHEST = 1e5  # pixels; a coordinate beyond it is damage, and its square would not fit the arithmetic downstream
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
+
+log = logging.getLogger(__name__)
 
 Word = tuple[np.ndarray, str, bool]  # polygon, text, whether it is do-not-care
 
@@ -39,9 +42,11 @@ class ImageFolder(DataFormat):
     cache: keep decoded pixels in the cache folder (2.8 MB an image) instead of decoding each time.
     """
 
-    reader: ClassVar[int] = 1  # raised whenever the same files come to be read differently
+    reader: ClassVar[int] = 2  # raised whenever the same files come to be read differently
     task: ClassVar[str] = "detection"
     expected: ClassVar[str]  # what the training part of such a folder holds, in words
+    # Whether coordinates are of the pixels as they are stored, whatever an image's EXIF orientation says, or as they are shown.
+    stored: ClassVar[bool] = False
 
     format: str
     root: Path
@@ -96,23 +101,29 @@ class ImageFolder(DataFormat):
             held = self.held_out([file.name for file in files], seed)
             files = [file for file in files if (file.name in held) == (split == "val")]
         digest, key = fingerprints(f"{self.format} {self.reader}", files)
+        of_name = {file.name: file for file in files}
+        image: Callable[[int], np.ndarray]
         if self.cache:
-            entry = read_entry(key)
-            if entry is None:
-                problems: list[str] = []
-                write_entry(key, self.usable(files, problems, progress), problems)
-                entry = read_entry(key)
-            annotations, picture, damage = entry.annotations, entry.pixels, entry.problems
+            entry = kept(key, lambda problems: self.usable(files, problems, progress))
+            annotations, sizes, image, found = entry.annotations, entry.pixels.shapes, entry.pixels, entry.problems
         else:
-            problems = []
-            annotations = [words for words, _ in self.usable(files, problems, progress)]
-            paths = {file.name: file.image for file in files}
-            picture, damage = Images([paths[words.name] for words in annotations]), tuple(problems)
-        damage = (*unpaired, *damage)
+            problems: list[str] = []
+            usable = [(words, pixels.shape[:2]) for words, pixels in self.usable(files, problems, progress)]
+            annotations, sizes = [words for words, _ in usable], [size for _, size in usable]
+            image, found = Images([of_name[words.name].image for words in annotations], self.stored), tuple(problems)
+        damage = (*unpaired, *found)
         settle(damage, self.damaged)
-        if not annotations:
+        if not annotations and not damage:
             raise CompressError(f"data: the {split} part of {self.root} has no images left; nothing can be done with it.")
-        return Split(split, annotations, picture, digest, damage)
+        outside: list[str] = []
+        annotations = [inside(words, size, of_name[words.name], outside) for words, size in zip(annotations, sizes, strict=True)]
+        if outside:
+            log.warning("%s They are not counted.", summary(outside))
+        return Split(split, annotations, image, digest, (*damage, *outside))
+
+    def has_val_list(self) -> bool:
+        """Whether a list says which training images are held out."""
+        return self.val_list is not None or (self.root / "val.txt").is_file()
 
     def held_out(self, names: list[str], seed: int) -> set[str]:
         """Names of the training images that are the validation split."""
@@ -125,7 +136,11 @@ class ImageFolder(DataFormat):
         if not path.is_file():
             raise CompressError(f"data.val_list: there is no file {path}; name a list of training images, one a line.")
         known = {PurePosixPath(name).name: name for name in names} | {name: name for name in names}
-        lines = [PurePosixPath(line.strip()) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        problems: list[str] = []
+        text = text_of(path, read_bytes(path, "list of images"), problems)
+        if text is None:
+            raise CompressError(f"data.val_list: {problems[0]}.")
+        lines = [PurePosixPath(line.strip()) for line in text.splitlines() if line.strip()]
         listed = [known.get(str(line.parent / line.stem), known.get(line.stem)) for line in lines]
         unknown = sorted(line.stem for line, name in zip(lines, listed, strict=True) if name is None)
         if unknown or not listed:
@@ -140,7 +155,7 @@ class ImageFolder(DataFormat):
         for done, file in enumerate(files, 1):
             words = self.words(file, problems)
             try:
-                image = read_image(file.image)
+                image = read_image(file.image, stored=self.stored)
             except CompressError as error:
                 problems.append(str(error).removesuffix("."))
             else:
@@ -179,12 +194,28 @@ class FilePerPicture(ImageFolder):
 
     def files(self, part: str) -> tuple[list[Files], list[str]]:
         images, truths = self.folders(part)
-        pictures = {self.paired_by(path.stem): path for path in sorted(images.iterdir()) if path.suffix.lower() in SUFFIXES}
-        texts = {self.paired_by(path.stem): path for path in sorted(truths.iterdir()) if path.suffix.lower() in self.truth_suffixes}
-        alone = [f"{pictures[key]}: there is no ground truth for it in {truths}" for key in sorted(pictures.keys() - texts.keys())]
-        alone += [f"{texts[key]}: there is no image for it in {images}" for key in sorted(texts.keys() - pictures.keys())]
-        both = sorted(pictures.keys() & texts.keys(), key=by_number)
-        return [Files(pictures[key].stem, pictures[key], texts[key], texts[key].read_bytes()) for key in both], alone
+        pictures, texts = self.by_pair(images, SUFFIXES), self.by_pair(truths, self.truth_suffixes)
+        problems = [f"{pictures[key][0]}: there is no ground truth for it in {truths}" for key in sorted(pictures.keys() - texts.keys())]
+        problems += [f"{texts[key][0]}: there is no image for it in {images}" for key in sorted(texts.keys() - pictures.keys())]
+        found = []
+        for key in sorted(pictures.keys() & texts.keys(), key=by_number):
+            if len(pictures[key]) > 1 or len(texts[key]) > 1:
+                problems.append(f"{listing(pictures[key])} and {listing(texts[key])}: which ground truth is which image's is not clear")
+                continue
+            (image,), (truth,) = pictures[key], texts[key]
+            try:
+                found.append(Files(image.stem, image, truth, read_bytes(truth, "ground truth")))
+            except CompressError as error:
+                problems.append(str(error).removesuffix("."))
+        return found, problems
+
+    def by_pair(self, folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]]:
+        """The files of a folder that end in one of `suffixes`, by what they have in common with their partners."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in suffixes:
+                found.setdefault(self.paired_by(path.stem), []).append(path)
+        return found
 
     def save(self, pictures: Mapping[str, Sequence[Files]]) -> None:
         for part, files in pictures.items():
@@ -193,6 +224,28 @@ class FilePerPicture(ImageFolder):
             truths.mkdir(parents=True, exist_ok=True)
             for file in files:
                 (truths / self.written.format(file.name)).write_bytes(file.content)
+
+
+def listing(paths: Sequence[Path]) -> str:
+    """`a.jpg and a.png`."""
+    return " and ".join(map(str, paths))
+
+
+def inside(annotation: Annotation, size: tuple[int, int], file: Files, problems: list[str]) -> Annotation:
+    """The words of an image of `size` (height, width) but for those wholly outside of it, which are added to `problems`."""
+    words, last = annotation.truth, np.array(size[::-1]) - 1
+    far = [bool((polygon.max(0) < 0).any() or (polygon.min(0) > last).any()) for polygon in words.polygons]
+    if not any(far):
+        return annotation
+    place = f"{file.truth}:{file.line}" if file.line else str(file.truth)
+    texts = words.texts or [""] * len(far)
+    lost = [f"'{text}' at {polygon[0].tolist()}" for polygon, text, out in zip(words.polygons, texts, far, strict=True) if out]
+    problems += [f"{place}: the word {word} lies outside of {file.image}, which is {size[1]} x {size[0]} pixels" for word in lost]
+    stay = [number for number, out in enumerate(far) if not out]
+    return Annotation(
+        annotation.name,
+        Words([words.polygons[number] for number in stay], words.ignore[stay], [words.texts[number] for number in stay if words.texts]),
+    )
 
 
 def by_number(name: str) -> list[tuple[int, str]]:
@@ -253,10 +306,21 @@ def outlined(fields: Sequence[Any], text: str) -> np.ndarray:
 
 
 def numbers_and_text(line: str) -> tuple[list[str], str]:
-    """`x1,y1,...,xn,yn,text`, whatever n: as many numbers as come in pairs, and the rest, in which commas may stand."""
+    """`x1,y1,...,xn,yn,text`, whatever n: as many numbers as come in pairs, and the rest, in which commas may stand.
+
+    Raises ValueError where the text, which may be a number with a comma such as 1,234, cannot be told from corners: where there is none,
+    or where the last corner lies further from the others than they are from each other.
+    """
     fields = line.split(",")
     numeric = next((place for place, field in enumerate(fields) if not NUMBER.fullmatch(field)), len(fields))
     count = numeric - numeric % 2
+    if count == len(fields):
+        raise ValueError(f"there is no text behind its {count // 2} corners, or the last of them, {','.join(fields[-2:])}, is the text")
+    if count > 8:
+        corners = np.array(fields[:count], float).reshape(-1, 2)
+        low, high = corners[:-1].min(0), corners[:-1].max(0)
+        if (np.maximum(low - corners[-1], corners[-1] - high) > (high - low).max()).any():
+            raise ValueError(f"its last corner, {','.join(fields[count - 2 : count])}, is far from the others: it may belong to the text")
     return fields[:count], ",".join(fields[count:]).strip()
 
 

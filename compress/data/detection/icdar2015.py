@@ -10,6 +10,8 @@ from compress.data.detection.folder import FilePerPicture, Files, Word, annotate
 from compress.data.split import Annotation
 
 DO_NOT_CARE = "###"
+# Of the multilingual sets of 2017 and 2019, whose lines have it before the transcription.
+LANGUAGES = frozenset(("Arabic", "Latin", "Chinese", "Japanese", "Korean", "Bangla", "Hindi", "Symbols", "Mixed", "None"))
 
 
 class Icdar2015(FilePerPicture):
@@ -29,7 +31,14 @@ class Icdar2015(FilePerPicture):
 
     def words(self, file: Files, problems: list[str]) -> Annotation | None:
         lines = numbered_lines(file, problems)
-        return None if lines is None else annotated(file.name, lines, word, problems)
+        if lines is None:
+            return None
+        words = annotated(file.name, lines, word, problems)
+        texts = words.truth.texts
+        if texts and all(text.partition(",")[0] in LANGUAGES and "," in text for text in texts):
+            problems.append(f"{file.truth}: '{texts[0]}' and the others begin with a language; read the data as icdar2017")
+            return None
+        return words
 
     def rendered(self, words: Annotation) -> bytes:
         lines = []

@@ -26,6 +26,7 @@ class MsraTd500(FilePerPicture):
     truth_suffixes: ClassVar = (".gt",)
     written: ClassVar = "{}.gt"
     expected: ClassVar = "a folder train of images and .gt files"
+    stored: ClassVar = True
 
     format: Literal["msra_td500"]
 

@@ -21,12 +21,14 @@ from compress.data.detection.folder import (
     json_points,
     outlined,
 )
-from compress.data.files import listed
+from compress.data.files import listed, text_of
 from compress.data.split import Annotation
+from compress.files import read_bytes
 
 DO_NOT_CARE = ("###", "*")
 LABELS = {
     "train": ("train.txt", "train_label.txt", "train_icdar2015_label.txt", "det_gt_train.txt", "Label.txt"),
+    "val": ("val.txt", "val_label.txt", "det_gt_val.txt"),
     "test": ("test.txt", "test_label.txt", "test_icdar2015_label.txt", "det_gt_test.txt"),
 }
 
@@ -34,45 +36,58 @@ LABELS = {
 class PaddleOcr(ImageFolder):
     """The data set in the folder `root`, from which paths in the label files lead on; from the folder above, as PPOCRLabel has it, too.
 
-    train, test: label files; without one, a file of a usual name is looked for. What a file called `val.txt` lists is as everywhere.
+    train, val, test: label files; without one, a file of a usual name is looked for. The images of `val` are those held out; a `val.txt`
+    of names alone is as everywhere.
     """
 
     expected: ClassVar = "a label file train.txt or Label.txt"
 
     format: Literal["paddleocr"]
     train: Path | None = None
+    val: Path | None = None
     test: Path | None = None
 
     def labels(self, part: str) -> Path | None:
-        """The label file of `train` or `test`."""
+        """The label file of `train`, `val` or `test`."""
         named = getattr(self, part)
-        return next((self.root / name for name in ((named,) if named else LABELS[part]) if (self.root / name).is_file()), None)
+        found = next((self.root / name for name in ((named,) if named else LABELS[part]) if (self.root / name).is_file()), None)
+        return None if part == "val" and found and not named and not holds_labels(found) else found
 
     def has(self, part: str) -> bool:
         return self.labels(part) is not None
 
     def files(self, part: str) -> tuple[list[Files], list[str]]:
-        path = self.labels(part)
-        problems: list[str] = []
         found: dict[str, Files] = {}
-        for file in listed(path, (self.root, self.root.parent), "the words", problems):
-            if file.name in found:
-                problems.append(f"{path}:{file.line}: {copied_name(file)} was listed before, in line {found[file.name].line}")
-            else:
-                found[file.name] = file
+        problems: list[str] = []
+        for path in filter(None, (self.labels(part), self.labels("val") if part == "train" else None)):
+            for file in listed(path, (self.root, self.root.parent), "the words", problems):
+                before = found.setdefault(file.name, file)
+                if before is not file:
+                    what = "was listed before" if before.image == file.image else f"is called like {copied_name(before)} but for its ending"
+                    problems.append(f"{path}:{file.line}: {copied_name(file)} {what}, {before.truth}:{before.line}")
         return [found[name] for name in sorted(found, key=by_number)], problems
+
+    def has_val_list(self) -> bool:
+        return super().has_val_list() or self.labels("val") is not None
+
+    def held_out(self, names: list[str], seed: int) -> set[str]:
+        """Those that a label file of their own lists, where there is one."""
+        path = self.labels("val")
+        if path is None or self.val_list:
+            return super().held_out(names, seed)
+        return {file.name for file in listed(path, (self.root, self.root.parent), "the words", [])} & set(names)
 
     def words(self, file: Files, problems: list[str]) -> Annotation | None:
         place = f"{file.truth}:{file.line}"
         try:
-            listed = json.loads(file.content)
-        except ValueError as error:
+            entries = json.loads(file.content)
+        except (ValueError, RecursionError) as error:
             problems.append(f"{place}: not JSON ({error})")
             return None
-        if not isinstance(listed, list):
+        if not isinstance(entries, list):
             problems.append(f"{place}: the words of an image are a list in square brackets")
             return None
-        return annotated(file.name, ((f"{place}: word {number}", entry) for number, entry in enumerate(listed, 1)), word, problems)
+        return annotated(file.name, ((f"{place}: word {number}", entry) for number, entry in enumerate(entries, 1)), word, problems)
 
     def rendered(self, words: Annotation) -> bytes:
         listed = [
@@ -88,10 +103,18 @@ class PaddleOcr(ImageFolder):
             (self.root / LABELS[part][0]).write_bytes(b"".join(lines))
 
 
+def holds_labels(path: Path) -> bool:
+    """Whether a file is one of labels and not one of names: whether its first line that is not empty has a tab in it."""
+    text = text_of(path, read_bytes(path, "list of images"), []) or ""
+    return "\t" in next((line for line in text.splitlines() if line.strip()), "")
+
+
 def word(entry: Any) -> Word:
     """One word of an image. Raises ValueError, saying what is wrong."""
     try:
-        text, points = str(entry["transcription"]), [value for x, y in entry["points"] for value in (x, y)]
+        text, points = entry["transcription"], [value for x, y in entry["points"] for value in (x, y)]
     except (KeyError, TypeError, ValueError):
         raise ValueError("a transcription and points, pairs of x and y, are needed") from None
+    if not isinstance(text, str):
+        raise ValueError(f"its transcription is {json.dumps(text)[:40]}, which is no text; put it in quotes")
     return outlined(points, text), text, text in DO_NOT_CARE

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from compress.data.cache import read_entry, write_entry
+from compress.data.cache import kept
 from compress.data.data_format import DataFormat
 from compress.data.detection.augment import Augment
 from compress.data.rendering import FONTS, background, clutter, degrade, font, ink_colour, library_versions, rendered, word
@@ -66,16 +66,13 @@ class Synthetic(DataFormat):
         drawn_as = f"synthetic {GENERATOR} {library_versions()} {split} {count} {self.size} {seed}{curved}"
         key = hashlib.sha256(drawn_as.encode()).hexdigest()
 
-        def drawn() -> Iterator[tuple[Annotation, np.ndarray]]:
+        def drawn(_problems: list[str]) -> Iterator[tuple[Annotation, np.ndarray]]:
             for index in range(count):
                 yield draw(seed, split, index, self.size, self.curved)
                 if progress:
                     progress(index + 1, count)
 
-        entry = read_entry(key)
-        if entry is None:
-            write_entry(key, drawn(), [])
-            entry = read_entry(key)
+        entry = kept(key, drawn)
         return Split(split, entry.annotations, entry.pixels, key)
 
 

@@ -15,6 +15,7 @@ from compress.data.split import Annotation
 
 DO_NOT_CARE = ("#", "###")
 RECORD = re.compile(r"x:\s*\[\[(.*?)\]\],?\s*y:\s*\[\[(.*?)\]\],?\s*ornt:\s*\[(.*?)\],?\s*transcriptions:\s*\[(.*)\]\s*", re.DOTALL)
+NEXT = re.compile(r"(?<=\])[\s,;]*(?=x:\s*\[\[)")  # between two records of one line
 FRAME = re.compile(r"^(poly_)?gt_|\.(jpe?g|png)$", re.IGNORECASE)
 
 
@@ -28,6 +29,7 @@ class TotalText(FilePerPicture):
     }
     written: ClassVar = "poly_gt_{}.txt"
     expected: ClassVar = "Images/Train and Groundtruth/Polygon/Train"
+    stored: ClassVar = True
 
     format: Literal["totaltext"]
 
@@ -49,9 +51,9 @@ class TotalText(FilePerPicture):
 
 
 def records(lines: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Lines, with those that go on with an array begun before joined to its first."""
+    """Lines, those with several records parted, and those that go on with an array begun before joined to its first."""
     joined: list[tuple[str, str]] = []
-    for place, line in lines:
+    for place, line in [(where, part) for where, whole in lines for part in NEXT.split(whole)]:
         if joined and joined[-1][1].startswith("x:") and not line.startswith("x:") and not RECORD.fullmatch(joined[-1][1]):
             place, line = joined[-1][0], f"{joined.pop()[1]}\n{line}"
         joined.append((place, line))
@@ -73,9 +75,15 @@ def word(line: str) -> Word:
 
 
 def unquoted(literal: str) -> str:
-    """`u'text'` as Python writes it; what is no literal, a quote that was not escaped, is taken as it stands between the outer ones."""
+    """`u'text'` as Python writes it; what is no text, or has a quote that was not escaped, is taken as it stands between outer quotes.
+
+    Raises ValueError for `None`, which is no transcription.
+    """
     literal = literal.strip()
+    if literal == "None":
+        raise ValueError("its transcription is None, which is no text")
     try:
-        return str(ast.literal_eval(literal)) if literal else ""
-    except (SyntaxError, ValueError):
+        value = ast.literal_eval(literal) if literal else ""
+        return value if isinstance(value, str) else literal
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return re.sub(r"^u?(['\"])(.*)\1$", r"\2", literal, flags=re.DOTALL)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -65,6 +67,49 @@ def drop_image(folder):
 
 def remove_pixels(folder):
     (folder / "pixels.bin").unlink()
+
+
+def flip_a_bit(folder):
+    path = folder / "pixels.bin"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def zero(folder):
+    path = folder / "pixels.bin"
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def move_a_corner(folder):
+    text = (folder / "index.json").read_text()
+    place = next(place for place in range(text.index("polygons") + 10, len(text)) if text[place] in "12345")
+    (folder / "index.json").write_text(f"{text[:place]}6{text[place + 1 :]}")
+
+
+@pytest.mark.parametrize("breakage", [truncate, flip_a_bit, zero, mangle, drop_image, move_a_corner])
+def test_a_damaged_entry_is_named_and_made_again(breakage, caplog):
+    data = Synthetic(format="synthetic", train=2, size=64)
+    split = data.open("train", 0)
+    folder = cache_folder() / split.fingerprint()
+    image, polygons = split[1].image.copy(), split[1].truth.polygons
+    breakage(folder)
+    again = data.open("train", 0)
+    np.testing.assert_array_equal(again[1].image, image)
+    np.testing.assert_array_equal(again[1].truth.polygons, polygons)
+    assert f"The decoded images in {folder} are damaged" in caplog.text
+
+
+def test_a_copied_entry_is_as_good(tmp_path):
+    write_entry(KEY, entries(), [])
+    folder = cache_folder() / KEY
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "copy", folder)
+    for index, (_, image) in enumerate(entries()):
+        np.testing.assert_array_equal(read_entry(KEY).pixels(index), image)
 
 
 @pytest.mark.parametrize("breakage", [truncate, mangle, drop_image, remove_pixels])

@@ -109,5 +109,5 @@ def test_the_preview_has_a_row_a_view_and_lays_maps_over_it(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CompressError, match="cannot be written"):
+    with pytest.raises(CompressError, match="cannot hold files"):
         check(CONFIG.validate_python(SYNTHETIC), 0, tmp_path / "file" / "sheet.png")

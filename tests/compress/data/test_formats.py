@@ -24,7 +24,7 @@ SQUARE = [(1, 2), (11, 2), (11, 8), (1, 8)]
 
 def write_image(path: Path, shade: int = 90) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((20, 30, 3), shade, np.uint8))
+    cv2.imwrite(str(path), np.full((1024, 700, 3), shade, np.uint8))
 
 
 def put(path: Path, content: str | bytes) -> None:
@@ -263,7 +263,7 @@ def test_damaged_lines_are_named_and_left_out(tmp_path, name):
 def test_what_is_not_text_and_what_is_alone(tmp_path, name):
     truth = BAD[name][0]
     write_image(tmp_path / IMAGES[name].format("21"))
-    put(tmp_path / truth.format("21"), b"\xff\xfe1\n")
+    put(tmp_path / truth.format("21"), b"\xff1\n")
     write_image(tmp_path / IMAGES[name].format("22"))
     put(tmp_path / truth.format("23"), "")
     write_image(tmp_path / IMAGES[name].format("24"))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from compress.data.images import MEGAPIXELS, ends_at, read_image, rgb, size_and_turn, turned, turned_back, turned_points
+from compress.data.images import MEGAPIXELS, ends_at, read_image, read_images, rgb, size_and_turn, turned, turned_back, turned_points
 from compress.errors import CompressError
 
 
@@ -288,3 +288,12 @@ def test_arrays_of_other_types_are_the_same_image():
 def test_arrays_that_are_no_image_are_told_what_they_are(array, told):
     with pytest.raises(CompressError, match=told):
         rgb(array)
+
+
+def test_of_several_bad_images_all_are_named(tmp_path):
+    Image.fromarray(photo()).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    paths = [tmp_path / name for name in ("good.png", "bad.png", "gone.png")]
+    with pytest.raises(CompressError, match=r"bad\.png does not decode.* There is no image at .*gone\.png"):
+        read_images(paths)
+    np.testing.assert_array_equal(read_images(paths[:1]), [photo()])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.data.prepare import fit_into, network_input
+from compress.data.prepare import fit_into, network_input, resize_short_side, scale_of
 from compress.data.training import normalise
 from compress.models.contract import Input
 
@@ -29,3 +29,29 @@ def test_a_line_keeps_its_proportions_up_to_the_width_and_is_padded_with_the_mea
     assert fitted.shape == (48, 192, 3)
     assert (fitted[:, :own] == 200).all()
     assert (fitted[:, own:] == (128, 64, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((720, 1280), (736, 1312)),
+        ((50, 150), (736, 2208)),  # no strip: enlarged as ever
+        ((24, 3000), (96, 11776)),
+        ((10, 3000), (64, 11776)),
+        ((30, 300), (128, 1216)),
+        ((800, 20000), (480, 11776)),
+        ((1, 100000), (32, 11776)),
+    ],
+)
+def test_images_much_longer_than_wide_are_enlarged_less(size, shown):
+    image = np.zeros((*size, 3), np.uint8)
+    assert resize_short_side(image, 736, (32, 32)).shape == (*shown, 3)
+    assert resize_short_side(image.swapaxes(0, 1), 736, (32, 32)).shape == (*shown[::-1], 3)
+
+
+def test_no_image_takes_more_than_a_bounded_area():
+    rng = np.random.default_rng(0)
+    for height, width in np.exp(rng.uniform(0, np.log(2e5), (300, 2))):
+        scale = scale_of(round(height), round(width), 100)
+        assert max(round(height), round(width)) * scale <= 1600 + 1e-6
+        assert min(round(height), round(width)) * scale <= 100 + 1e-6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import get_args
@@ -205,3 +206,42 @@ def test_a_better_detection_is_never_worth_less() -> None:
         scores = [evaluate([([polygon], [word], [False], ["curved"])], name).hmean for polygon in found]
         assert scores == sorted(scores, reverse=True)
         assert scores[0] == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_scores_do_not_depend_on_how_many_images_are_looked_at_together(protocol, monkeypatch):
+    rng = np.random.default_rng(0)
+
+    def boxes(count: int) -> list[np.ndarray]:
+        corners = rng.uniform(0, 60, (count, 2))
+        return [np.array([(x, y), (x + 20, y), (x + 20, y + 9), (x, y + 9)], np.float32) for x, y in corners]
+
+    scenes = [(boxes(found), boxes(words), [bool(n % 3 == 0) for n in range(words)], ["word"] * words) for found, words in COUNTS]
+    together = PROTOCOLS[protocol](scenes)
+    for pairs in (1, 20, 47):
+        monkeypatch.setattr(icdar, "PAIRS", pairs)
+        assert PROTOCOLS[protocol](scenes) == together
+        parts = list(icdar.in_parts(scenes))
+        assert [scene for part in parts for scene in part] == scenes
+        assert all(len(part) == 1 or sum(len(scene[0]) * len(scene[1]) for scene in part) <= pairs for part in parts)
+
+
+COUNTS = [(0, 0), (5, 7), (0, 4), (6, 6), (3, 0), (9, 5), (1, 1)]
+
+
+@pytest.mark.parametrize("protocol", ["icdar2015", "deteval"])
+def test_many_full_pages_are_scored_in_little_memory(protocol):
+    def page(shift: int) -> list[np.ndarray]:
+        return [
+            np.array([(x, y), (x + 30, y), (x + 30, y + 9), (x, y + 9)], np.float32) + shift
+            for x in range(0, 800, 40)
+            for y in range(0, 300, 15)
+        ]
+
+    scenes = [(page(1), page(0), [False] * 400, ["word"] * 400)] * 40
+    tracemalloc.start()
+    score = PROTOCOLS[protocol](scenes)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert score.hmean > 0.7
+    assert most < 150e6  # all 6.4 million pairs at once take more than 400 MB

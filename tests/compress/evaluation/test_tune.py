@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from compress import checkpoint
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample, Words
 from compress.models.registry import build
@@ -77,3 +79,36 @@ def test_overrides_beside_data_are_refused_rather_than_ignored(tmp_path):
 
     with pytest.raises(CompressError, match=r"-o evaluate\.short_side=480 changes a recipe"):
         find_data(tmp_path, None, "icdar2015", tmp_path, ["evaluate.short_side=480"])
+
+
+def test_settings_tuned_on_images_of_another_size_are_refused() -> None:
+    tuned = {"settings": {"box_threshold": 0.9}, "shown": EvaluateDetection(short_side=96).how_shown(), "val_score": 1.0}
+    found, samples = predictor([maps_with(0.8, 0.0)] * 2, {})
+    found = replace(found, tuned=tuned)
+    assert found.predict(samples[0].image).polygons == []  # 0.8 is below the tuned threshold
+    for section in (EvaluateDetection(short_side=96, protocol="deteval"), EvaluateDetection(short_side=96, bin_threshold=0.4)):
+        assert section.with_tuned(tuned).settings(build("db")).box_threshold == 0.9
+    other = replace(found, evaluate=EvaluateDetection(short_side=64))
+    with pytest.raises(CompressError, match=r"tuned with short_side 96, and images are shown with short_side 64 here; tune them again"):
+        other.predict(samples[0].image)
+    assert EvaluateDetection(short_side=64).with_tuned({}) == EvaluateDetection(short_side=64)
+
+
+def test_an_evaluation_leaves_settings_out_that_were_tuned_at_another_size(tmp_path, monkeypatch, caplog) -> None:
+    from compress import assess
+
+    found, _ = predictor([maps_with(0.8, 0.0)] * 40, {"box_threshold": (0.5, 0.7)})
+    stored = []
+    monkeypatch.setattr(assess, "open_predictor", lambda *_, **__: replace(found, tuned=stored[-1] if stored else {}))
+    monkeypatch.setattr(checkpoint, "save_tuned", lambda _folder, tuned: stored.append(tuned))
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(
+        "model: {name: db}\ndata: {format: synthetic, train: 2, val: 2, test: 2, size: 96}\nevaluate: {short_side: 96}\n"
+        "stages: [{train: {name: a, epochs: 1}}]\n"
+    )
+    assert assess.assess(tmp_path, recipe=recipe, tune=True)["tuned"]["val_score"] == stored[0]["val_score"]
+    assert stored[0]["shown"] == {"short_side": 96}
+    assert assess.assess(tmp_path, recipe=recipe)["tuned"]["settings"]["short_side"] == 96
+    assert not caplog.messages
+    assert assess.assess(tmp_path, recipe=recipe, overrides=["evaluate.short_side=64"])["tuned"] is None
+    assert "tuned with short_side 96" in caplog.text

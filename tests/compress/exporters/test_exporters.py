@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 
 import numpy as np
@@ -273,3 +274,16 @@ def test_a_quantizer_that_runs_at_two_resolutions(tmp_path, batches, lively):
     quantized = quantize(lively(network, network.last), batches, batches[0], ["last"])
     path = export_onnx(quantized, tmp_path / "model.onnx", batches[0], {})
     verify(open_file(path), quantized, batches)
+
+
+def test_the_same_weights_give_the_same_openvino_files_whatever_was_made_before(tmp_path, detector, quantized_detector, batches):
+    for name, network in (("float", detector), ("int8", quantized_detector)):
+        written = []
+        for turn in range(2):
+            (tmp_path / f"{name}{turn}").mkdir()
+            path = export_openvino(network, tmp_path / f"{name}{turn}/model.xml", batches[0], {"precision": name})
+            written.append([path.with_suffix(suffix).read_bytes() for suffix in (".xml", ".bin")])
+        assert written[0] == written[1]
+        text = written[0][0].decode()
+        names = re.findall(r'<layer id="\d+" name="([^"]*)"', text)
+        assert len(set(names)) == len(names)

@@ -153,6 +153,32 @@ def test_a_second_call_runs_nothing_until_weights_change(experiment):
     assert oracle.seen("good") == 2 * done
 
 
+def test_a_gallery_follows_its_images(experiment, tmp_path):
+    facts, oracle = experiment
+    for number, sample in enumerate(oracle.truth.values()):
+        for folder, name in (("train_images", f"img_{number}.png"), ("train_gts", f"gt_img_{number}.txt")):
+            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "set" / folder / name).write_text("")
+        cv2.imwrite(str(tmp_path / f"set/train_images/img_{number}.png"), sample.image[..., ::-1])
+    (tmp_path / "set/val.txt").write_text("img_1\nimg_2\n")
+    text = RECIPE.replace("{format: synthetic, train: 4, val: 6, test: 2, size: 64}", f"{{format: icdar2015, root: {tmp_path}/set}}")
+    (facts.folder / "recipe.yml").write_text(text)
+    facts = replace(facts, recipe=text)
+
+    def pixels() -> list[np.ndarray]:
+        encoded = [np.frombuffer(base64.b64decode(image["jpeg"]), np.uint8) for image in compare(facts, 2)["images"]]
+        return [cv2.imdecode(data, cv2.IMREAD_COLOR) for data in encoded]
+
+    before = pixels()
+    images = [tmp_path / f"set/train_images/img_{number}.png" for number in (1, 2)]
+    contents = [image.read_bytes() for image in images]
+    for image, content in zip(images, contents[::-1], strict=True):
+        image.write_bytes(content)
+    after = pixels()
+    assert len(before) == 2
+    assert not any(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
 @pytest.mark.parametrize("missing", ["recipe", "weights", "data"])
 def test_what_is_missing_is_said(missing, experiment, tmp_path):
     facts, _ = experiment

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -181,3 +183,25 @@ def test_latency_tells_slow_from_fast():
 
     runtime = Runtime("torch", "fp32", 1, {}, lambda _images: time.sleep(0.02) or {})
     assert latency(runtime, (1, 3, 8, 8), rounds=3, warmup=0)["median"] >= 20
+
+
+MANY_SIZES = """
+import resource, sys
+import numpy as np
+from compress.predict import default_model
+from compress.runtimes import open_file
+runtime = open_file(default_model(), threads=1)
+rng = np.random.default_rng(0)
+used = []
+for count in range(45):
+    height, width = 32 * rng.integers(8, 20, 2)
+    runtime.run(np.zeros((1, 3, height, width), np.float32))
+    used.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((used[-1] - used[14]) / 1e3)
+"""
+
+
+@pytest.mark.slow
+def test_images_of_many_sizes_do_not_fill_the_memory():
+    ran = subprocess.run([sys.executable, "-c", MANY_SIZES], capture_output=True, text=True, check=True, timeout=120)
+    assert float(ran.stdout.split()[-1]) < 120  # megabytes; 300 where OpenVINO keeps what it compiles for each size

@@ -146,12 +146,12 @@ def test_the_legible_words_of_a_split_are_that_split(root, scene):
 
 def test_words_without_text_or_outside_are_refused_or_left_out(root, scene, caplog):
     write_scene(root, "img_3", scene, "1,1,9,1,9,5,1,5,", "800,1,809,1,809,5,800,5,far", "1,1,30,1,30,9,1,9,kept")
-    told = r"2 problems in the data: img_3: word 1 has no text; img_3: word 2 lies outside of its image"
+    told = r"1 problems in the data: img_3: word 1 has no text"
     with pytest.raises(CompressError, match=told):
         Lines(format="lines", **{"from": icdar(root)}).open("train", 0)
     split = Lines(format="lines", damaged="skip", **{"from": icdar(root)}).open("train", 0)
     assert [sample.truth.text for sample in split] == ["Genaxis, Theatre", "down", "kept"]
-    assert len(split.problems) == 2
+    assert ["has no text" in problem or "'far'" in problem for problem in split.problems] == [True, True]
     assert any(re.search(told, message) for message in caplog.messages)
 
 
@@ -164,7 +164,7 @@ def test_damage_of_the_scenes_is_skipped_with_the_words_or_refused(root):
     assert [sample.truth.text for sample in split] == ["[06]"]
     assert len(split.problems) == 1
     assert len(Lines(format="lines", **{"from": icdar(root, damaged="skip")}).open("val", 0)) == 1
-    with pytest.raises(CompressError, match="no images left"):
+    with pytest.raises(CompressError, match="no legible words"):
         Lines(format="lines", damaged="skip", **{"from": icdar(root)}).open("train", 0)
 
 
