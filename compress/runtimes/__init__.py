@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def runtime_of(path: Path, wanted: str | None = None) -> str:
     if not path.exists():
         raise CompressError(f"There is no file {path}; export the model first.")
     check_file(path, "file of a model")
-    if path.suffix in BESIDE and path.with_suffix(".bin").exists():
+    if path.suffix in BESIDE and os.path.lexists(path.with_suffix(".bin")):
         check_file(path.with_suffix(".bin"), "file of weights")
     if path.suffix == ".pt2":
         raise CompressError(
