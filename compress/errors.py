@@ -12,6 +12,6 @@ class CompressError(Exception):
 
 
 def told_apart(value: float, bound: float) -> str:
-    """A number with three digits, or as many as it takes to tell it from `bound`: 0.021 beside 0.02, 1.00000012 beside 1."""
+    """A number with three digits, or as many as it takes to tell it from `bound`: 0.021 beside 0.02, 1.0000001 beside 1."""
     texts = [(f"{value:.{digits}g}", f"{bound:.{digits}g}") for digits in range(3, 18)]
     return next((text for text, other in texts if text != other), texts[0][0])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from compress.data.formats import FORMATS
 from compress.tasks import TASKS
 
 TINY = Path(__file__).parents[1] / "end_to_end" / "tiny.yml"
+REPORT = Path(__file__).parents[1] / "compress" / "report" / "conftest.py"
 PADDLE = Path(__file__).parents[1] / "compress" / "paddle_style.py"
 PREDICT = "predict a.png --model . --device cpu"
 FORMATS_OF_FOLDERS = [name for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)]
@@ -37,18 +40,19 @@ class Subject:
         return command.format(file=file.replace(".bin", ".xml")).split()
 
 
-def whole_project(folder: Path, experiment: Path, runner: Runner) -> list[Subject]:
-    """All kinds, made in `folder` from the finished experiment of the tiny recipe."""
+def whole_project(folder: Path, experiment: Path, runner: Runner, *, thorough: bool) -> list[Subject]:
+    """All kinds, made in `folder` from the finished experiment of the tiny recipe. thorough: those too that take half a minute to make."""
     return [
         recipe(folder / "recipe"),
         *annotations(folder),
         checkpoint(folder / "checkpoint", experiment),
         quantized(folder / "quantized", experiment),
         experiment_files(folder / "experiment", experiment),
-        sensitivity(folder / "sensitivity", experiment, runner),
-        exported(folder / "exported", experiment, runner),
+        figures(folder / "figures", experiment),
+        exported(folder / "exported", experiment),
         images(folder / "images", experiment),
         paddle(folder / "paddle"),
+        *([sweeps(folder / "sweeps", experiment, runner), torchscript(folder / "torchscript", experiment, runner)] if thorough else []),
     ]
 
 
@@ -130,24 +134,47 @@ def experiment_files(folder: Path, experiment: Path) -> Subject:
     return Subject("experiment", folder, tuple(product(files, commands)))
 
 
-def sensitivity(folder: Path, experiment: Path, runner: Runner) -> Subject:
-    """Points and figures of sweeps, beside a ledger."""
-    shutil.copytree(experiment / "baseline", folder / "out" / "baseline", ignore=shutil.ignore_patterns("last"))
+def figures(folder: Path, experiment: Path) -> Subject:
+    """Sensitivities beside a ledger."""
+    style = imported(REPORT)
+    (folder / "out").mkdir(parents=True)
     for name in ("ledger.jsonl", "recipe.yml"):
         shutil.copy(experiment / name, folder / "out")
-    sweeps = ("sensitivity out/baseline --fast --ratios 0.5 --scope backbone --workers 1", "sensitivity out/baseline --quantize --fast")
-    for words in sweeps:
-        done = runner.run(words.split(), folder, 120)
-        assert done.status == 0, done.err
-    points, *figures = (f"out/sensitivity/{name}" for name in ("points.jsonl", "sensitivity.json", "sensitivity_quantize.json"))
-    return Subject("sensitivity", folder, ((points, sweeps[0]), *product(figures, ["report out --images 0 -o page.html"])))
+    of_layers = {"kind": "quantize", "points": [{"layer": f"neck.{index}", "loss": 1.0 + index, "scores": None} for index in range(4)]}
+    files = {"sensitivity.json": style.prune_sensitivity(5), "sensitivity_quantize.json": {**style.prune_sensitivity(1), **of_layers}}
+    for name, values in files.items():
+        (folder / "out" / name).write_text(json.dumps(values, indent=1))
+    return Subject("sensitivity", folder, tuple((f"out/{name}", "report out --images 0 -o page.html") for name in files))
 
 
-def exported(folder: Path, experiment: Path, runner: Runner) -> Subject:
-    folder.mkdir()
-    done = runner.run(["export", str(experiment / "pruned"), "--format", "torchscript", "--out", "."], folder, 120)
+def sweeps(folder: Path, experiment: Path, runner: Runner) -> Subject:
+    """What sweeps go on from."""
+    shutil.copytree(experiment / "baseline", folder / "out" / "baseline", ignore=shutil.ignore_patterns("last"))
+    shutil.copy(experiment / "recipe.yml", folder / "out")
+    commands = {
+        "points.jsonl": "sensitivity out/baseline --fast --ratios 0.5 --scope backbone --workers 1",
+        "sensitivity_quantize.json": "sensitivity out/baseline --quantize --fast",
+    }
+    for words in commands.values():
+        finished(runner, words.split(), folder)
+    return Subject("sweeps", folder, tuple((f"out/sensitivity/{file}", words) for file, words in commands.items()))
+
+
+def finished(runner: Runner, words: list[str], folder: Path) -> None:
+    """A command that makes what is mutated."""
+    done = runner.run(words, folder, 300)
     assert done.status == 0, done.err
-    shutil.move(folder / "torchscript" / "model.torchscript", folder / "files.torchscript")
+
+
+def torchscript(folder: Path, experiment: Path, runner: Runner) -> Subject:
+    folder.mkdir()
+    write_image(folder / "a.png", draw(0, "val", 0, 96)[1])
+    finished(runner, ["export", str(experiment / "pruned"), "--format", "torchscript", "--out", "."], folder)
+    return Subject("TorchScript", folder, (("torchscript/model.torchscript", "predict a.png --model {file}"),))
+
+
+def exported(folder: Path, experiment: Path) -> Subject:
+    folder.mkdir()
     for kind in ("files", "files_int8"):
         shutil.copy(experiment / kind / "onnx" / "model.onnx", folder / f"{kind}.onnx")
         for suffix in ("xml", "bin"):
@@ -172,9 +199,15 @@ def images(folder: Path, experiment: Path) -> Subject:
 
 def paddle(folder: Path) -> Subject:
     """A detector as Paddle writes it: a graph, and a pickle of arrays."""
-    spec = importlib.util.spec_from_file_location("paddle_style", PADDLE)
-    style = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(style)
+    style = imported(PADDLE)
     folder.mkdir()
     files = style.detector(folder)
     return Subject("Paddle's", folder, tuple((path.name, "convert {file} -o converted") for path in files))
+
+
+def imported(path: Path) -> ModuleType:
+    """A module of the tests by its file."""
+    spec = importlib.util.spec_from_file_location(f"robustness_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -21,7 +21,8 @@ from mutations import mutated
 from runs import Outcome, Runner
 from subjects import TINY, Subject, whole_project
 
-COUNT = int(os.environ.get("COMPRESS_MUTATIONS", "60"))
+COUNT = int(os.environ.get("COMPRESS_MUTATIONS", "45"))
+THOROUGH = COUNT >= 1000
 SHARES = 3  # tests that the mutations are divided into
 
 
@@ -50,7 +51,7 @@ def runner() -> Runner:
 
 @pytest.fixture(scope="module")
 def subjects(runner, tiny_run, tmp_path_factory) -> list[Subject]:
-    return whole_project(tmp_path_factory.mktemp("subjects"), tiny_run, runner)
+    return whole_project(tmp_path_factory.mktemp("subjects"), tiny_run, runner, thorough=THOROUGH)
 
 
 @pytest.mark.slow
@@ -150,7 +151,7 @@ def stand_in(runner: Runner, case: tuple[Subject, str, str, Callable[[Path, Path
 @pytest.mark.slow
 def test_what_is_no_such_file_is_refused_and_neither_run_nor_waited_for(runner, subjects, tmp_path):
     """Pickles under every name, pipes, devices, folders, links that lead nowhere, JSON of a hundred thousand levels."""
-    faults = [fault for case in stand_in_cases(subjects, COUNT >= 1000) if (fault := stand_in(runner, case, tmp_path))]
+    faults = [fault for case in stand_in_cases(subjects, THOROUGH) if (fault := stand_in(runner, case, tmp_path))]
     assert not faults, "\n".join(faults)
 
 
@@ -164,7 +165,7 @@ def main(count: int, place: Path) -> int:
         done = runner.run(["run", str(TINY), "--out", str(experiment), "--device", "cpu"], place, 600)
         assert done.status == 0, done.err
     shutil.rmtree(place / "subjects", ignore_errors=True)
-    subjects = whole_project(place / "subjects", experiment, runner)
+    subjects = whole_project(place / "subjects", experiment, runner, thorough=True)
     for case in cases(subjects, count):
         name, outcome = mutate(runner, case, place)
         became = "faults" if outcome.fault else "read" if outcome.status == 0 else "refused"
