@@ -155,6 +155,14 @@ def test_what_is_no_such_file_is_refused_and_neither_run_nor_waited_for(runner, 
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.slow
+def test_a_pipe_as_ground_truth_is_never_waited_for(runner, subjects, tmp_path):
+    for subject in subjects:
+        if subject.kind.startswith("annotations"):
+            file, words = next(pair for pair in subject.pairs if pair[0] != "val.txt")
+            assert not stand_in(runner, (subject, file, words, pipe), tmp_path)
+
+
 def main(count: int, place: Path) -> int:
     """Mutations on a folder that is kept; prints each fault as it is found, then a table. Returns how many there were."""
     runner, tallies = Runner(), defaultdict[str, Counter[str]](Counter)
