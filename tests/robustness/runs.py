@@ -36,7 +36,7 @@ class Outcome:
             return f"ends with status {self.status}: {self.err[-300:]}"
         if self.status == 1 and not told and "problem" not in self.out:
             return f"says nothing: {self.err[-300:]}"
-        return next((f"no sentence: {line[-300:]}" for line in told if line[-1] not in ".?" or len(line) > 1500), "")
+        return next((f"no sentence: {line[-300:]}" for line in told if line[-1] not in ".?" or len(line) > 3100), "")
 
     @property
     def last_line(self) -> str:

@@ -29,11 +29,15 @@ FORMATS_OF_FOLDERS = [name for name, kind in FORMATS.items() if issubclass(kind,
 
 @dataclass(frozen=True)
 class Subject:
-    """A kind of file. folder: its surroundings. pairs: a file in it, and a command that reads it, in which it is called `{file}`."""
+    """A kind of file. folder: its surroundings. pairs: a file in it, and a command that reads it, in which it is called `{file}`.
+
+    every: in how many rounds over all kinds it has one turn; more for commands that take seconds.
+    """
 
     kind: str
     folder: Path
     pairs: tuple[tuple[str, str], ...]
+    every: int = 1
 
     def words(self, command: str, file: str) -> list[str]:
         """A command that reads a file; weights are read with the .xml beside them."""
@@ -144,7 +148,7 @@ def figures(folder: Path, experiment: Path) -> Subject:
     files = {"sensitivity.json": style.prune_sensitivity(5), "sensitivity_quantize.json": {**style.prune_sensitivity(1), **of_layers}}
     for name, values in files.items():
         (folder / "out" / name).write_text(json.dumps(values, indent=1))
-    return Subject("sensitivity", folder, tuple((f"out/{name}", "report out --images 0 -o page.html") for name in files))
+    return Subject("sensitivity", folder, tuple((f"out/{name}", "report out --images 0 -o page.html") for name in files), every=3)
 
 
 def sweeps(folder: Path, experiment: Path, runner: Runner) -> Subject:
@@ -157,7 +161,7 @@ def sweeps(folder: Path, experiment: Path, runner: Runner) -> Subject:
     }
     for words in commands.values():
         finished(runner, words.split(), folder)
-    return Subject("sweeps", folder, tuple((f"out/sensitivity/{file}", words) for file, words in commands.items()))
+    return Subject("sweeps", folder, tuple((f"out/sensitivity/{file}", words) for file, words in commands.items()), every=16)
 
 
 def finished(runner: Runner, words: list[str], folder: Path) -> None:

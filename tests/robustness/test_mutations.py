@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import shutil
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
@@ -28,9 +30,10 @@ SHARES = 3  # tests that the mutations are divided into
 
 def cases(subjects: list[Subject], count: int) -> Iterator[tuple[Subject, str, str, int]]:
     """Subject, file, command and number of `count` mutations: the kinds take turns, and so do the files and commands of each."""
-    turns = cycle([(subject, cycle(subject.pairs)) for subject in subjects])
-    for number, (subject, pairs) in enumerate(islice(turns, count)):
-        yield subject, *next(pairs), number
+    pairs = {subject.kind: cycle(subject.pairs) for subject in subjects}
+    turns = (subject for turn in itertools.count() for subject in subjects if turn % subject.every == 0)
+    for number, subject in enumerate(islice(turns, count)):
+        yield subject, *next(pairs[subject.kind]), number
 
 
 def mutate(runner: Runner, case: tuple[Subject, str, str, int], place: Path) -> tuple[str, Outcome]:
@@ -174,6 +177,7 @@ def main(count: int, place: Path) -> int:
         assert done.status == 0, done.err
     shutil.rmtree(place / "subjects", ignore_errors=True)
     subjects = whole_project(place / "subjects", experiment, runner, thorough=True)
+    began = time.monotonic()
     for case in cases(subjects, count):
         name, outcome = mutate(runner, case, place)
         became = "faults" if outcome.fault else "read" if outcome.status == 0 else "refused"
@@ -182,6 +186,7 @@ def main(count: int, place: Path) -> int:
             print(case[3], case[0].kind, case[1], name, f"`{case[2]}`:", outcome.fault, flush=True)
     for kind, tally in {**tallies, "in all": sum(tallies.values(), Counter())}.items():
         print(f"{kind:30} {tally.total():5} mutations: {tally['read']:5} read, {tally['refused']:5} refused, {tally['faults']:3} faults")
+    print(f"{time.monotonic() - began:.0f} seconds")
     return sum(tally["faults"] for tally in tallies.values())
 
 
