@@ -66,10 +66,11 @@ def read_onnx(path: Path) -> Graph:
         wires = wires_of(graph, nodes)
         used: set[str] = set()
         layers = [layer for node in nodes if (layer := read_layer(node, wires, used))]
+        unused = unused_weights(wires, used)
     sources = [tensor.name for tensor in graph.input if tensor.name not in wires.constants]
     if len(sources) != 1:
         raise CompressError(f"{path} has {len(sources)} inputs instead of one image; it is damaged, or no model of images.")
-    return Graph(layers, unused_weights(wires, used), sources[0])
+    return Graph(layers, unused, sources[0])
 
 
 def without_detours(graph: Any) -> list[Any]:
