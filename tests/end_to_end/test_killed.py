@@ -27,7 +27,7 @@ TINY = Path(__file__).parent / "tiny.yml"
 PADDLE = Path(__file__).parents[1] / "compress" / "paddle_style.py"
 TIMED = ("latency_ms", "seconds")
 KILLS = int(os.environ.get("COMPRESS_KILLS", "10"))
-FEW = max(3, KILLS // 4)  # of what takes some seconds
+FEW = max(1, KILLS // 5)  # of what takes longer to begin
 
 
 def start(*words: object) -> subprocess.Popen:
