@@ -261,7 +261,7 @@ def blend(image: np.ndarray, line: Line, rng: np.random.Generator) -> None:
         grown = centre + (outline - centre) * 1.08 + np.sign(outline - centre) * 3
         cv2.fillConvexPoly(image, grown.round().astype(np.int32), ground.tolist(), cv2.LINE_AA)
     colour = ink_colour(ground, rng.uniform(6, 14) if line.style == "faint" else rng.uniform(100, 210), rng)
-    ink = line.ink.astype(np.float32) / 255
+    ink: np.ndarray = line.ink.astype(np.float32) / 255
     if line.style == "blurred":
         spread = np.zeros(image.shape[:2], np.float32)
         spread[y : y + h, x : x + w] = ink
