@@ -56,7 +56,8 @@ class Predictor:
     def predict(self, image: np.ndarray | str | Path) -> Any:
         """The answer about one image; coordinates are in its own pixels.
 
-        image: the path of an image file, or (H, W, 3) uint8 RGB, or an array that :func:`compress.data.images.rgb` makes that of: grey, RGBA, uint16, floats in 0..1.
+        image: the path of an image file, or an array: (H, W, 3) uint8 RGB, or what :func:`compress.data.images.rgb` makes that of, such
+            as grey, RGBA, uint16, and floats in 0..1.
         Raises CompressError for one that it refuses.
         """
         image = read_image(Path(image)) if isinstance(image, (str, Path)) else rgb(image)

@@ -98,5 +98,5 @@ def test_it_is_what_load_opens_without_a_path_and_reads_a_file_by_its_name():
     assert len(found.polygons) >= 8
     same = detector.predict(read_image(sample))
     assert all(np.array_equal(one, other) for one, other in zip(found.polygons, same.polygons, strict=True))
-    with pytest.raises(CompressError, match="nowhere.jpg"):
+    with pytest.raises(CompressError, match=r"nowhere\.jpg"):
         detector.predict("nowhere.jpg")
