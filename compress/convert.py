@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.checkpoint import DESCRIPTION, Model, fresh, load_weights, save
+from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load_weights, save
 from compress.converters.families import FAMILIES
 from compress.converters.folded_norms import take_statistics, with_norms
 from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
@@ -19,7 +20,8 @@ from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
 from compress.data.prepare import network_input, resize_short_side
 from compress.errors import CompressError, suggestion, told_apart
-from compress.files import check_file
+from compress.files import check_file, is_own_tensors
+from compress.outputs import check_folder
 from compress.outside import build
 from compress.quantization.folding import fold_like
 from compress.tasks import TASKS
@@ -53,8 +55,12 @@ def convert_file(path: Path, out: Path, images: Sequence[Path] = (), part: str |
     from compress.data.detection.synthetic import draw
     from compress.data.images import read_images
 
-    if (out / DESCRIPTION).exists():
-        raise CompressError(f"{out} holds a checkpoint already; remove it, or give another folder.")
+    check_folder(out)
+    for name in (DESCRIPTION, WEIGHTS, QUANTIZATION):
+        # Weights alone that the workbench has written are what a conversion that was cut off has left.
+        cut_off = name == WEIGHTS and is_own_tensors(out / name)
+        if os.path.lexists(out / name) and not cut_off:
+            raise CompressError(f"{out} holds a {name} already; remove it, or give another folder.")
     compared = read_images(images) or [draw(0, "val", index, 320)[1] for index in range(3)]
     converted = convert(path, compared, part)
     save(converted.model, out)

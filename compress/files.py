@@ -27,8 +27,17 @@ MOST_TEXT = 1 << 28  # bytes of a text file; the largest that is ever written, a
 
 def write_text(path: Path, text: str) -> None:
     """A text file under a temporary name, renamed when whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A file under a temporary name, renamed when whole. Where it cannot be written nothing of it is left."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    try:
+        temporary.write_bytes(content)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
 
 
@@ -209,3 +218,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if said is not None and said != tensors_digest(tensors):
         raise CompressError(f"{path} is damaged (its digest is not that of its values); restore it, or run its stage again.")
     return tensors
+
+
+def is_own_tensors(path: Path) -> bool:
+    """Whether there is a safetensors file that :func:`write_tensors` has written."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_file(path)
+        with safe_open(path, framework="np") as file:
+            return DIGEST in (file.metadata() or {})
+    except (CompressError, SafetensorError, OSError):
+        return False

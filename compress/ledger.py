@@ -22,6 +22,7 @@ from compress.tasks import TASKS
 from compress.tasks.task import Metric
 
 LEDGER = "ledger.jsonl"
+TABLES = ("table.md", "table.csv")
 # On one line, without what a terminal obeys.
 Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 # Runtime and precision: `openvino fp32`.
@@ -91,8 +92,8 @@ class Row(BaseModel):
 def write(folder: Path, rows: Sequence[Row]) -> None:
     """The ledger and both tables of one experiment, from all rows there are."""
     write_text(folder / LEDGER, "".join(row.model_dump_json() + "\n" for row in rows))
-    write_text(folder / "table.md", markdown(rows))
-    write_text(folder / "table.csv", comma_separated(rows))
+    for name, text in zip(TABLES, (markdown(rows), comma_separated(rows)), strict=True):
+        write_text(folder / name, text)
 
 
 def read(folder: Path) -> list[Row]:

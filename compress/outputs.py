@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from compress.errors import CompressError
-from compress.files import is_folder
+from compress.files import is_folder, remembered, write_json
 
-# What is written says so near its beginning: a PNG file in its text, JSON in its first key.
+# What is written says so near its beginning: a PNG file in its text, JSON in its first key, a page in its head.
 MADE_BY = "made_by"
 MAKER = "compress"
-MARKS = (f"tEXtSoftware\0{MAKER}".encode("latin-1"), f'{{\n "{MADE_BY}": "{MAKER}"'.encode())
+GENERATOR = f'<meta name="generator" content="{MAKER}">'
+MARKS = (f"tEXtSoftware\0{MAKER}".encode("latin-1"), f'{{\n "{MADE_BY}": "{MAKER}"'.encode(), GENERATOR.encode())
+# In a folder with files of other kinds, which cannot say it themselves: the names of those that the workbench writes there.
+CLAIM = "made_by_compress.json"
 HEAD = 256  # bytes that the mark is in
 
 
@@ -58,6 +61,24 @@ def check_file(path: Path) -> None:
         raise CompressError(f"{path} is a folder, and a file was to be written there; name another one with --out.")
     if os.path.lexists(path) and not made_here(path):
         raise CompressError(f"{path} is there already, and compress has not made it; move it away, or name another one with --out.")
+
+
+def claim(folder: Path, names: Collection[str]) -> None:
+    """Make `folder`, and write down that what is called one of `names` in it is the workbench's own, to be replaced by the next call.
+
+    Raises CompressError where it cannot be written into, or where something is called so that the workbench has not claimed before.
+    """
+    check_folder(folder)
+    known = set(remembered(folder / CLAIM, list[str]) or ())
+    for name in sorted(set(names) - known):
+        if os.path.lexists(folder / name):
+            told = f"{folder / name} is there already, and compress has not made it"
+            raise CompressError(f"{told}; move it away, or name another folder with --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CLAIM, sorted(known.union(names)))
+    except OSError as error:
+        raise CompressError(f"{folder} cannot be written into ({error.strerror}); name another one with --out.") from None
 
 
 def write(files: Mapping[Path, bytes]) -> None:

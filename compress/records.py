@@ -43,11 +43,11 @@ Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class Mark(TypedDict):
     """What a complete stage is known by in its `manifest.json`.
 
-    files: path inside the folder -> sha256; earlier versions had a list, or nothing.
+    files: path inside the folder -> sha256.
     """
 
     key: Key
-    files: NotRequired[dict[str, str] | list[str]]
+    files: NotRequired[dict[str, str]]
 
 
 class Manifest(Mark):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 
-from compress import progress
+from compress import outputs, progress
 from compress.checkpoint import DESCRIPTION, load
 from compress.cost import parameters
 from compress.errors import CompressError, suggestion
@@ -19,7 +19,7 @@ from compress.outside import allowing
 from compress.pruning.allocation import by_sensitivity, curves_from, least_important
 from compress.pruning.budget import weakest_enough
 from compress.pruning.groups import find_groups, remove_channels
-from compress.pruning.sensitivity import Bench, Settings, open_bench, sweep
+from compress.pruning.sensitivity import POINTS, Bench, Settings, open_bench, sweep
 from compress.pruning.settings import Criterion, Scope
 from compress.report.plots import quantization_bars, save, sensitivity_curves, sensitivity_heatmap
 from compress.runtimes.runtime import available_threads
@@ -44,8 +44,8 @@ def of_groups(
     allocation for half of the parameters.
     """
     checkpoint, recipe, folder = find_model(source, overrides)
-    out = out or folder / NAME
-    out.mkdir(parents=True, exist_ok=True)
+    plots = [f"{name}.{kind}" for name in ("heatmap", "curves") for kind in ("png", "svg")]
+    out = folder_for(out, folder, (f"{NAME}.json", POINTS, *plots))
     bench = open_bench(checkpoint, recipe, settings)
     with progress.bar("sensitivity (points)", 1) as bar:
         found = sweep(bench, checkpoint, out, workers or available_threads(None), bar.reach)
@@ -64,14 +64,27 @@ def of_layers(
     from compress.quantization.sensitivity import TOP, quantization_sensitivity
 
     checkpoint, recipe, folder = find_model(source, overrides)
-    out = out or folder / NAME
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder_for(out, folder, (f"{NAME_QUANTIZE}.json", "quantize.png", "quantize.svg"))
     lab = Lab(recipe, out, torch.device("cpu"), no_teacher)
     count = images or len(lab.split("val"))
     top = 0 if fast else TOP
     found = quantization_sensitivity(load(checkpoint), lab, artefact=str(checkpoint), images=count, top=top, folder=out)
     save(quantization_bars(found), out / "quantize")
     return found, out
+
+
+def folder_for(out: Path | None, experiment: Path, names: Collection[str]) -> Path:
+    """Where to write `names`: the experiment's own folder, or one that was asked for.
+
+    Raises CompressError for a folder that cannot be written into, or holds files of these names that the workbench has not made.
+    """
+    own = experiment / NAME
+    if out is None or out.resolve() == own.resolve():
+        outputs.check_folder(own)
+        own.mkdir(parents=True, exist_ok=True)
+        return own
+    outputs.claim(out, names)
+    return out
 
 
 def settings_from(ratios: str, criterion: str, scope: str, images: int | None, fast: bool) -> Settings:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel
 
+from compress import outputs
 from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load
 from compress.data.formats import open_split
 from compress.data.training import normalise
 from compress.errors import CompressError, suggestion
 from compress.files import digest, fingerprint
 from compress.lab import Lab
-from compress.ledger import LEDGER
+from compress.ledger import LEDGER, TABLES
 from compress.outside import code_of
 from compress.processes import LOCK
 from compress.recipe import Recipe, experiment_name, load_named
@@ -312,11 +313,15 @@ def check_before_work(session: Session) -> None:
 def check_folder(session: Session) -> None:
     """Refuse an experiment's folder that is a file or holds what a run would replace and no run has left."""
     folder, mine = session.folder, session.folder / RECIPE
-    if folder.exists() and not folder.is_dir():
-        raise CompressError(f"{folder} is a file; give the experiment a folder with --out.")
+    outputs.check_folder(folder)
     left_by_a_run = (folder / LEDGER).exists() or (folder / LOCK).exists()
     if mine.exists() and (mine.resolve() == session.path or not left_by_a_run) and mine.read_bytes() != session.recipe.dump().encode():
         raise CompressError(f"{mine} would be replaced by the recipe as it is run; give the experiment another folder with --out.")
+    for name in TABLES:
+        if (folder / name).exists() and not left_by_a_run:
+            raise CompressError(
+                f"{folder / name} would be replaced, and no run has left it; give the experiment another folder with --out."
+            )
     for stage in session.recipe.stages:
         check_free(folder, stage.name)
 
@@ -355,18 +360,22 @@ def sample_sizes(stage: Stage, task: Task) -> Iterator[tuple[int, tuple[int, int
 
 
 def check_samples(session: Session, stage: Stage, model: Model, batch: int, size: tuple[int, int]) -> None:
-    """Refuse training samples that cannot be made, and a batch too small to be normalised: try one out."""
+    """Refuse training samples that cannot be made, and sizes and batches that the network does not take: try one sample out."""
+    wanted = model.algorithm.input
     try:
         samples = make_lab(session, session.folder, stage, quiet=True).training_set(size)
         image = torch.from_numpy(samples[0, 0]["image"])[None]
-        if min(batch, len(samples)) == 1:
-            with torch.no_grad():
-                model.network.train()(normalise(image, (model.algorithm.input.mean, model.algorithm.input.std)))
     except ValueError as error:
-        told = (
-            f"a batch of one image cannot be normalised ({error}); take a larger batch" if "value per channel" in str(error) else str(error)
-        )
-        raise CompressError(told) from None
+        raise CompressError(str(error)) from None
+    images = normalise(image.expand(min(batch, len(samples), 2), *image.shape[1:]), (wanted.mean, wanted.std))
+    try:
+        with torch.no_grad():
+            model.network.train()(images)
+    except (ValueError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        if "value per channel" in told:
+            raise CompressError(f"a batch of one image cannot be normalised ({told}); take a larger batch") from None
+        raise CompressError(f"crop: the network cannot be trained on images of {size[0]}x{size[1]} ({told}); take larger ones.") from None
 
 
 def check_crops(stage: Stage, algorithm: Algorithm) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import CompressError
+from compress.files import write_bytes
+from compress.outputs import check_folder
 from compress.recipe_file import read_file
 
 
@@ -66,12 +69,13 @@ def copy(wanted: Sequence[str], out: Path) -> list[Path]:
     for name in plain:
         collect(root / f"{name}.yml", sources)
     targets = {source: out / source.relative_to(root) for source in sources}
+    check_folder(out)
     for source, target in targets.items():
-        if target.exists() and target.read_bytes() != source.read_bytes():
+        if os.path.lexists(target) and not (target.is_file() and target.read_bytes() == source.read_bytes()):
             raise CompressError(f"{target} is there already and would be replaced; give another folder with --out.")
     for source, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
+        write_bytes(target, source.read_bytes())
     return list(targets.values())
 
 

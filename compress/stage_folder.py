@@ -79,8 +79,7 @@ def key_of_partial(partial: Path) -> str | None:
 def digests_of(place: Path) -> dict[str, str]:
     """Path inside `place` -> sha256, of every file that the stage left there."""
     mark = mark_of(place)
-    files = mark.get("files") if mark else None
-    return files if isinstance(files, dict) else {}
+    return mark.get("files", {}) if mark else {}
 
 
 def missing(place: Path) -> bool:

@@ -22,8 +22,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is not slow is fast. The files that take longest begin first, so that no process is left with one at the end."""
+    """Whole chains are slow, and what is not slow is fast. The files that take longest begin first, so that no process is left with one."""
     for item in items:
+        if "end_to_end" in item.path.parts:
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.fast)
     items.sort(key=lambda item: "end_to_end" not in item.path.parts)

@@ -115,7 +115,7 @@ def check_places(data: bytes) -> None:
     Raises UnpicklingError, and ValueError for what is cut off.
     """
     for operation, argument, _ in pickletools.genops(data):
-        if operation.name == "LONG_BINPUT" and argument > len(data):
+        if operation.name == "LONG_BINPUT" and isinstance(argument, int) and argument > len(data):
             raise pickle.UnpicklingError(f"it remembers {argument} things in {len(data)} bytes")
 
 

@@ -1,8 +1,9 @@
 """Decoded or drawn images kept on disk as plain uint8, so that reading one costs a page fault and no decoding.
 
 An entry is a folder: `pixels.bin`, the images one after another, and `index.json` with their shapes and annotations.
-It is written under a temporary name and renamed when complete and on the disk. Its index holds a digest of itself, and one of the pixels,
-which are read through again whenever the file system says that somebody has written to them. What does not add up is named and built again.
+It is written under a temporary name and renamed when complete and on the disk. `index.sha256` is the index's digest, and the index holds
+that of the pixels, which are read through again whenever the file system says that somebody has written to them. What does not add up is
+named and built again.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import numpy as np
 
 from compress.data.split import Annotation
 from compress.errors import CompressError
-from compress.files import digest, fingerprint
+from compress.files import digest
 from compress.models.contract import Label, Line, Words
 
 LAYOUT = 3
-INDEX, PIXELS = "index.json", "pixels.bin"
+INDEX, INDEX_DIGEST, PIXELS = "index.json", "index.sha256", "pixels.bin"
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +71,12 @@ def read_entry(key: str) -> Entry | None:
     """The entry written under `key`, or None if there is none, or it is damaged, which is logged."""
     folder = cache_folder() / key
     try:
-        index = json.loads((folder / INDEX).read_bytes())
-        if index["layout"] != LAYOUT:
-            return None
-        if index.pop("digest") != fingerprint(index) or index["key"] != key:
+        content, said = (folder / INDEX).read_bytes(), (folder / INDEX_DIGEST).read_text(encoding="ascii")
+        if said != hashlib.sha256(content).hexdigest():
             raise ValueError(f"{INDEX} is not what its digest says")
+        index = json.loads(content)
+        if index["layout"] != LAYOUT or index["key"] != key:
+            return None
         pixels = Pixels(folder / PIXELS, [(int(height), int(width)) for height, width in index["shapes"]])
         if index["status"] != status_of(pixels.path) and index["pixels"] != digest(pixels.path):
             raise ValueError(f"{PIXELS} is not what its digest says")
@@ -154,7 +156,9 @@ def fill(folder: Path, key: str, pictures: Iterable[tuple[Annotation, np.ndarray
         "pixels": found.hexdigest(),
         "status": status_of(folder / PIXELS),
     }
-    (folder / INDEX).write_text(json.dumps({"digest": fingerprint(index), **index}), encoding="utf-8")
+    content = json.dumps(index).encode()
+    (folder / INDEX).write_bytes(content)
+    (folder / INDEX_DIGEST).write_text(hashlib.sha256(content).hexdigest(), encoding="ascii")
 
 
 def publish(partial: Path, final: Path, key: str) -> None:

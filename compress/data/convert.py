@@ -36,13 +36,12 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
         raise CompressError(f"{out} is there already; name a folder that is new or empty.")
     check_folder(out)
     reading.splits()
-    told, problems, pictures, names = [], [], {}, {}
-    changed: list[str] = []
+    told, problems, changed = list[str](), list[str](), list[str]()
+    pictures, names = dict[str, list[Files]](), dict[str, str]()
     for part in filter(reading.has, PARTS):
         files, alone = reading.files(part)
         problems += alone
-        pictures[part] = [converted(file, reading, writing, problems, changed) for file in files]
-        pictures[part] = [file for file in pictures[part] if file]
+        pictures[part] = [file for file in (converted(file, reading, writing, problems, changed) for file in files) if file]
         names |= new_names(pictures[part])
         told.append(f"{part}: {len(pictures[part])} images")
     if problems and damaged == "refuse":
@@ -115,7 +114,7 @@ def converted(file: Files, reading: ImageFolder, writing: ImageFolder, problems:
     faults: list[str] = []
     back = writing.words(Files(file.name, file.image, Path(file.name), content), faults)
     wrong = next((fault for fault in (*faults, difference(words, back)) if fault), None)
-    if wrong:
+    if wrong or back is None:
         raise CompressError(f"{file.truth} cannot be converted to {writing.format}: {wrong}.")
     texts = zip(words.truth.texts, back.truth.texts, strict=True)
     changed += [f"'{text}' in {file.name}" for text, other in texts if other != text and not marks(text)]

@@ -195,6 +195,8 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        if 0 < (most := int(values.max())) < 1 << 8:
+            raise CompressError(f"its levels go to {most} alone of the 65535 of 16 bits, which is black; give it in 8 bits.")
         return (values >> 8).astype(np.uint8)
     if values.dtype.kind != "f":
         raise CompressError(f"an image is of uint8, uint16 or floats in 0..1, not of {values.dtype}; give it as uint8.")

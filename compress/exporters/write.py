@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from compress import outputs
 from compress.checkpoint import Model, example_input, load
 from compress.cost import inference_parameters
 from compress.errors import CompressError, suggestion
@@ -61,14 +62,20 @@ def write_files(
 
 
 def export_checkpoint(checkpoint: Path, formats: Sequence[str], out: Path, images: Sequence[Path]) -> Iterator[str]:
-    """Write a checkpoint's files into `out`, checked on `images`, or on synthetic ones where none are given; yields one line a file."""
+    """Write a checkpoint's files into `out`, a folder for each format, checked on `images`, or on synthetic ones where none are given.
+
+    Yields one line a file. Raises CompressError, before any work, for a folder that cannot be written into or holds others of these names.
+    """
     from compress.data.detection.synthetic import draw
     from compress.data.images import read_images
 
     for name in formats:
         if name not in WRITERS:
             raise CompressError(f"--format {name} is not known{suggestion(name, WRITERS)}")
+    outputs.check_folder(out)
     compared = read_images(images) or [draw(0, "val", index, 320)[1] for index in range(4)]
-    for name, path, facts in write_files(load(checkpoint), formats, out, compared):
+    model = load(checkpoint)
+    outputs.claim(out, formats)
+    for name, path, facts in write_files(model, formats, out, compared):
         found = inspect(out / path)
         yield f"{name}: {out / path}, {facts['difference']}" + (f", {words(found)}" if found else "")

@@ -223,7 +223,7 @@ def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, don
 def read_points(path: Path, head: dict[str, Any]) -> dict[Place, dict[str, Any]]:
     """Points that an earlier call with the same weights and settings has left; a last line that was cut off is not one.
 
-    Raises CompressError for a damaged line, and for a file of an earlier version, whose points nothing ties to weights.
+    Raises CompressError for a damaged line.
     """
     if not path.exists():
         return {}
@@ -231,10 +231,6 @@ def read_points(path: Path, head: dict[str, Any]) -> dict[Place, dict[str, Any]]
     if not lines:
         return {}
     begun = parse_json(first, dict[str, Any], f"{path}, line 1")
-    if "weights" not in begun:
-        raise CompressError(
-            f"{path} is of an earlier version, whose points do not say of which weights they are; delete it to measure anew."
-        )
     if begun != head:
         return {}
     whole = [parse_json(line, PointLine, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 2)]

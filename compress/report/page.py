@@ -7,8 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from compress.errors import CompressError
-from compress.files import write_text
+from compress import outputs
 from compress.ledger import Cell, Row, caption, readable
 from compress.report import gallery, plots, shots
 from compress.report.collect import Experiment, collect
@@ -28,20 +27,20 @@ def write_report(folders: Sequence[Path], out: Path, *, images: int = 4, plot_fo
     """Write the report on the experiments in `folders` to `out`, and its plots as PNG and SVG into `plot_folder`; returns the files.
 
     images: validation images to show every artefact's answers on; with 0 no network is run.
-    Raises CompressError for a folder that is no experiment and a file that cannot be written.
+    Raises CompressError for a folder that is no experiment, and, before any work, for a file that cannot be written or is a user's own.
     """
+    outputs.check_file(out)
+    if plot_folder:
+        outputs.check_folder(plot_folder)
     experiments = collect(folders)
     fronts = gallery.front_plots(experiments)
     figures = {experiment.name: figures_of(experiment) for experiment in experiments}
     compared = {experiment.name: compare(experiment, images) for experiment in experiments if images}
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, page(experiments, fronts, figures, compared))
-    except OSError as error:
-        raise CompressError(f"The report {out} cannot be written ({error}); name another file with --out.") from None
+    outputs.write({out: page(experiments, fronts, figures, compared).encode()})
     if plot_folder is None:
         return [out]
     drawn = [*fronts, *(plot for groups in figures.values() for group in groups.values() for plot in group)]
+    outputs.claim(plot_folder, [f"{plot.name}.{kind}" for plot in drawn for kind in ("png", "svg")])
     return [out, *(file for plot in drawn for file in plots.save(plot.figure, plot_folder / plot.name))]
 
 
@@ -85,6 +84,7 @@ def document(title: str, body: Sequence[tuple[str, str]]) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{outputs.GENERATOR}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <title>{escape(title)}</title>

@@ -27,6 +27,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from compress.errors import CompressError
+from compress.files import write_bytes
 from compress.report.findings import best_epoch, damage, evaluated_epochs, front, hopeless
 from compress.report.wording import figure as figure_text
 from compress.tasks.task import Metric, Task
@@ -413,12 +414,15 @@ def quantization_bars(data: Mapping[str, Any]) -> Figure:
 
 @rc_context(STYLE)
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Write `<path>.png` and `<path>.svg`, equal bytes for equal figures, and return both paths."""
+    """Write `<path>.png` and `<path>.svg`, equal bytes for equal figures, each whole or not at all, and return both paths."""
     files = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+    drawn = [io.BytesIO(), io.BytesIO()]
+    figure.savefig(drawn[0], format="png", dpi=160, metadata={"Software": None})
+    figure.savefig(drawn[1], format="svg", metadata={"Date": None})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(files[0], dpi=160, metadata={"Software": None})
-        figure.savefig(files[1], metadata={"Date": None})
+        for file, content in zip(files, drawn, strict=True):
+            write_bytes(file, content.getvalue())
     except OSError as error:
         raise CompressError(f"The plot {path} cannot be written ({error}); name another folder.") from None
     return files

@@ -1,13 +1,16 @@
 """A teacher's maps of every training image, computed once and kept on disk: a step of training then costs the same with any teacher.
 
 An entry of the cache is a folder with a file for each image, `<index>.npy`, (C, h, w) uint8: the teacher's outputs in 0..1 as 0..255, for
-the whole image at the size at which the teacher is evaluated. Each file is written under a temporary name and renamed when complete, so
-that a run which was cut off goes on where it was.
+the whole image at the size at which the teacher is evaluated, with their sha256 behind them. Each file is written under a temporary name
+and renamed when complete, so that a run which was cut off goes on where it was; one that is not what it was is named and computed again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,8 +32,11 @@ from compress.tasks import TASKS
 from compress.training.features import tried_out
 from compress.training.modes import show_all_maps
 
-LAYOUT = 1
+LAYOUT = 2
 WHOLE = 255  # what is kept for 1
+DIGEST = hashlib.sha256().digest_size  # bytes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,20 +58,23 @@ class TeacherMaps:
         return self.folder / f"{index}.npy"
 
     def whole(self, index: int) -> bool:
-        """Whether the maps of one image are there and undamaged, as far as their size tells."""
+        """Whether the maps of one image are there and undamaged; damage is logged."""
         try:
-            found = np.load(self.file(index), mmap_mode="r")
-        except (OSError, ValueError, EOFError):
+            content = self.file(index).read_bytes()
+        except FileNotFoundError:
             return False
-        return found.dtype == np.uint8 and found.ndim == 3 and len(found) == sum(self.channels.values())
+        if hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]:
+            return True
+        log.warning("The teacher's maps in %s are damaged; they are computed again.", self.file(index))
+        return False
 
     def write(self, index: int, maps: np.ndarray) -> None:
         """Keep the (C, h, w) uint8 maps of one image."""
-        partial = self.folder / f"{index}.{os.getpid()}.partial"
+        partial, content = self.folder / f"{index}.{os.getpid()}.partial", io.BytesIO()
+        np.save(content, maps)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                np.save(file, maps)
+            partial.write_bytes(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
             partial.replace(self.file(index))
         except OSError as error:
             raise cannot_write(cache_folder(), error) from error

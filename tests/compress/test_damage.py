@@ -328,7 +328,7 @@ def test_a_users_recipe_is_not_replaced_by_the_one_that_is_run(tmp_path, monkeyp
     with pytest.raises(CompressError, match=r"recipe\.yml would be replaced"):
         compress.run("recipe.yml", out=".", quiet=True)
     (tmp_path / "a_file").write_text("")
-    with pytest.raises(CompressError, match="a_file is a file"):
+    with pytest.raises(CompressError, match="a_file is no folder"):
         compress.run("recipe.yml", out="a_file", quiet=True)
     assert (tmp_path / "recipe.yml").read_text() == RECIPE
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a_file", "recipe.yml"]

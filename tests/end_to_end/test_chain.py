@@ -198,7 +198,7 @@ def test_the_names_of_the_package_do_what_they_say(tiny_run):
         (("predict", TINY, "--model", "x"), "does not decode"),
         (("table", "nowhere"), "no ledger.jsonl"),
         (("export", "nowhere"), "not a checkpoint"),
-        (("data", "check", "nowhere", "--format", "icdar2016"), "did you mean 'icdar2015'"),
+        (("data", "check", "nowhere", "--format", "totaltxt"), "did you mean 'totaltext'"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_a_non_zero_exit(words, told, tmp_path):

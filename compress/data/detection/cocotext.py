@@ -55,6 +55,8 @@ class CocoText(ImageFolder):
 
     def files(self, part: str) -> tuple[list[Files], list[str]]:
         path = self.source()
+        if path is None:  # it was there when the parts were asked for
+            raise CompressError(f"data.root: {self.root} has no {JSON[0]} any more; restore it.")
         document = read(path)
         folder = next(self.root / name for name in PICTURES if (self.root / name).is_dir())
         words: dict[str, list[dict[str, Any]]] = {}
@@ -67,7 +69,7 @@ class CocoText(ImageFolder):
             if image_id not in images
             for entry in entries
         ]
-        found = {}
+        found: dict[str, Files] = {}
         for key, image in document["imgs"].items():
             listed = str(image.get("file_name", ""))
             if image.get("set") != SETS[part]:
@@ -104,7 +106,9 @@ class CocoText(ImageFolder):
         return json.dumps(listed).encode()
 
     def save(self, pictures: Mapping[str, Sequence[Files]]) -> None:
-        images, annotations, of_image = {}, {}, {}
+        images: dict[str, Any] = {}
+        annotations: dict[str, Any] = {}
+        of_image: dict[str, list[int]] = {}
         for part, files in pictures.items():
             copy_pictures(files, self.root / PICTURES[0] / part)
             for file in files:

@@ -146,7 +146,7 @@ class ImageFolder(DataFormat):
         if unknown or not listed:
             what = f"names {len(unknown)} images that are not in the training part, {unknown[0]} first" if unknown else "is empty"
             raise CompressError(f"data.val_list: {path} {what}; list names of training images, one a line.")
-        return set(listed)
+        return {name for name in listed if name is not None}
 
     def usable(
         self, files: list[Files], problems: list[str], progress: Callable[[int, int], None] | None
@@ -184,16 +184,19 @@ class FilePerPicture(ImageFolder):
 
     def folders(self, part: str) -> tuple[Path, Path] | None:
         """The folders of images and of annotations of `train` or `test`, or None if either is missing."""
-        found = [
+        images, truths = (
             next((self.root / name for name in names[part] if (self.root / name).is_dir()), None) for names in (self.images, self.truths)
-        ]
-        return (found[0], found[1]) if all(found) else None
+        )
+        return (images, truths) if images and truths else None
 
     def has(self, part: str) -> bool:
         return self.folders(part) is not None
 
     def files(self, part: str) -> tuple[list[Files], list[str]]:
-        images, truths = self.folders(part)
+        folders = self.folders(part)
+        if folders is None:  # they were there when the parts were asked for
+            raise CompressError(f"data.root: {self.root} has no {part} part any more; restore it.")
+        images, truths = folders
         pictures, texts = self.by_pair(images, SUFFIXES), self.by_pair(truths, self.truth_suffixes)
         problems = [f"{pictures[key][0]}: there is no ground truth for it in {truths}" for key in sorted(pictures.keys() - texts.keys())]
         problems += [f"{texts[key][0]}: there is no image for it in {images}" for key in sorted(texts.keys() - pictures.keys())]

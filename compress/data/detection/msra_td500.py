@@ -53,7 +53,7 @@ def word(line: str) -> Word:
         raise ValueError(f"not all of {' '.join(fields[2:])} are numbers") from None
     if not math.isfinite(angle):
         raise ValueError(f"the angle {fields[6]} is not finite")
-    return outlined(corners(x, y, w, h, angle).ravel(), "").reshape(4, 2), "", fields[1] == "1"
+    return outlined(corners(x, y, w, h, angle).ravel().tolist(), "").reshape(4, 2), "", fields[1] == "1"
 
 
 def corners(x: float, y: float, w: float, h: float, angle: float) -> np.ndarray:

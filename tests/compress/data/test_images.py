@@ -279,6 +279,7 @@ def test_arrays_of_other_types_are_the_same_image():
         (np.full((20, 30, 3), 200.0), "go from 200 to 200"),
         (np.full((20, 30, 3), -0.5), "go from -0.5"),
         (np.full((20, 30, 3), np.nan), "no numbers"),
+        (np.full((20, 30, 3), 200, np.uint16), "go to 200 alone of the 65535"),
         (np.zeros((20, 30, 3), np.int64), "not of int64"),
         (np.zeros((20, 30, 3), complex), "not of complex128"),
         ("photo.jpg", r"not \(\)"),

@@ -174,7 +174,7 @@ def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatc
     assert first["settings"]["images"] == 2
 
 
-def test_points_of_other_weights_are_not_taken_and_those_that_do_not_say_are_refused(bench, lab, tmp_path, monkeypatch):
+def test_points_of_other_weights_are_not_taken(bench, lab, tmp_path, monkeypatch):
     monkeypatch.setattr(sensitivity, "measure_points", lambda _, places: [{**POINT, "loss": next(losses)} for _ in places])
     losses = iter(range(100))
     quick = Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=1))
@@ -183,11 +183,6 @@ def test_points_of_other_weights_are_not_taken_and_those_that_do_not_say_are_ref
     with torch.no_grad():
         next(bench.model.network.parameters()).mul_(2)
     assert sweep(quick, None, tmp_path, 1, nothing)["unpruned"]["loss"] == 2 + len(first["points"])
-    head, *points = (tmp_path / POINTS).read_text().splitlines()
-    old = {name: value for name, value in json.loads(head).items() if name != "weights"}
-    (tmp_path / POINTS).write_text("\n".join([json.dumps(old), *points, ""]))
-    with pytest.raises(CompressError, match=r"points\.jsonl is of an earlier version.*delete it"):
-        sweep(quick, None, tmp_path, 1, nothing)
 
 
 def test_two_processes_measure_what_one_does(tiny_model, lab, tmp_path):

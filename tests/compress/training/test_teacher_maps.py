@@ -97,7 +97,7 @@ def test_kept_maps_are_the_teachers_of_the_whole_image_to_half_a_step(lab, split
             np.testing.assert_allclose(array[0] / 255, outputs[name][0, 0].detach(), atol=0.5 / 255 + 1e-6)
 
 
-def test_maps_are_computed_once_and_only_those_that_are_missing_or_damaged(lab, split) -> None:
+def test_maps_are_computed_once_and_only_those_that_are_missing_or_damaged(lab, split, caplog) -> None:
     teacher = white_teacher()
     maps = kept_maps(teacher, split, ("probability",), lab)
     before = [maps(index)["probability"] for index in range(3)]
@@ -116,6 +116,11 @@ def test_maps_are_computed_once_and_only_those_that_are_missing_or_damaged(lab, 
     maps.file(0).write_bytes(maps.file(0).read_bytes()[:-1])
     maps.file(2).write_bytes(b"")
     assert asked() == 2
+    flipped = bytearray(maps.file(1).read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    maps.file(1).write_bytes(flipped)
+    assert asked() == 1
+    assert f"{maps.file(1)} are damaged" in caplog.text
     assert asked() == 0
     assert sorted(path.name for path in maps.folder.iterdir()) == ["0.npy", "1.npy", "2.npy"]
 
