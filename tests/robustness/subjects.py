@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from runs import Runner
 
+from compress.checkpoint import load
 from compress.data.convert import convert
 from compress.data.detection.folder import ImageFolder
 from compress.data.detection.synthetic import draw
@@ -113,7 +114,8 @@ def write_image(path: Path, image: np.ndarray) -> None:
 def checkpoint(folder: Path, experiment: Path) -> Subject:
     """Without the manifest of its stage, which knows the digests of its files."""
     shutil.copytree(experiment / "pruned", folder, ignore=shutil.ignore_patterns("manifest.json", "raw", "rows.json", "channels.json"))
-    (folder / "tuned.json").write_text('{\n "settings": {"bin_threshold": 0.3, "box_threshold": 0.5},\n "val_score": 0.75\n}\n')
+    tuned = {"settings": {"bin_threshold": 0.3, "box_threshold": 0.5}, "shown": load(folder).evaluate.how_shown(), "val_score": 0.75}
+    (folder / "tuned.json").write_text(json.dumps(tuned, indent=1))
     write_image(folder / "a.png", draw(0, "val", 0, 96)[1])
     return Subject("checkpoint", folder, tuple(product(("model.yml", "model.safetensors", "tuned.json"), [PREDICT])))
 
