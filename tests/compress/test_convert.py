@@ -429,3 +429,21 @@ def test_nine_bytes_do_not_ask_for_gigabytes(tmp_path, content):
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 1e6
+
+
+def test_a_conversion_that_was_cut_off_is_done_again_and_weights_of_others_stay(files, tmp_path):
+    from safetensors.torch import save_file
+
+    for _ in convert_file(files[0], tmp_path / "out"):
+        pass
+    whole = (tmp_path / "out" / "model.safetensors").read_bytes()
+    (tmp_path / "out" / "model.yml").unlink()
+    for _ in convert_file(files[0], tmp_path / "out"):
+        pass
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == whole
+    (tmp_path / "mine").mkdir()
+    save_file({"a": torch.ones(2)}, tmp_path / "mine" / "model.safetensors")
+    mine = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    with pytest.raises(CompressError, match=r"holds a model\.safetensors already"):
+        next(convert_file(files[0], tmp_path / "mine"))
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == mine
