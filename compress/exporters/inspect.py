@@ -101,11 +101,12 @@ def recurrent_layers(path: Path) -> int:
     if path.suffix == ".onnx":
         import onnx
 
-        return sum(node.op_type in RECURRENT for node in onnx.load(path).graph.node)
-    forbid_telemetry()
-    import openvino
+        with telling(f"{path} cannot be read as an ONNX model; export it again"):
+            return sum(node.op_type in RECURRENT for node in onnx.load(path).graph.node)
+    from compress.runtimes.openvino import read_model
 
-    return sum(node.get_type_name().removesuffix("Sequence") in RECURRENT for node in openvino.Core().read_model(path).get_ops())
+    _, model = read_model(path)
+    return sum(node.get_type_name().removesuffix("Sequence") in RECURRENT for node in model.get_ops())
 
 
 def by_type(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
