@@ -261,7 +261,7 @@ def test_a_graph_that_computes_something_else_leaves_no_checkpoint(tmp_path) -> 
 
 def test_a_checkpoint_is_not_written_over(tmp_path, files) -> None:
     (tmp_path / "model.yml").write_text("mine")
-    with pytest.raises(CompressError, match="holds a checkpoint already"):
+    with pytest.raises(CompressError, match="holds a model.yml already"):
         list(convert_file(files[0], tmp_path))
     assert (tmp_path / "model.yml").read_text() == "mine"
 

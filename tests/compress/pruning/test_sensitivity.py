@@ -175,8 +175,12 @@ def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatc
 
 
 def test_points_of_other_weights_are_not_taken(bench, lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "measure_points", lambda _, places: [{**POINT, "loss": next(losses)} for _ in places])
     losses = iter(range(100))
+
+    def numbered(_bench, places):
+        return [{**POINT, "group": group, "ratio": ratio, "loss": next(losses)} for group, ratio in places]
+
+    monkeypatch.setattr(sensitivity, "measure_points", numbered)
     quick = Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=1))
     first = sweep(quick, None, tmp_path, 1, nothing)
     assert sweep(quick, None, tmp_path, 1, nothing) == first
