@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 TINY = Path(__file__).parent / "tiny.yml"
 PADDLE = Path(__file__).parents[1] / "compress" / "paddle_style.py"
 TIMED = ("latency_ms", "seconds")
-KILLS = int(os.environ.get("COMPRESS_KILLS", "4"))
+KILLS = int(os.environ.get("COMPRESS_KILLS", "2"))
 FEW = max(1, KILLS // 5)  # of what takes longer to begin
 
 
