@@ -257,6 +257,7 @@ def test_data_of_another_task_are_refused_with_what_fits(tmp_path, key):
     assert "data of the format synthetic are for detection, but the model is for classification; use turned or" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("recipes/**/*.yml")), ids=lambda path: path.stem)
 def test_every_recipe_that_comes_with_the_workbench_is_valid(path, tmp_path):
     recipe = load(path)

@@ -25,6 +25,8 @@ from compress.quantization.nncf_torch import plain_state, quantize
 from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file
 
+pytestmark = pytest.mark.slow
+
 EXPORTS = {"onnx": export_onnx, "xml": export_openvino}
 
 

@@ -33,6 +33,8 @@ from compress.tasks import TASKS
 from compress.tasks.detection import DETECTION
 from compress.tasks.task import Metric
 
+pytestmark = pytest.mark.slow
+
 FEW = ("backbone.*", "neck.*")
 POINT = {"scores": {"hmean": 0.5}, "params": 9, "macs": 9}
 SETTINGS = Settings((0.3, 0.7), protect=FEW, images=4, loss_images=2, batches=1, batch=4)

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
 data: {format: synthetic, train: 4, val: 2, test: 2, size: 64}

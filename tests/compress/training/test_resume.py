@@ -13,6 +13,8 @@ from compress.recipe import load
 from compress.stages.train import Train
 from compress.training import loop
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(__file__).parents[2] / "end_to_end" / "tiny.yml"
 
 
