@@ -1,4 +1,4 @@
-"""`python -m compress`, for `accelerate launch -m compress run ...`."""
+"""`python -m compress`, for `torchrun --nproc_per_node 2 -m compress run ...`."""
 
 from compress.cli import main
 

@@ -19,7 +19,7 @@ import yaml
 from torch import Tensor, nn
 
 from compress.data.prepare import network_input
-from compress.description import check_tuned, understood
+from compress.description import Described, check_tuned, told, understood
 from compress.errors import CompressError
 from compress.files import read_json, read_tensors, read_text, tensors_digest, write_json, write_tensors, write_text
 from compress.models.contract import Algorithm
@@ -110,7 +110,7 @@ def load(folder: str | Path) -> Model:
     check_whole(folder, (DESCRIPTION, WEIGHTS, QUANTIZATION))
     found = understood(read_description(folder), folder / DESCRIPTION)
     weights = read_tensors(folder / WEIGHTS)
-    model = fresh(found.config, found.evaluate)
+    model = described_model(found, folder / DESCRIPTION)
     model.tuned = read_tuned(folder)
     if model.tuned:
         check_tuned(model.tuned, found.algorithm, found.evaluate, folder / TUNED)
@@ -128,6 +128,14 @@ def load(folder: str | Path) -> Model:
     load_weights(model.network, weights, folder)
     check_widths(model, folder)
     return model
+
+
+def described_model(found: Described, origin: Path) -> Model:
+    """The unpruned model of a description. Raises CompressError where its backbone or neck cannot be built so."""
+    try:
+        return fresh(found.config, found.evaluate)
+    except (TypeError, ValueError) as error:
+        raise CompressError(f"{origin} does not describe a model that can be built here: {told(error)}") from None
 
 
 def read_description(folder: Path) -> dict[str, Any]:

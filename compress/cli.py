@@ -14,6 +14,9 @@ import typer
 from compress import cli_data, cli_recipes, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
+# Characters in what is told: a path may have some hundred, and a sentence names several.
+LONGEST_WORD, LONGEST_SENTENCE = 500, 3000
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_recipes.recipes)
@@ -75,7 +78,7 @@ def run(
 
       compress run icdar2015/db_mv3 -o data.root=data/icdar2015
 
-      accelerate launch -m compress run recipes/db_resnet50.yml
+      torchrun --nproc_per_node 2 -m compress run recipes/db_resnet50.yml
     """
     from compress import experiment
     from compress.processes import main_process
@@ -415,9 +418,15 @@ def interrupt(_signal: int, _frame: object) -> None:
 
 
 def refuse(sentence: str) -> int:
-    """Print what is wrong to standard error."""
-    typer.secho(f"compress: {' '.join(sentence.split())}", fg="red", err=True)
+    """Print what is wrong to standard error. What has no end, such as a whole file that stands where a name should, is shortened."""
+    told = " ".join(shortened(word, LONGEST_WORD) for word in sentence.split())
+    typer.secho(f"compress: {shortened(told, LONGEST_SENTENCE)}", fg="red", err=True)
     return 1
+
+
+def shortened(text: str, most: int) -> str:
+    """Text without its middle where it has more characters than `most`."""
+    return text if len(text) <= most else f"{text[: most // 4]}...{text[-most // 4 :]}"
 
 
 if __name__ == "__main__":

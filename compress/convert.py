@@ -19,7 +19,8 @@ from compress.converters.names import TORCH_SLOPE, Family, Pair, Tensors
 from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
 from compress.data.prepare import network_input, resize_short_side
-from compress.errors import CompressError, suggestion
+from compress.errors import CompressError, suggestion, told_apart
+from compress.files import check_file, is_own_tensors
 from compress.models.alphabet import written_as
 from compress.outputs import check_folder
 from compress.outside import build
@@ -62,7 +63,9 @@ def convert_file(
 
     check_folder(out)
     for name in (DESCRIPTION, WEIGHTS, QUANTIZATION):
-        if os.path.lexists(out / name):
+        # Weights alone that the workbench has written are what a conversion that was cut off has left.
+        cut_off = name == WEIGHTS and is_own_tensors(out / name)
+        if os.path.lexists(out / name) and not cut_off:
             raise CompressError(f"{out} holds a {name} already; remove it, or give another folder.")
     compared = read_images(images) or [draw(0, "val", index, 320)[1] for index in range(3)]
     converted = convert(path, compared, part, dictionary)
@@ -74,6 +77,7 @@ def convert(path: Path, images: Sequence[np.ndarray], part: str | None = None, d
     """The model in an .onnx or .pdparams file, compared on (H, W, 3) uint8 RGB images where the file can be run."""
     if not path.exists():
         raise CompressError(f"There is no file {path}.")
+    check_file(path, "file of a model")
     if path.suffix == ".onnx":
         if part:
             raise CompressError(f"{path} holds one model; --part is for .pdparams files with several.")
@@ -262,17 +266,18 @@ def compare(path: Path, source: str, converted: Converted, images: Sequence[np.n
         channels = [expected] if converted.family.lines else np.split(expected, expected.shape[1], axis=1)
         for name, values in zip(names, channels, strict=False):
             if name != "binary":
-                if values.shape != given[name].shape:
+                if name not in given or values.shape != given[name].shape:
                     raise CompressError(
-                        f"{path} gives a map of {values.shape} where ours is {given[name].shape}; it is another architecture."
+                        f"{path} gives a map of {values.shape} where ours are {[ours.shape for ours in given.values()]}; "
+                        "it is another architecture."
                     )
                 found.setdefault(name, []).append(np.abs(values - given[name]).ravel())
     differences = {name: (float(np.max(np.concatenate(parts))), float(np.mean(np.concatenate(parts)))) for name, parts in found.items()}
     for name, (largest, mean) in differences.items():
         if not largest <= TOLERANCE:
             raise CompressError(
-                f"{path} was taken for the {converted.family.title}, but map '{name}' differs by up to {largest:.3g} (mean {mean:.3g}) "
-                f"on {len(images)} images, and {TOLERANCE:g} is allowed; no checkpoint was written."
+                f"{path} was taken for the {converted.family.title}, but map '{name}' differs by up to {told_apart(largest, TOLERANCE)} "
+                f"(mean {mean:.3g}) on {len(images)} images, and {TOLERANCE:g} is allowed; no checkpoint was written."
             )
     return differences
 
@@ -284,16 +289,16 @@ def line_of(image: np.ndarray, model: Model) -> np.ndarray:
 
 def runner_of_file(path: Path, source: str) -> Callable[[np.ndarray], np.ndarray]:
     """The first output of an ONNX file for (1, 3, H, W) float32 images."""
-    import onnxruntime
+    from compress.runtimes.onnxruntime import open_session, session_options
+    from compress.runtimes.runtime import available_threads, telling
 
-    from compress.runtimes.onnxruntime import first_line, session_options
-    from compress.runtimes.runtime import available_threads
+    session = open_session(path, session_options(available_threads(None)))
 
-    try:
-        session = onnxruntime.InferenceSession(str(path), session_options(available_threads(None)), providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base of their own
-        raise CompressError(f"{path} does not run in ONNX Runtime ({first_line(error)}); export it again.") from None
-    return lambda images: session.run(None, {source: images})[0]
+    def run(images: np.ndarray) -> np.ndarray:
+        with telling(f"{path} does not run on images of {' x '.join(map(str, images.shape))}; it is another architecture, or damaged"):
+            return np.asarray(session.run(None, {source: images})[0], np.float32)
+
+    return run
 
 
 def runner_of_model(model: Model) -> Callable[[np.ndarray], Mapping[str, np.ndarray]]:

@@ -14,7 +14,7 @@ from compress.files import write_json, write_text
 from compress.lab import Lab
 from compress.ledger import Row
 from compress.outside import allowing
-from compress.processes import agreed, device_name, main_process, only_run_in, wait_for_everyone
+from compress.processes import agreed, device_name, main_process, only_run_in, process_count, together, wait_for_everyone
 from compress.progress import console
 from compress.recipe import Recipe
 from compress.rows import hold_to, stage_rows
@@ -82,10 +82,10 @@ def run(
     """
     from compress.training.devices import subnormals_as_zeros
 
-    session = prepare(recipe, overrides, out, quiet=quiet)
+    session = prepare(recipe, overrides, out, quiet=quiet or not main_process())
     if redo_from:
         check_stage(session.recipe, redo_from)
-    with subnormals_as_zeros():
+    with subnormals_as_zeros(), together(device):
         check_before_work(session)
         return do_session(Run(session, device, time_again), redo_from)
 
@@ -210,6 +210,7 @@ def work(run: Run, stage: Stage, key: str) -> None:
         lab = lab_of(run, partial, stage)
         if stage.every_process or main_process():
             stage.apply(model, lab)
+        wait_for_everyone()  # the others read what the stage has left, and here it is moved
         if main_process():
             write_manifest(session, stage, key, lab)
     if main_process():
@@ -233,6 +234,7 @@ def write_manifest(session: Session, stage: Stage, key: str, lab: Lab) -> None:
             "seconds": round(lab.elapsed(), 2),
             "cpu": processor(),
             "threads": os.cpu_count(),
+            "processes": process_count(),
             "device": str(lab.device),
             "artefacts": lab.artefacts,
             "files": digests(lab.folder, leave_out=(KEY, ELAPSED)),

@@ -42,26 +42,39 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def read_bytes(path: Path, what: str = "file", largest: int = MOST_TEXT) -> bytes:
-    """The content of a regular file of at most `largest` bytes. what: the word for it in messages.
+    """The content of a regular file of at most `largest` bytes. what: the word for it in messages. Raises CompressError as `check_file`."""
+    check_file(path, what, largest)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CompressError(f"{path} cannot be read as {with_article(what)} ({error.strerror or error}).") from None
 
-    Raises CompressError for one that is missing or too large, and for folders, pipes and devices, which may have no end.
+
+def check_file(path: Path, what: str = "file", largest: int | None = None) -> None:
+    """Refuse what cannot be read to its end.
+
+    Raises CompressError for a file that is missing, or has more than `largest` bytes, and for folders, pipes and devices, at which a
+    library that opens them would wait for ever.
     """
-    article = "an" if what[0] in "aeiou" else "a"
     try:
         found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise CompressError(f"{path} is a folder, not {article} {what}.")
-        if not stat.S_ISREG(found.st_mode):
-            raise CompressError(f"{path} is a pipe or a device, not {article} {what}; copy its content into a file.")
-        if found.st_size > largest:
-            raise CompressError(f"{path} is too large for {article} {what}: {found.st_size} bytes, and at most {largest} are read.")
-        return path.read_bytes()
     except FileNotFoundError:
         if path.is_symlink():
             raise CompressError(f"{path} is a link to {path.readlink()}, and nothing is there.") from None
         raise CompressError(f"There is no {what} at {path}.") from None
     except (OSError, ValueError) as error:
-        raise CompressError(f"{path} cannot be read as {article} {what} ({getattr(error, 'strerror', None) or error}).") from None
+        raise CompressError(f"{path} cannot be read as {with_article(what)} ({getattr(error, 'strerror', None) or error}).") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise CompressError(f"{path} is a folder, not {with_article(what)}.")
+    if not stat.S_ISREG(found.st_mode):
+        raise CompressError(f"{path} is a pipe or a device, not {with_article(what)}; copy its content into a file.")
+    if largest is not None and found.st_size > largest:
+        raise CompressError(f"{path} is too large for {with_article(what)}: {found.st_size} bytes, and at most {largest} are read.")
+
+
+def with_article(what: str) -> str:
+    """`a file`, `an image`."""
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
 
 
 def is_folder(path: Path) -> bool:
@@ -196,6 +209,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     if not path.exists():
         raise CompressError(f"{path.parent} is not a whole checkpoint: it has no {path.name}.")
+    check_file(path, "file of weights")
     try:
         with safe_open(path, framework="pt") as file:
             tensors, said = {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(DIGEST)  # noqa: SIM118
@@ -204,3 +218,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if said is not None and said != tensors_digest(tensors):
         raise CompressError(f"{path} is damaged (its digest is not that of its values); restore it, or run its stage again.")
     return tensors
+
+
+def is_own_tensors(path: Path) -> bool:
+    """Whether there is a safetensors file that :func:`write_tensors` has written."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_file(path)
+        with safe_open(path, framework="np") as file:
+            return DIGEST in (file.metadata() or {})
+    except (CompressError, SafetensorError, OSError):
+        return False

@@ -21,6 +21,7 @@ from compress.errors import CompressError
 from compress.files import read_lines, remembered, write_json
 from compress.outside import build
 from compress.predictor import Predictor, of_model, score
+from compress.processes import main_process
 from compress.records import Epoch, Seconds
 from compress.stage_folder import ELAPSED, METRICS
 from compress.tasks import TASKS
@@ -110,7 +111,7 @@ class Lab:
 
     def save(self, model: Model, folder: Path) -> None:
         """Save a checkpoint, from the main process of a distributed run alone."""
-        if int(os.environ.get("RANK", "0")) == 0:
+        if main_process():
             save(model, folder)
 
     def elapsed(self) -> float:

@@ -34,13 +34,27 @@ def sentence_for(error: Exception) -> str:
         return f"{error.filename or 'A file'} cannot be written ({os.strerror(error.errno)}); mend that and run again: it resumes."
     if isinstance(error, OSError) and error.errno in NO_SUCH_PLACE and error.filename:
         return f"{error.filename} cannot be used ({os.strerror(error.errno)}); give another path."
-    if isinstance(error, MemoryError) or any(told in str(error).lower() for told in OUT_OF_MEMORY):
+    if killed_worker(error):
+        return "A process that prepares samples was killed, often for lack of memory; take fewer workers and run again: it resumes."
+    if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
+        return "Another process of this run has ended; what it says is the cause: mend that and run again: it resumes."
+    if out_of_memory(error):
         return "There is not enough memory for this; take a smaller batch, crop or image, or fewer workers, and run again."
     if os.environ.get(RAISE):
         raise error
     what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     saved = save_traceback(error)
     return f"Something went wrong that should not have ({what}); the details are in {saved}, which helps whoever mends it."
+
+
+def killed_worker(error: BaseException) -> bool:
+    """Whether torch says that one of the processes that prepare samples has gone. It says so wherever the signal finds it."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, in Python or in a runtime."""
+    return isinstance(error, MemoryError) or any(told in str(error).lower() for told in OUT_OF_MEMORY)
 
 
 def save_traceback(error: Exception) -> Path:

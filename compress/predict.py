@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from compress.data.images import SUFFIXES, read_image
 from compress.errors import CompressError
 from compress.files import is_folder
 from compress.predictor import Predictor, open_predictor
-from compress.runtimes import FILES
 
 LONGEST = 255  # bytes of a file's name
 RESULTS = (".png", ".json")
@@ -61,7 +59,7 @@ def predict_files(inputs: Sequence[Path], model: Path | None, out: Path, device:
             continue
         # Only now: with no image that can be read there is nothing to open a model for.
         if predictor is None:
-            predictor = open_predictor(model or default_model(), device=device)
+            predictor = open_predictor(model, device=device)
             predictor.preferred()
         try:
             yield answered(predictor, path, image, out / names[path])
@@ -171,15 +169,3 @@ def fitted(name: str, path: Path) -> str:
     while len(os.fsencode(name)) > longest - len(mark):
         name = name[:-1]
     return name + mark
-
-
-def default_model() -> Path:
-    """The exported file in the package's folder `default_model`, which may hold one of any format that `compress.runtimes` opens.
-
-    Raises CompressError where there is none, or more than one.
-    """
-    folder = Path(str(files("compress") / "default_model"))
-    found = [path for path in folder.glob("*") if path.suffix in FILES]
-    if len(found) != 1:
-        raise CompressError(f"There should be one model in {folder}, not {len(found)}; install the package again, or give --model.")
-    return found[0]

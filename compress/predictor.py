@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compress import extras
-from compress.data.images import rgb
+from compress.data.images import read_image, rgb
 from compress.data.prepare import network_input
 from compress.description import understood
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample
 from compress.outside import allowing
+from compress.packaged import default_model
 from compress.processes import check_device, device_name
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate, Scores, Task
@@ -52,13 +53,14 @@ class Predictor:
         """The kind of its answers."""
         return TASKS[self.algorithm.task]
 
-    def predict(self, image: np.ndarray) -> Any:
+    def predict(self, image: np.ndarray | str | Path) -> Any:
         """The answer about one image; coordinates are in its own pixels.
 
-        image: (H, W, 3) uint8 RGB, or an array that :func:`compress.data.images.rgb` makes that of: grey, RGBA, uint16, floats in 0..1.
+        image: the path of an image file, or an array: (H, W, 3) uint8 RGB, or what :func:`compress.data.images.rgb` makes that of, such
+            as grey, RGBA, uint16, and floats in 0..1.
         Raises CompressError for one that it refuses.
         """
-        image = rgb(image)
+        image = read_image(Path(image)) if isinstance(image, (str, Path)) else rgb(image)
         (outputs,) = self.outputs([image])
         return self.reader(self.preferred())(outputs, image.shape[:2])
 
@@ -176,15 +178,17 @@ def combinations(start: Mapping[str, Any], tunable: Mapping[str, Sequence[float]
     return [dict(zip(values, chosen, strict=True)) for chosen in sorted(product(*values.values()), key=distance)]
 
 
-def open_predictor(path: str | Path, *, threads: int | None = None, device: str = "cpu", modules: Sequence[str] = ()) -> Predictor:
-    """The model in a checkpoint folder, or in an exported file.
+def open_predictor(
+    path: str | Path | None = None, *, threads: int | None = None, device: str = "cpu", modules: Sequence[str] = ()
+) -> Predictor:
+    """The model in a checkpoint folder, or in an exported file; without a path, the detector that comes with the package.
 
     threads: for the runtimes of exported files; None leaves it to them. device: `auto`, `cpu` or `cuda`; of a checkpoint, which needs
     torch. modules: names of those outside of the workbench that its model may be built by; see :mod:`compress.outside`.
     Raises CompressError for anything else.
     """
     with allowing(*modules):
-        return opened(Path(path), threads, device)
+        return opened(Path(path) if path else default_model(), threads, device)
 
 
 def check_there(path: Path) -> None:

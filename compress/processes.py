@@ -1,4 +1,4 @@
-"""Processes of one run: those of an `accelerate launch`, of which one writes, and those that must keep out of each other's folder."""
+"""Processes of one run: those of a `torchrun`, of which one writes, and those that must keep out of each other's folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,16 +19,52 @@ from compress.errors import CompressError, suggestion
 Decision = TypeVar("Decision")
 DEVICES = ("auto", "cpu", "cuda")
 LOCK = ".lock"  # in the folder of every experiment
+PATIENCE = timedelta(days=30)  # for the one process that measures or quantizes while the others wait
 
 
 def main_process() -> bool:
-    """Whether this process writes; the others of an `accelerate launch` only train."""
+    """Whether this process writes; the others that were started with it only train."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def several_processes() -> bool:
+    """Whether `torchrun` or `accelerate launch` has started this process with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def process_count() -> int:
+    """How many processes are in the group of :func:`together`; 1 outside of it."""
+    if not several_processes():
+        return 1
+    from accelerate import PartialState
+
+    return PartialState().num_processes
+
+
+@contextlib.contextmanager
+def together(wanted: str) -> Iterator[None]:
+    """Until the block ends, this process and those that were started with it are a group on the device `wanted`, one of `DEVICES`.
+
+    accelerate must be told when the processor is meant: left to itself it finds no GPU, and takes every process for the only one.
+    """
+    if not several_processes():
+        yield
+        return
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=device_name(wanted) == "cpu", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        PartialState._reset_state()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def wait_for_everyone() -> None:
     """A barrier where several processes run."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if several_processes():
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
@@ -66,7 +103,7 @@ def end_with_parent() -> None:
 
 def agreed(decide: Callable[[], Decision]) -> Decision:
     """What the main process decides, in every process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not several_processes():
         return decide()
     from accelerate.utils import broadcast_object_list
 

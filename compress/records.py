@@ -59,6 +59,7 @@ class Manifest(Mark):
     seconds: Finite
     artefacts: Annotated[list[Artefact], Field(min_length=1)]
     threads: NotRequired[int | None]
+    processes: NotRequired[int]
     device: NotRequired[str]
     versions: NotRequired[dict[str, str | None]]
     data: NotRequired[dict[str, str]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.checkpoint import WEIGHTS, load
-from compress.errors import CompressError
+from compress.errors import CompressError, told_apart
 from compress.files import digest, fingerprint, is_damaged, read_json, remembered, write_json
 from compress.lab import Lab
 from compress.ledger import Row
@@ -134,5 +134,5 @@ def hold_to(stage: Stage, rows: Sequence[Row], first: Row) -> None:
         for name, limit in expect.model_dump(exclude_none=True).items():
             excess = task.metric.gain(row.score, limit) if name == "min_score" else figures[name] - limit
             if excess > ROUNDING:
-                told = f"'{row.stage}' was expected to keep {name} {limit}, but has {figures[name]:.4g}"
+                told = f"'{row.stage}' was expected to keep {name} {limit}, but has {told_apart(figures[name], limit)}"
                 raise CompressError(f"{told}; its row is in the ledger.")

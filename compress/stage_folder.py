@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import CompressError
-from compress.files import digest, fingerprint, read_lines, read_tensors, remembered, write_json
+from compress.files import check_file, digest, fingerprint, read_lines, read_tensors, remembered, write_json
 from compress.records import Epoch, Key, Mark
 
 MANIFEST, KEY = "manifest.json", "key.json"
@@ -225,6 +225,7 @@ def read_state(path: Path) -> Any:
     import torch
 
     try:
+        check_file(path)
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return None

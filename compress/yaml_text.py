@@ -16,6 +16,21 @@ MOST_CHARACTERS, MOST_VALUES, DEEPEST = 400_000, 20_000, 40
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "map", "seq")}
 
 
+class Shallow(yaml.SafeLoader):
+    """Stops, with a RecursionError, at the first value that is nested too deep: what is nested deeper takes ever longer to be read."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The node that the next event begins."""
+        if self.depth > DEEPEST:
+            raise RecursionError
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def read_yaml(path: Path, places: dict[Place, str] | None = None) -> Any:
     """The plain value of a YAML file.
 
@@ -30,7 +45,7 @@ def parsed(text: str, origin: str, name: str, places: dict[Place, str]) -> Any:
     if len(text) > MOST_CHARACTERS:
         raise CompressError(f"{origin} has {len(text)} characters, more than the {MOST_CHARACTERS} that are read; it is no such file.")
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=Shallow)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

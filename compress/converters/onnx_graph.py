@@ -16,6 +16,7 @@ import numpy as np
 
 from compress.converters.names import TORCH_SLOPE, Tensors
 from compress.errors import CompressError
+from compress.runtimes.runtime import telling
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,19 @@ def read_onnx(path: Path) -> Graph:
     Raises CompressError where it is no ONNX model, is cut off, or has not one input.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
+    with telling(f"{path} cannot be read as an ONNX model; it is damaged: fetch or export it again"):
         model = onnx.load(str(path), load_external_data=False)
         graph = model.graph
         nodes = without_detours(graph)
         wires = wires_of(graph, nodes)
         used: set[str] = set()
         layers = [layer for node in nodes if (layer := read_layer(node, wires, used))]
-    except (DecodeError, ValueError, TypeError, IndexError) as error:
-        raise CompressError(f"{path} cannot be read as an ONNX model ({error}); it is damaged: fetch or export it again.") from None
+        unused = unused_weights(wires, used)
     sources = [tensor.name for tensor in graph.input if tensor.name not in wires.constants]
     if len(sources) != 1:
         raise CompressError(f"{path} has {len(sources)} inputs instead of one image; it is damaged, or no model of images.")
-    return Graph(layers, unused_weights(wires, used), sources[0], {entry.key: entry.value for entry in model.metadata_props})
+    return Graph(layers, unused, sources[0], {entry.key: entry.value for entry in model.metadata_props})
 
 
 def without_detours(graph: Any) -> list[Any]:

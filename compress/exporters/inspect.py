@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.runtimes import runtime_of
-from compress.runtimes.telemetry import forbid_telemetry
+from compress.runtimes.runtime import telling
 
 # Operators of ONNX Runtime's optimized graphs, of all its domains.
 INTEGER_CONVS = ("QLinearConv", "ConvInteger")
@@ -50,15 +50,14 @@ def words(found: dict[str, Any]) -> str:
 def onnxruntime_convs(path: Path) -> list[bool]:
     """Of every convolution in the graph that ONNX Runtime really executes, whether it is one of integers."""
     import onnx
-    import onnxruntime
 
-    from compress.runtimes.onnxruntime import session_options
+    from compress.runtimes.onnxruntime import open_session, session_options
 
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
         options = session_options(1)
         options.optimized_model_filepath = str(optimized)
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        open_session(path, options)
         nodes = onnx.load(optimized).graph.node
     return [node.op_type in INTEGER_CONVS for node in nodes if node.op_type in INTEGER_CONVS + FLOAT_CONVS]
 
@@ -67,17 +66,18 @@ def onnx_weights(path: Path) -> dict[str, int]:
     """Bytes of the constants of an ONNX file by element type."""
     import onnx
 
-    constants = onnx.load(path).graph.initializer
-    return by_type((str(array.dtype), array.nbytes) for array in map(onnx.numpy_helper.to_array, constants))
+    with telling(f"{path} cannot be read as an ONNX model; export it again"):
+        constants = onnx.load(path).graph.initializer
+        return by_type((str(array.dtype), array.nbytes) for array in map(onnx.numpy_helper.to_array, constants))
 
 
 def openvino_convs(path: Path) -> list[bool]:
     """Of every convolution in the graph that OpenVINO really executes, whether it is one of integers."""
-    forbid_telemetry()
-    import openvino
+    from compress.runtimes.openvino import read_model
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    core, model = read_model(path)
+    with telling(f"OpenVINO cannot run {path}; export the model again"):
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
     facts = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     return [
         fact["runtimePrecision"].astype(str) in ("i8", "u8")
@@ -88,10 +88,10 @@ def openvino_convs(path: Path) -> list[bool]:
 
 def openvino_weights(path: Path) -> dict[str, int]:
     """Bytes of the constants of a file that OpenVINO reads, by element type."""
-    forbid_telemetry()
-    import openvino
+    from compress.runtimes.openvino import read_model
 
-    nodes = openvino.Core().read_model(path).get_ops()
+    _, model = read_model(path)
+    nodes = model.get_ops()
     constants = [node for node in nodes if node.get_type_name() == "Constant"]
     return by_type((str(constant.get_element_type().to_dtype()), constant.get_byte_size()) for constant in constants)
 
@@ -101,11 +101,12 @@ def recurrent_layers(path: Path) -> int:
     if path.suffix == ".onnx":
         import onnx
 
-        return sum(node.op_type in RECURRENT for node in onnx.load(path).graph.node)
-    forbid_telemetry()
-    import openvino
+        with telling(f"{path} cannot be read as an ONNX model; export it again"):
+            return sum(node.op_type in RECURRENT for node in onnx.load(path).graph.node)
+    from compress.runtimes.openvino import read_model
 
-    return sum(node.get_type_name().removesuffix("Sequence") in RECURRENT for node in openvino.Core().read_model(path).get_ops())
+    _, model = read_model(path)
+    return sum(node.get_type_name().removesuffix("Sequence") in RECURRENT for node in model.get_ops())
 
 
 def by_type(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:

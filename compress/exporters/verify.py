@@ -7,12 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 from torch import Tensor, nn
 
-from compress.errors import CompressError
+from compress.errors import CompressError, told_apart
 from compress.quantization.nncf_torch import is_quantized, without_rounding
 from compress.runtimes.pytorch import from_network
 from compress.runtimes.runtime import Runtime
 
 QUANTILE = 0.999
+LAST_BITS = 1e-6  # how far runtimes' own sigmoids leave 0..1 by rounding: a few times 2^-23
 # Bounds on differences between maps in 0..1, of their 99.9 % quantile and of their mean; of maps with larger values, times the largest.
 TOLERANCE = (1e-4, 1e-5)
 # Of int8 files, where rounding to integers costs less than this.
@@ -74,7 +75,7 @@ def verify(
         for figure, bound in bounds.items():
             if report[name][figure] > bound:
                 raise CompressError(
-                    f"{where}: map '{name}' differs from the network's by {report[name][figure]:.3g} "
+                    f"{where}: map '{name}' differs from the network's by {told_apart(report[name][figure], bound)} "
                     f"({figure} of the absolute differences); allowed are {bound:.3g}."
                 )
     return report
@@ -92,6 +93,7 @@ def check_values(what: str, given: np.ndarray, expected: np.ndarray) -> None:
         raise CompressError(f"{what} has shape {given.shape} instead of {expected.shape}; export it again.")
     if not np.isfinite(given).all():
         raise CompressError(f"{what} holds values that are not finite; keep its last layers in float.")
-    bounded = expected.min() >= 0 and expected.max() <= 1
-    if bounded and (given.min() < 0 or given.max() > 1):
-        raise CompressError(f"{what} leaves 0..1 ({given.min():.3g}..{given.max():.3g}); keep its last layers in float.")
+    bounded = expected.min() >= -LAST_BITS and expected.max() <= 1 + LAST_BITS
+    if bounded and (given.min() < -LAST_BITS or given.max() > 1 + LAST_BITS):
+        least, most = told_apart(float(given.min()), 0), told_apart(float(given.max()), 1)
+        raise CompressError(f"{what} leaves 0..1 ({least}..{most}); keep its last layers in float.")

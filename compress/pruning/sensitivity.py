@@ -237,6 +237,8 @@ def read_points(path: Path, head: dict[str, Any]) -> dict[Place, dict[str, Any]]
     for number, point in enumerate(whole, 2):
         if head["settings"]["full"] and not point["scores"]:
             raise CompressError(f"{path}, line {number} is damaged: it has no scores; delete the file to measure anew.")
+        if point["at"][0] is not None and point["at"] != (point.get("group"), point.get("ratio")):
+            raise CompressError(f"{path}, line {number} is damaged: it says two places; delete the file to measure anew.")
     if lines[-1]:
         write_text(path, "".join(line + "\n" for line in (first, *lines[:-1])))
     return {point["at"]: {name: value for name, value in point.items() if name != "at"} for point in whole}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from compress.errors import CompressError, suggestion
+from compress.files import check_file
 from compress.runtimes.pytorch import from_network
 from compress.runtimes.runtime import Runtime, interleaved, latency
 
@@ -18,6 +20,8 @@ FILES = {
     ".torchscript": ("torchscript",),
     ".param": ("ncnn",),
 }
+
+BESIDE = (".xml", ".param")  # whose weights are in a .bin beside them
 
 
 def open_file(path: Path | str, threads: int | None = None, precision: str | None = None, runtime: str | None = None) -> Runtime:
@@ -36,6 +40,9 @@ def runtime_of(path: Path, wanted: str | None = None) -> str:
     """The name of the runtime that `path` is to be opened in. CompressError where there is no such file, or none fits it."""
     if not path.exists():
         raise CompressError(f"There is no file {path}; export the model first.")
+    check_file(path, "file of a model")
+    if path.suffix in BESIDE and os.path.lexists(path.with_suffix(".bin")):
+        check_file(path.with_suffix(".bin"), "file of weights")
     if path.suffix == ".pt2":
         raise CompressError(
             f"{path} is not opened here, because torch.export.load executes pickles that the file may hold; "

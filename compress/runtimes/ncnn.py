@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from compress.errors import CompressError
-from compress.runtimes.runtime import Runtime, available_threads, read_description
+from compress.runtimes.runtime import Runtime, as_floats, available_threads, read_description, telling
 
 # The description is the line after the last layer, where ncnn no longer reads.
 MARK = "# compress "
@@ -31,9 +31,12 @@ def open_ncnn(path: Path, threads: int | None, precision: str | None) -> Runtime
     net.opt.openmp_blocktime = 0
     # 16 bits wherever a processor has them is its default; the table says fp32.
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
-    if net.load_param(str(path)) != 0 or weights.stat().st_size != description["weight_bytes"] or net.load_model(str(weights)) != 0:
+    if net.load_param(str(path)) != 0 or weights.stat().st_size != description.get("weight_bytes") or net.load_model(str(weights)) != 0:
         raise CompressError(f"{path} cannot be read as an ncnn model; it or its .bin is damaged: export it again.")
-    source, names = net.input_names()[0], net.output_names()
+    names = net.output_names()
+    if len(net.input_names()) != 1:
+        raise CompressError(f"{path} has {len(net.input_names())} inputs instead of one image; it is damaged, or no model of images.")
+    source = net.input_names()[0]
 
     def run_one(image: np.ndarray) -> list[np.ndarray]:
         extractor = net.create_extractor()
@@ -41,8 +44,9 @@ def open_ncnn(path: Path, threads: int | None, precision: str | None) -> Runtime
         return [np.array(extractor.extract(name)[1]) for name in names]
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        maps = zip(*(run_one(image) for image in images), strict=True)
-        return {name: np.stack(values) for name, values in zip(names, maps, strict=True)}
+        with telling(f"{path} does not run on images of {' x '.join(map(str, images.shape))}; export the model again"):
+            maps = zip(*(run_one(image) for image in images), strict=True)
+            return as_floats({name: np.stack(values) for name, values in zip(names, maps, strict=True)})
 
     return Runtime("ncnn", description["precision"], threads, description, run)
 

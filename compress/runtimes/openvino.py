@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from compress.errors import CompressError
-from compress.runtimes.runtime import Runtime, available_threads, read_description
+from compress.runtimes.runtime import Runtime, as_floats, available_threads, read_description, telling
 from compress.runtimes.telemetry import forbid_telemetry
 
 # A model that is compiled for one input shape takes down to half the time of one whose sizes are open, and to compile it a second or so.
@@ -21,20 +21,17 @@ def open_openvino(path: Path, threads: int | None, precision: str | None) -> Run
     """See :func:`compress.runtimes.open_file`."""
     forbid_telemetry()
     try:
-        import openvino
+        import openvino  # noqa: F401
     except ImportError:
         raise CompressError(f"{path} needs OpenVINO, which is not installed; run `pip install openvino`.") from None
     threads = available_threads(threads)
     # Said outright: left alone, OpenVINO computes float layers in bf16 on processors that can.
     wanted = precision or "f32"
-    core = openvino.Core()
-    try:
-        model = core.read_model(path)
-    except RuntimeError as error:
-        raise CompressError(f"{path} cannot be read as an OpenVINO model; export it again ({last_line(error)}).") from None
+    core, model = read_model(path)
     # An ONNX file's metadata arrive under "framework".
     place = next((place for place in (["compress"], ["framework", "compress"]) if model.has_rt_info(place)), None)
-    text = model.get_rt_info(place).astype(str) if place else None
+    with telling(f"{path} does not say which model it holds; export the model again"):
+        text = model.get_rt_info(place).astype(str) if place else None
     description = read_description(text, path)
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -43,14 +40,15 @@ def open_openvino(path: Path, threads: int | None, precision: str | None) -> Run
         # Else what was compiled for each size of images stays in memory: 300 MB after 20 sizes. Sizes that keep coming are fixed below.
         "CPU_RUNTIME_CACHE_CAPACITY": 0,
     }
-    try:
+    with telling(f"OpenVINO cannot run {path} in '{wanted}'; export the model again, or take another precision"):
         compiled = core.compile_model(model, "CPU", settings)
         given = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-    except RuntimeError as error:
-        raise CompressError(f"OpenVINO cannot run {path} in '{wanted}' ({last_line(error)}).") from None
     if given != wanted:
         raise CompressError(f"This processor has no '{wanted}': OpenVINO would run {path} in '{given}'; leave the precision out.")
-    names = [output.get_any_name() for output in compiled.outputs]
+    if len(compiled.inputs) != 1:
+        raise CompressError(f"{path} has {len(compiled.inputs)} inputs instead of one image; it is damaged, or no model of images.")
+    with telling(f"{path} has outputs without names; export the model again"):
+        names = [output.get_any_name() for output in compiled.outputs]
     requests: dict[tuple[int, ...] | None, Any] = {None: compiled.create_infer_request()}
     calls: Counter[tuple[int, ...]] = Counter()
 
@@ -61,14 +59,20 @@ def open_openvino(path: Path, threads: int | None, precision: str | None) -> Run
             fixed = model.clone()
             fixed.reshape(list(shape))
             requests[shape] = core.compile_model(fixed, "CPU", settings).create_infer_request()
-        results = requests.get(shape, requests[None]).infer([images])
-        return {name: results[place] for place, name in enumerate(names)}
+        with telling(f"{path} does not run on images of {' x '.join(map(str, shape))}; export the model again"):
+            results = requests.get(shape, requests[None]).infer([images])
+            return as_floats({name: results[place] for place, name in enumerate(names)})
 
     held = description["precision"]
     shown = held if wanted == "f32" else wanted if held == "fp32" else f"{held}+{wanted}"
     return Runtime("openvino", shown, threads, description, run)
 
 
-def last_line(error: Exception) -> str:
-    """What OpenVINO says after naming the places in its sources."""
-    return str(error).strip().rsplit("\n", 1)[-1]
+def read_model(path: Path) -> tuple[Any, Any]:
+    """OpenVINO's core, and the model of an .xml or .onnx file. Raises CompressError for one that cannot be read."""
+    forbid_telemetry()
+    import openvino
+
+    core = openvino.Core()
+    with telling(f"{path} cannot be read as an OpenVINO model; export it again"):
+        return core, core.read_model(path)

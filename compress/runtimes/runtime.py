@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 
 from compress.errors import CompressError
+from compress.files import parse_json
+from compress.last_resort import out_of_memory
+
+LONGEST = 300  # characters of what a runtime says
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,34 @@ class Runtime:
     threads: int
     description: dict[str, Any]
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@contextmanager
+def telling(sentence: str) -> Iterator[None]:
+    """Whatever a runtime raises inside as a CompressError: `sentence`, with what the runtime says in brackets.
+
+    Runtimes raise exceptions of many kinds with no base of their own. A failed allocation is raised as it is: the file is not at fault.
+    """
+    try:
+        yield
+    except CompressError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise CompressError(f"{sentence} ({said(error)}).") from None
+
+
+def said(error: Exception) -> str:
+    """What a runtime says, without its stack and the places in its sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = lines[-1] if lines[0].startswith(("Exception from ", "Check '")) else lines[0]
+    return line[:LONGEST].rstrip(".:")
+
+
+def as_floats(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What a runtime has given as float32 arrays, those that are such uncopied. Raises ValueError or TypeError for anything else."""
+    return {str(name): np.asarray(values, np.float32) for name, values in outputs.items()}
 
 
 def latency(runtime: Runtime, shape: Sequence[int], rounds: int = 50, warmup: int = 10) -> dict[str, Any]:
@@ -94,9 +126,9 @@ def processor() -> str:
 def read_description(text: str | None, path: Path) -> dict[str, Any]:
     """The description out of a file's metadata. CompressError where there is none."""
     try:
-        described = json.loads(text or "")
-    except ValueError:
-        described = None
-    if not isinstance(described, dict) or "precision" not in described:
+        described = parse_json(text or "", dict[str, Any], str(path))
+    except CompressError:
+        described = {}
+    if not isinstance(described.get("precision"), str):
         raise CompressError(f"{path} does not say which model it holds: it was not written by an export stage; export the model again.")
     return described

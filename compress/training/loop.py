@@ -20,6 +20,7 @@ from compress.data.training import batches, normalise
 from compress.errors import CompressError
 from compress.files import read_lines, write_text
 from compress.lab import Lab
+from compress.last_resort import killed_worker
 from compress.models.contract import Algorithm
 from compress.records import Epoch
 from compress.stage_folder import METRICS, STATE, metrics_digest
@@ -316,6 +317,8 @@ def save_state(run: Run, accelerator: Accelerator, folder: Path) -> None:
         torch.save(state, temporary)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
+        if killed_worker(error):
+            raise
         raise CompressError(f"{folder / STATE} cannot be written ({error}); free some disk space and run again: it resumes.") from None
     temporary.replace(folder / STATE)
 
@@ -325,7 +328,9 @@ def resume(run: Run, accelerator: Accelerator, folder: Path) -> None:
     path = folder / STATE
     if not path.exists():
         return
-    state = torch.load(path, map_location=accelerator.device, weights_only=True)
+    # Of several processes each has a processor `cpu:<rank>`, a name that torch.load does not know.
+    device = "cpu" if accelerator.device.type == "cpu" else accelerator.device
+    state = torch.load(path, map_location=device, weights_only=True)
     for module, weights in zip(run.modules, state["modules"], strict=True):
         accelerator.unwrap_model(module).load_state_dict(weights)
     run.optimizer.load_state_dict(state["optimizer"])

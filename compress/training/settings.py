@@ -50,7 +50,7 @@ class Schedule(BaseModel):
     batch: int = Field(16, ge=1, le=4096)
     crop: Crop | None = None
     optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
-    lr: float = Field(2e-3, gt=0, le=10)
+    lr: float = Field(2e-3, gt=0, le=1)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-5, ge=0, le=1)
     decay: Decay = "poly"

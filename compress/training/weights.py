@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from compress.checkpoint import Model, load
 from compress.errors import CompressError
-from compress.files import read_tensors
+from compress.files import check_file, read_tensors
+from compress.runtimes.runtime import telling
 
 
 def start_from(model: Model, source: str) -> Model:
@@ -71,10 +71,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise CompressError(f"There are no weights at {path}; give a checkpoint folder, a .safetensors or .pth file, or an https URL.")
     if path.suffix == ".safetensors":
         return read_tensors(path)
-    try:
+    check_file(path, "file of weights")
+    with telling(f"{path} cannot be read as weights alone; fetch it again"):
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CompressError(f"{path} cannot be read as weights alone: {str(error).splitlines()[0]}") from None
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise CompressError(f"{path} does not hold a mapping from names to tensors.")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
+import yaml
 
 from compress.checkpoint import Model, channels_last, example_input, fresh, load, save
 from compress.errors import CompressError
@@ -117,6 +120,62 @@ def test_a_damaged_description_is_refused(tmp_path, text):
     (tmp_path / "model.yml").write_text(text)
     with pytest.raises(CompressError, match=r"model\.yml"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan"), 3e38])
+def test_weights_of_which_no_finite_map_comes_are_refused_by_name(tmp_path, number):
+    kept = model()
+    with torch.no_grad():
+        next(kept.network.parameters()).fill_(number)
+    save(kept, tmp_path)
+    with pytest.raises(CompressError, match=rf"{tmp_path}.*finite"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "3",
+        "[]",
+        '{"settings": 3, "shown": {"short_side": 64}, "val_score": 0.5}',
+        '{"settings": {}, "shown": {}}',
+        '{"settings": {}, "shown": {"short_side": 64}, "val_score": "x"}',
+        '{"settings": {"bin_threshold": "x"}, "shown": {"short_side": 64}, "val_score": 0.5}',
+        '{"settings": {"bin_threshold": 7}, "shown": {"short_side": 64}, "val_score": 0.5}',
+        '{"settings": {"unknown": 0.3}, "shown": {"short_side": 64}, "val_score": 0.5}',
+        '{"settings": {"bin_threshold": 1e999}, "shown": {"short_side": 64}, "val_score": 0.5}',
+        "[" * 100_000 + "]" * 100_000,
+    ],
+)
+def test_damaged_tuned_settings_are_refused_by_name(tmp_path, text):
+    save(model(), tmp_path)
+    load(tmp_path)
+    (tmp_path / "tuned.json").write_text(text)
+    with pytest.raises(CompressError, match=r"tuned\.json"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"channels": "3 2"}, {"channels": None}, {"channels": [3]}, {"chanels": 32}, {"channels": 10**9}, {"channels": 1e999}]
+)
+def test_a_neck_that_cannot_be_built_is_refused_by_the_description(tmp_path, keys):
+    save(model(), tmp_path)
+    description = yaml.safe_load((tmp_path / "model.yml").read_text())
+    description["model"]["neck"] = {"name": "fpn", **keys}
+    (tmp_path / "model.yml").write_text(yaml.safe_dump(description))
+    with pytest.raises(CompressError, match=r"model\.yml"):
+        load(tmp_path)
+
+
+def test_a_description_of_repeated_lists_is_refused_within_a_second(tmp_path):
+    save(model(), tmp_path)
+    lists = "".join(f"x{level}: &x{level} [{', '.join([f'*x{level - 1}'] * 9)}]\n" for level in range(1, 31))
+    (tmp_path / "model.yml").write_text(f"x0: &x0 [1]\n{lists}{(tmp_path / 'model.yml').read_text()}")
+    began = time.monotonic()
+    with pytest.raises(CompressError, match=r"model\.yml, line \d+: there are more than"):
+        load(tmp_path)
+    assert time.monotonic() - began < 1
 
 
 def test_a_description_that_names_an_unknown_model_is_refused(tmp_path):

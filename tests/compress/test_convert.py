@@ -26,6 +26,8 @@ from compress.files import read_json
 from compress.predict import predict_files
 from compress.predictor import open_predictor
 
+pytestmark = pytest.mark.slow
+
 PPOCR = Path(os.environ.get("COMPRESS_SHARED") or Path(__file__).parents[2].parent / "shared") / "data" / "ppocr"
 # File, title, parameters in the file, which of their maps.
 EXPORTS = [
@@ -261,7 +263,7 @@ def test_a_graph_that_computes_something_else_leaves_no_checkpoint(tmp_path) -> 
 
 def test_a_checkpoint_is_not_written_over(tmp_path, files) -> None:
     (tmp_path / "model.yml").write_text("mine")
-    with pytest.raises(CompressError, match="holds a checkpoint already"):
+    with pytest.raises(CompressError, match=r"holds a model\.yml already"):
         list(convert_file(files[0], tmp_path))
     assert (tmp_path / "model.yml").read_text() == "mine"
 
@@ -429,3 +431,21 @@ def test_nine_bytes_do_not_ask_for_gigabytes(tmp_path, content):
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 1e6
+
+
+def test_a_conversion_that_was_cut_off_is_done_again_and_weights_of_others_stay(files, tmp_path):
+    from safetensors.torch import save_file
+
+    for _ in convert_file(files[0], tmp_path / "out"):
+        pass
+    whole = (tmp_path / "out" / "model.safetensors").read_bytes()
+    (tmp_path / "out" / "model.yml").unlink()
+    for _ in convert_file(files[0], tmp_path / "out"):
+        pass
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == whole
+    (tmp_path / "mine").mkdir()
+    save_file({"a": torch.ones(2)}, tmp_path / "mine" / "model.safetensors")
+    mine = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    with pytest.raises(CompressError, match=r"holds a model\.safetensors already"):
+        next(convert_file(files[0], tmp_path / "mine"))
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == mine

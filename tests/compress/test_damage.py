@@ -17,6 +17,8 @@ from compress.files import read_json, read_lines, read_tensors, write_json
 from compress.stage_folder import damaged_partial, prepare_partial
 from compress.training import loop
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
 data: {format: synthetic, train: 4, val: 2, test: 2, size: 64}

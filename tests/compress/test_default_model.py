@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from compress import predict
+import compress
+from compress import packaged
+from compress.data.images import read_image
 from compress.errors import CompressError
 from compress.predictor import open_predictor
 
@@ -44,13 +46,13 @@ def test_words_of_a_line_in_a_strip_are_found_one_by_one():
     places = range(20, 2400, 300)
     for left in places:
         cv2.putText(strip, "total", (left, 17), cv2.FONT_HERSHEY_DUPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    found = sorted(polygon.mean(0).tolist() for polygon in open_predictor(predict.default_model(), threads=1).predict(strip).polygons)
+    found = sorted(polygon.mean(0).tolist() for polygon in open_predictor(threads=1).predict(strip).polygons)
     assert [round((x - 45) / 300) for x, _ in found] == list(range(len(places)))
     assert all(abs(x - 43 - 300 * place) < 15 and 4 < y < 20 for place, (x, y) in enumerate(found))
 
 
 def test_it_is_one_small_file_that_says_how_to_use_it():
-    path = predict.default_model()
+    path = packaged.default_model()
     assert path.parent == FOLDER
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 1_500_000
     detector = open_predictor(path)
@@ -77,13 +79,24 @@ def test_a_broken_installation_is_one_sentence(tmp_path, monkeypatch, names, tol
     (tmp_path / "default_model").mkdir()
     for name in (*names, "README.md", "b.bin"):
         (tmp_path / "default_model" / name).touch()
-    monkeypatch.setattr(predict, "files", lambda _: tmp_path)
+    monkeypatch.setattr(packaged, "files", lambda _: tmp_path)
     with pytest.raises(CompressError, match=told):
-        predict.default_model()
+        packaged.default_model()
 
 
 def test_another_file_takes_its_place_by_lying_there(tmp_path, monkeypatch):
     (tmp_path / "default_model").mkdir()
     (tmp_path / "default_model" / "better.onnx").touch()
-    monkeypatch.setattr(predict, "files", lambda _: tmp_path)
-    assert predict.default_model().name == "better.onnx"
+    monkeypatch.setattr(packaged, "files", lambda _: tmp_path)
+    assert packaged.default_model().name == "better.onnx"
+
+
+def test_it_is_what_load_opens_without_a_path_and_reads_a_file_by_its_name():
+    sample = ROOT / "docs" / "sample.jpg"
+    detector = compress.load()
+    found = detector.predict(str(sample))
+    assert len(found.polygons) >= 8
+    same = detector.predict(read_image(sample))
+    assert all(np.array_equal(one, other) for one, other in zip(found.polygons, same.polygons, strict=True))
+    with pytest.raises(CompressError, match=r"nowhere\.jpg"):
+        detector.predict("nowhere.jpg")

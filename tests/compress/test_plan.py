@@ -10,6 +10,8 @@ from compress.files import read_json
 from compress.ledger import read
 from compress.plan import plan
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(__file__).parents[1] / "end_to_end" / "tiny.yml"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,34 @@ def test_extends_merges_stages_by_name_and_replaces_another_format(tmp_path):
 def test_a_recipe_that_extends_itself_is_refused(tmp_path):
     write(tmp_path, "a.yml", "extends: b.yml\n")
     assert "extends itself" in refused(write(tmp_path, "b.yml", "extends: a.yml\n"))
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "a.yml",
+        "./a.yml",
+        "link.yml",
+        "../up/a.yml",
+        "../../../../../../etc/passwd",
+        "/etc/hostname",
+        "..",
+        "folder.yml",
+        "none.yml",
+        "[a.yml]",
+    ],
+)
+def test_what_a_recipe_cannot_extend_is_refused(tmp_path, base):
+    folder = tmp_path / "up"
+    (folder / "folder.yml").mkdir(parents=True)
+    (folder / "link.yml").symlink_to("a.yml")
+    assert "a.yml" in refused(write(folder, "a.yml", f"extends: {base}\n")) or base in ("folder.yml", "none.yml")
+
+
+def test_a_long_chain_of_recipes_is_refused(tmp_path):
+    for number in range(500):
+        write(tmp_path, f"{number}.yml", f"extends: {number + 1}.yml\n")
+    assert "extend one another" in refused(tmp_path / "0.yml")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +210,9 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text):
     ids=["repeated", "nested", "endless"],
 )
 def test_a_few_lines_that_stand_for_very_many_values_are_refused(tmp_path, text):
+    began = time.monotonic()
     assert "values" in refused(write(tmp_path, "a.yml", text))
+    assert time.monotonic() - began < 1
 
 
 def test_a_missing_recipe_is_named(tmp_path):
@@ -227,6 +258,7 @@ def test_data_of_another_task_are_refused_with_what_fits(tmp_path, key):
     assert "data of the format synthetic are for detection, but the model is for classification; use turned or" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("recipes/**/*.yml")), ids=lambda path: path.stem)
 def test_every_recipe_that_comes_with_the_workbench_is_valid(path, tmp_path, monkeypatch):
     for folder in re.findall(r"alphabet: {checkpoint: (checkpoints/[^}]+)}", path.read_text()):  # which `compress convert` would have made

@@ -15,6 +15,8 @@ from compress.plan import plan
 from compress.recipe import load
 from compress.session import prepare, tree
 
+pytestmark = pytest.mark.slow
+
 SMALL = """
 model: {name: db, backbone: BACKBONE, neck: {name: fpn, channels: 16}}
 data: {format: synthetic, train: 4, val: 2, test: 2, size: 64}

@@ -30,6 +30,8 @@ from compress.pruning import sensitivity
 from compress.recipe import load
 from compress.tasks.detection import EvaluateDetection as Evaluate
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "third_party.md"
 SMALL = [
     "model.width=8",

@@ -15,7 +15,7 @@ import torch
 from compress.checkpoint import fresh, save
 from compress.exporters.write import write_files
 from compress.extras import TRAIN
-from compress.predict import default_model
+from compress.packaged import default_model
 from compress.tasks.detection import EvaluateDetection
 from compress.tasks.recognition import EvaluateRecognition
 

@@ -1,26 +1,64 @@
-"""kill -9 at random moments, and the command again: the ledger of an uninterrupted run, but for what was timed."""
+"""kill -9 at random moments, and the command again: what an uninterrupted one leaves, but for what was timed.
+
+`COMPRESS_KILLS` says how many of each run; they are spread over all stages, for a killed run goes on where it was.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from compress.checkpoint import load
-from compress.files import read_lines
+from compress.files import read_json, read_lines
+
+pytestmark = pytest.mark.slow
 
 TINY = Path(__file__).parent / "tiny.yml"
+PADDLE = Path(__file__).parents[1] / "compress" / "paddle_style.py"
 TIMED = ("latency_ms", "seconds")
-KILLS = 10
+KILLS = int(os.environ.get("COMPRESS_KILLS", "2"))
+FEW = max(1, KILLS // 5)  # of what takes longer to begin
 
 
-def start(out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "compress", "run", str(TINY), "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(*words: object) -> subprocess.Popen:
+    """`compress WORDS` in a process group of its own."""
+    command = [sys.executable, "-m", "compress", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def kill_after(seconds: float, *words: object) -> bool:
+    """Start a command and kill it, it alone, after so many seconds; whether it was still at work. No process that it started stays."""
+    process = start(*words)
+    time.sleep(seconds)
+    at_work = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    for _ in range(100):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return at_work
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail(f"processes of `compress {' '.join(map(str, words))}` live on after it was killed")
+
+
+def finish(*words: object) -> None:
+    """A command to its end."""
+    process = start(*words)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
 
 
 def untimed(folder: Path) -> list[dict]:
@@ -44,23 +82,58 @@ def loadable(folder: Path) -> None:
             json.loads(line)
 
 
-def test_ten_kills_at_random_moments_change_nothing_but_the_times(tiny_run, tmp_path):
+def test_kills_at_random_moments_change_nothing_but_the_times(tiny_run, tmp_path):
     out = tmp_path / "killed"
     moments = random.Random(0)
     killed = 0
     for _ in range(KILLS):
-        process = start(out)
-        time.sleep(moments.uniform(2.0, 9.0))
-        killed += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        killed += kill_after(moments.uniform(2.0, 9.0), "run", TINY, "--out", out)
         if out.exists():
             loadable(out)
-    last = start(out)
-    printed, _ = last.communicate(timeout=300)
-    assert last.returncode == 0, printed
+    finish("run", TINY, "--out", out)
     assert killed >= KILLS // 2
-    assert untimed(out) == [{**row, "experiment": row["experiment"]} for row in untimed(tiny_run)]
+    assert untimed(out) == untimed(tiny_run)
     assert weights(out) == weights(tiny_run)
     assert not list(out.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [
+        (("--fast", "--ratios", "0.5", "--scope", "backbone", "--workers", "2"), "sensitivity.json"),
+        (("--quantize", "--fast"), "sensitivity_quantize.json"),
+    ],
+    ids=["groups", "layers"],
+)
+def test_killed_sweeps_go_on_end_in_the_same_points_and_leave_no_process(tiny_run, tmp_path, options, file):
+    shutil.copytree(tiny_run / "baseline", tmp_path / "experiment" / "baseline")
+    shutil.copy(tiny_run / "recipe.yml", tmp_path / "experiment")
+    words = ("sensitivity", tmp_path / "experiment" / "baseline", *options, "--out")
+    began = time.monotonic()
+    finish(*words, tmp_path / "whole")
+    seconds = time.monotonic() - began
+    moments = random.Random(1)
+    killed = sum(kill_after(moments.uniform(0.25 * seconds, 0.5 * seconds), *words, tmp_path / "killed") for _ in range(FEW))
+    finish(*words, tmp_path / "killed")
+    assert killed
+    assert read_json(tmp_path / "killed" / file) == read_json(tmp_path / "whole" / file)
+
+
+def test_a_killed_conversion_is_done_by_the_same_command(tmp_path):
+    spec = importlib.util.spec_from_file_location("paddle_style", PADDLE)
+    style = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(style)
+    graph, _ = style.detector(tmp_path)
+    began = time.monotonic()
+    finish("convert", graph, "-o", tmp_path / "whole")
+    seconds = time.monotonic() - began
+    moments = random.Random(2)
+    for turn in range(FEW):
+        out = tmp_path / f"killed{turn}"
+        kill_after(moments.uniform(0.5 * seconds, seconds), "convert", graph, "-o", out)
+        if (out / "model.yml").exists():
+            load(out)
+        else:
+            finish("convert", graph, "-o", out)
+        assert weights(out) == weights(tmp_path / "whole")
+        assert (out / "model.yml").read_bytes() == (tmp_path / "whole" / "model.yml").read_bytes()

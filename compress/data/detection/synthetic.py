@@ -243,7 +243,7 @@ def place_on_curve(line: Line, size: int, taken: np.ndarray, rng: np.random.Gene
     right, bottom = np.ceil(outline.max(axis=0) + shift).astype(int) + 1
     pixels = np.stack(np.meshgrid(np.arange(x, right), np.arange(y, bottom)), 2).reshape(-1, 2)
     source = (bend.back((pixels - shift) @ rotation.T) + middle).astype(np.float32).reshape(bottom - y, right - x, 2)
-    ink = cv2.remap(line.ink, source, None, cv2.INTER_LINEAR)
+    ink = cv2.remap(line.ink, source, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]  # one map of both coordinates
     rims = [rim(word.min(axis=0) - middle, word.max(axis=0) - middle, bend.curvature) for word in line.quads]
     outlines = [(bend.onto(points) @ rotation + shift).astype(np.float32) for points in rims]
     return Line(line.texts, ink, outlines, line.style, (int(x), int(y)))
@@ -261,11 +261,11 @@ def blend(image: np.ndarray, line: Line, rng: np.random.Generator) -> None:
         grown = centre + (outline - centre) * 1.08 + np.sign(outline - centre) * 3
         cv2.fillConvexPoly(image, grown.round().astype(np.int32), ground.tolist(), cv2.LINE_AA)
     colour = ink_colour(ground, rng.uniform(6, 14) if line.style == "faint" else rng.uniform(100, 210), rng)
-    ink = line.ink.astype(np.float32) / 255
+    ink: np.ndarray = line.ink.astype(np.float32) / 255
     if line.style == "blurred":
         spread = np.zeros(image.shape[:2], np.float32)
         spread[y : y + h, x : x + w] = ink
         first = line.quads[0]
-        letter = min(np.linalg.norm(first[-1] - first[0]), np.linalg.norm(first[len(first) // 2 - 1] - first[0]))
+        letter = float(min(np.linalg.norm(first[-1] - first[0]), np.linalg.norm(first[len(first) // 2 - 1] - first[0])))
         ink, behind = cv2.GaussianBlur(spread, (0, 0), max(1.5, 0.14 * letter)), image
     behind[:] = (behind + ink[..., None] * (colour - behind) + 0.5).astype(np.uint8)

@@ -94,6 +94,7 @@ def test_a_class_that_was_found_but_never_true_has_no_share_and_no_images_no_acc
     assert shares_right([]) == {"accuracy": 0}
 
 
+@pytest.mark.slow
 def test_a_classifier_is_evaluated_from_the_command_line(model, lines):
     words = ["--allow-module", "brightness", "eval", str(model), "--data", "labels", "--root", str(lines), "--device", "cpu"]
     found = json.loads(CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False).stdout)

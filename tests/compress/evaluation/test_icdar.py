@@ -51,6 +51,7 @@ def random_image(rng: np.random.Generator) -> tuple[list, list, list]:
     return [detections[i] for i in order], polygons, [bool(flag) for flag in rng.random(len(polygons)) < 0.4]
 
 
+@pytest.mark.slow
 def test_thousands_of_random_images_match_as_the_plain_loops_do() -> None:
     rng = np.random.default_rng(0)
     images = [random_image(rng) for _ in range(2000)]

@@ -124,11 +124,11 @@ def test_deteval_leaves_out_what_is_not_to_be_judged() -> None:
 
 
 def test_deteval_is_what_the_scripts_loops_find() -> None:
-    images = random_images(200, seed=1)
+    images = random_images(60, seed=1)
     expected = np.array([plain_deteval(*image[:3]) for image in images])
     found = np.array([deteval.judge(seen) for seen in deteval.overlaps(images)])
     np.testing.assert_allclose(found, expected, atol=1e-9)
-    assert (found[:, 0] != found[:, 1]).sum() > 20  # words in pieces, and words found together
+    assert (found[:, 0] != found[:, 1]).sum() > 5  # words in pieces, and words found together
     score = evaluate(images, "deteval")
     recall, precision = expected[:, 0].sum() / expected[:, 3].sum(), expected[:, 1].sum() / expected[:, 2].sum()
     assert (score.recall, score.precision) == pytest.approx((recall, precision))

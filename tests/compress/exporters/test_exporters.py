@@ -13,7 +13,7 @@ import torch_pruning
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from compress.errors import CompressError
+from compress.errors import CompressError, told_apart
 from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.openvino import export_openvino
 from compress.exporters.verify import verify
@@ -24,6 +24,8 @@ from compress.models.networks.db import DBNet
 from compress.quantization.nncf_torch import plain_state, quantize
 from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file
+
+pytestmark = pytest.mark.slow
 
 EXPORTS = {"onnx": export_onnx, "xml": export_openvino}
 
@@ -185,6 +187,44 @@ def distorted(network: nn.Module, change) -> Runtime:
 def test_verify_catches(detector, batches, change, message):
     with pytest.raises(CompressError, match=message):
         verify(distorted(detector, change), detector, batches)
+
+
+class Saturated(nn.Module):
+    """Its map is 0 or 1 in places, exactly."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return {"probability": (20 * self.network(images)["probability"] - 10).clamp(0, 1)}
+
+
+def test_verify_lets_the_last_bits_leave_the_range_and_tells_what_leaves_it_further(detector, batches):
+    network, last_bit = Saturated(detector), np.float32(2**-23)
+
+    def beyond(amount):
+        return lambda maps: {"probability": np.where(maps["probability"] == 1, 1 + amount, maps["probability"] - amount).astype(np.float32)}
+
+    figures = verify(distorted(network, beyond(last_bit)), network, batches)["probability"]
+    assert 0 < figures["maximum"] <= 2 * last_bit
+    with pytest.raises(CompressError, match=r"leaves 0\.\.1 \(-5e-06\.\.1\.00001\)"):
+        verify(distorted(network, beyond(5e-6)), network, batches)
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "text"),
+    [
+        (0.021, 0.02, "0.021"),
+        (0.0200001, 0.02, "0.0200001"),
+        (1.00000012, 1.0, "1.0000001"),
+        (5.0, 1.0, "5"),
+        (1.0, 1.0, "1"),
+        (np.nan, 1.0, "nan"),
+    ],
+)
+def test_numbers_are_told_with_the_digits_that_matter(value, bound, text):
+    assert told_apart(value, bound) == text
 
 
 def test_verify_measures(detector, batches):

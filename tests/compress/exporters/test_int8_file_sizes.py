@@ -14,6 +14,8 @@ from compress.quantization.nncf_torch import quantize
 from compress.runtimes import from_network, open_file
 from compress.tasks.detection import EvaluateDetection as Evaluate
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 96}}
 
 

@@ -25,6 +25,8 @@ from compress.runtimes import open_file
 from compress.runtimes.onnxruntime import session_options
 from compress.tasks.detection import EvaluateDetection as Evaluate
 
+pytestmark = pytest.mark.slow
+
 FLOAT_FORMATS = {"torchscript": export_torchscript, "pt2": export_torch_export}
 
 

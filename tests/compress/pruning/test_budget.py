@@ -14,6 +14,8 @@ from compress.pruning.settings import Target, limit
 from compress.stages.prune import Prune
 from compress.training.settings import Schedule
 
+pytestmark = pytest.mark.slow
+
 FEW = {"batches": 1, "batch": 4, "crop": 96}
 
 

@@ -33,6 +33,8 @@ from compress.tasks import TASKS
 from compress.tasks.detection import DETECTION
 from compress.tasks.task import Metric
 
+pytestmark = pytest.mark.slow
+
 FEW = ("backbone.*", "neck.*")
 POINT = {"scores": {"hmean": 0.5}, "params": 9, "macs": 9}
 SETTINGS = Settings((0.3, 0.7), protect=FEW, images=4, loss_images=2, batches=1, batch=4)
@@ -175,8 +177,12 @@ def test_points_of_other_settings_are_not_taken(bench, lab, tmp_path, monkeypatc
 
 
 def test_points_of_other_weights_are_not_taken(bench, lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "measure_points", lambda _, places: [{**POINT, "loss": next(losses)} for _ in places])
     losses = iter(range(100))
+
+    def numbered(_bench, places):
+        return [{**POINT, "group": group, "ratio": ratio, "loss": next(losses)} for group, ratio in places]
+
+    monkeypatch.setattr(sensitivity, "measure_points", numbered)
     quick = Bench(bench.model, lab, Settings((0.5,), protect=FEW, images=1))
     first = sweep(quick, None, tmp_path, 1, nothing)
     assert sweep(quick, None, tmp_path, 1, nothing) == first

@@ -11,6 +11,8 @@ from compress.pruning.groups import kept_layers, widths
 from compress.pruning.shrink import shrink
 from compress.stages.prune import Prune
 
+pytestmark = pytest.mark.slow
+
 FEW = {"batches": 1, "batch": 4, "crop": 96}
 CRITERIA = ["l1", "l2", "group_norm", "lamp", "bn_scale", "fpgm", "taylor", "hessian", "random"]
 

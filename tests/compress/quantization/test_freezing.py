@@ -22,6 +22,8 @@ from compress.stages.quantize import QatSchedule, Quantize
 from compress.training import loop
 from compress.training.modes import hold_norms
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(__file__).parents[2] / "end_to_end" / "tiny.yml"
 
 

@@ -17,6 +17,8 @@ from compress.quantization.folding import fold_like
 from compress.quantization.nncf_torch import config_json, is_quantized, plain_state, quantize, quantizers, restore
 from compress.quantization.settings import Quantizers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 KNOBS = [
     {},

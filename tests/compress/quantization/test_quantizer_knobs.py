@@ -13,6 +13,8 @@ from compress.quantization.nncf_torch import layer_quantizers, plain_state, quan
 from compress.quantization.settings import Quantizers
 from compress.stages.quantize import Quantize
 
+pytestmark = pytest.mark.slow
+
 LAYER = "blocks.0.project.0"
 
 

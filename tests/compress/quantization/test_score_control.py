@@ -16,6 +16,8 @@ from compress.tasks import TASKS
 from compress.tasks.detection import DETECTION
 from compress.tasks.task import Metric
 
+pytestmark = pytest.mark.slow
+
 
 def ptq(**settings) -> Quantize:
     return Quantize(name="int8", mode="ptq", calibration=3, **settings)

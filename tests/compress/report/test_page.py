@@ -12,6 +12,8 @@ from compress.errors import CompressError
 from compress.report.collect import collect
 from compress.report.page import write_report
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "br", "image", "use", "polygon", "line"}
 
 

@@ -12,6 +12,8 @@ from compress.report import plots
 from compress.report.plots import Point
 from compress.tasks import TASKS
 
+pytestmark = pytest.mark.slow
+
 DETECTION = TASKS["detection"]
 CHANNELS = {f"backbone.blocks.{index}.squeeze.gate.1.0": (96, 32) for index in range(60)}
 

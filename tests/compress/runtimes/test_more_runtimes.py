@@ -20,6 +20,8 @@ from compress.exporters.torchscript import export_torchscript
 from compress.runtimes import from_network, open_file
 from compress.runtimes.tensorrt import use_half, use_signed
 
+pytestmark = pytest.mark.slow
+
 DESCRIPTION = {"model": {"name": "small"}}
 
 

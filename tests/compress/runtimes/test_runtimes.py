@@ -188,7 +188,7 @@ def test_latency_tells_slow_from_fast():
 MANY_SIZES = """
 import resource, sys
 import numpy as np
-from compress.predict import default_model
+from compress.packaged import default_model
 from compress.runtimes import open_file
 runtime = open_file(default_model(), threads=1)
 rng = np.random.default_rng(0)

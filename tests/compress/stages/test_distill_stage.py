@@ -24,6 +24,8 @@ from compress.training.lessons import lessons
 from compress.training.modes import show_all_maps
 from compress.training.peers import fresh_like, perturbed, second_student
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
 data: {format: synthetic, train: 8, val: 3, test: 2, size: 64}

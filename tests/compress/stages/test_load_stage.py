@@ -15,6 +15,8 @@ from compress.experiment import dry_run
 from compress.ledger import read
 from compress.recipe import load as load_recipe
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
 data: {format: synthetic, train: 4, val: 2, test: 2, size: 64}

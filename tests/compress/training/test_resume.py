@@ -13,6 +13,8 @@ from compress.recipe import load
 from compress.stages.train import Train
 from compress.training import loop
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(__file__).parents[2] / "end_to_end" / "tiny.yml"
 
 
@@ -153,6 +155,31 @@ def test_a_pickle_that_is_more_than_weights_is_refused_unopened(tmp_path):
     with pytest.raises(CompressError, match="weights alone"):
         start_from(model, str(tmp_path / "hostile.pth"))
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_damaged_weights_are_refused_by_name_or_hold_tensors(tmp_path, archive):
+    """Both ways in which torch has written .pth files."""
+    from random import Random
+
+    from compress.training.weights import read_state_dict
+
+    path, random = tmp_path / "resnet18.pth", Random(0)
+    torch.save({"conv1.weight": torch.ones(4, 3), "bn1.bias": torch.zeros(4)}, path, _use_new_zipfile_serialization=archive)
+    whole, refused = path.read_bytes(), []
+    for turn in range(300):
+        data = bytearray(whole[: random.randrange(len(whole)) if turn % 3 == 0 else None])
+        for _ in range(random.randint(1, 4) if turn % 3 and data else 0):
+            data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        path.write_bytes(data)
+        try:
+            assert all(isinstance(tensor, torch.Tensor) for tensor in read_state_dict(path).values())
+        except CompressError as error:
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert all(str(path) in sentence for sentence in refused)
+    with pytest.raises(CompressError, match="is a folder"):
+        read_state_dict(tmp_path)
 
 
 def test_stages_of_one_run_may_train_in_different_precisions(tmp_path):

@@ -1,0 +1,97 @@
+"""What would only fail after hours of training, or run for ever, is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.errors import CompressError
+from compress.experiment import dry_run
+
+RECIPE = """
+seed: 1
+model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
+data: {format: synthetic, train: 2, val: 1, test: 1, size: 64}
+evaluate: {short_side: 64}
+latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [], rounds: 3}
+stages:
+  - train: {name: baseline, epochs: 1, batch: 2, crop: 64}
+  - prune: {name: pruned, ratio: 0.5, batches: 1, batch: 2, crop: 64}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    path = tmp_path / "small.yml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("latency.input=[1, 3, 720, 1280]", "multiple of 32"),
+        ("latency.input=[1, 3, -64, 64]", "greater than or equal to 1"),
+        ("latency.input=[-1, 3, 64, 64]", "greater than or equal to 1"),
+        ("latency.input=[0, 3, 64, 64]", "greater than or equal to 1"),
+        ("latency.input=[1, 4096, 64, 64]", "less than or equal to 16"),
+        ("latency.input=[1024, 3, 16384, 16384]", "megapixels are too many"),
+        ("latency.threads=1000000", "less than or equal to 256"),
+        ("latency.rounds=1e9", "integer"),
+        ("stages.baseline.lr=10", "less than or equal to 1"),
+        ("stages.baseline.lr=.nan", "stages.baseline.lr"),
+        ("stages.baseline.lr=-1.0", "greater than 0"),
+        ("stages.baseline.warmup=.inf", "finite"),
+        ("stages.baseline.warmup=-1", "greater than or equal to 0"),
+        ("stages.baseline.ema=1", "less than 1"),
+        ("stages.baseline.epochs=1000000000", "less than or equal to"),
+        ("stages.baseline.batch=1000000000", "less than or equal to"),
+        ("stages.baseline.crop=100", "multiple"),
+        ("stages.baseline.crop=100000", "less than or equal to 4096"),
+        ("stages.baseline.workers=100000", "less than or equal to 64"),
+        ("stages.pruned.ratio=.nan", "stages.pruned.ratio"),
+        ("stages.pruned.round_to=100000000", "stages.pruned.round_to"),
+        ("stages.pruned.batches=0", "greater than or equal to 1"),
+        ("model.neck.channels=100000", "channels"),
+        ("model.neck.channels=0", "channels"),
+        ("model.neck.channels=-3", "channels"),
+        ("seed=", "seed must be a whole number"),
+        ("seed=-1", "seed must be a whole number"),
+        ("evaluate.short_side=0", "evaluate.short_side"),
+        ("evaluate.short_side=100000000", "evaluate.short_side"),
+        ("data.size=1000000", "data.size"),
+        ("data.train=0", "data.train"),
+    ],
+)
+def test_settings_that_nothing_could_come_of(recipe, tmp_path, override, told):
+    with pytest.raises(CompressError) as refused:
+        dry_run(recipe, [override], out=tmp_path / "out")
+    assert told in str(refused.value)
+    assert len(str(refused.value)) < 400
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_of_one_image_without_anything_to_normalise_over(recipe, tmp_path):
+    with pytest.raises(CompressError, match="stage 'baseline': a batch of one image cannot be normalised"):
+        dry_run(recipe, ["stages.baseline.batch=1", "stages.baseline.crop=32"], out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["''", "' '", ".", "..", "a/b", "/a", "true", "null", "[1]", "CON\\0", "a" * 300])
+def test_names_of_stages_that_no_folder_can_have(recipe, tmp_path, name):
+    recipe.write_text(RECIPE.replace("name: baseline", f"name: {name}" if "\\" not in name else f'name: "{name}"'))
+    with pytest.raises(CompressError, match="name"):
+        dry_run(recipe, out=tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_largest_learning_rate_trains_or_says_that_the_loss_is_not_finite(recipe, tmp_path, optimizer):
+    import compress
+
+    told = "not finite"
+    try:
+        compress.run(recipe, ["stages.baseline.lr=1.0", f"stages.baseline.optimizer={optimizer}"], out=tmp_path / "out", quiet=True)
+    except CompressError as refused:
+        told = str(refused)
+    assert "not finite" in told
