@@ -1,4 +1,6 @@
-"""Recurrent layers of a quantized network: they compute in float; their weights lie in the file in 8 bits, rounded as it is written."""
+"""Recurrent layers and squeeze-and-excites of a quantized network: they compute in float; their weights lie in the file in 8 bits, rounded
+as it is written.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,12 @@ if TYPE_CHECKING:
 
 KINDS = ("LSTM", "GRU", "RNN")
 WEIGHTS = (1, 2)  # places among the inputs of such a node: what reads the step before it, and what reads its own last output
+MEANS = ("GlobalAveragePool", "ReduceMean")  # what the first convolution of a squeeze-and-excite reads
 LARGEST = 127
 
 
 def store_in_8_bits(model: onnx.ModelProto) -> None:
-    """Replace the float weights of recurrent layers, in place, by integers of 8 bits times a step for each row, symmetric.
+    """Replace the float weights of recurrent layers and squeeze-and-excites, in place, by integers of 8 bits times a step for each row.
 
     Runtimes compute that once, when they open the file. Weights that several layers share, or that are no constants, stay as they are.
     """
@@ -24,6 +27,7 @@ def store_in_8_bits(model: onnx.ModelProto) -> None:
     graph = model.graph
     stored = {constant.name: constant for constant in graph.initializer}
     names = [node.input[place] for node in graph.node if node.op_type in KINDS for place in WEIGHTS]
+    names += [node.input[1] for node in squeezes(graph)]
     readers = [name for node in graph.node for name in node.input]
     spelt = []
     for name in names:
@@ -42,8 +46,26 @@ def store_in_8_bits(model: onnx.ModelProto) -> None:
     graph.node.extend(nodes)
 
 
+def squeezes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The convolutions of squeeze-and-excites: those that read a map's mean, and those that read what such a one gives, through a ReLU.
+
+    NNCF leaves them in float.
+    """
+    writers = {name: node for node in graph.node for name in node.output}
+    found: dict[str, onnx.NodeProto] = {}
+    for node in graph.node:
+        before = writers.get(node.input[0]) if node.op_type == "Conv" else None
+        if before is not None and before.op_type == "Relu":
+            before = writers.get(before.input[0])
+        if before is not None and (before.op_type in MEANS or before.output[0] in found):
+            found[node.output[0]] = node
+    return list(found.values())
+
+
 def rounded(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(directions, rows, n) float32 as int8 of the same shape, and a positive step for each row, (directions, rows, 1)."""
-    largest = np.abs(weights).max(2, keepdims=True)
+    """Float32 of a recurrent layer, (directions, rows, n), or of a convolution, (rows, n, h, w), as int8 of the same shape, and a positive
+    step for each row, in as many dimensions.
+    """
+    largest = np.abs(weights).max(2 if weights.ndim == 3 else (1, 2, 3), keepdims=True)
     step = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
     return np.round(weights / step).clip(-LARGEST, LARGEST).astype(np.int8), step
