@@ -234,7 +234,7 @@ def narrow_kernel(layer: Any, shape: Sequence[int]) -> None:
 
 def resize_layer(module: Any, saved: Tensor) -> None:
     """Resize one layer in place to the shape of its saved weight; values are left to the loading that follows."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv2d) and saved.shape[2:] != module.weight.shape[2:]:
         narrow_kernel(module, saved.shape)
     else:
         module.weight = resized(module.weight, saved.shape)

@@ -12,7 +12,7 @@ from compress.models.backbones.mobilenet_v3 import Width
 from compress.models.layers import conv_bn, initialise
 
 # Kernel, output channels, stride, squeeze-and-excite: 48 rows of pixels become 3, and two pixels of width become one.
-ROWS = (
+ROWS: tuple[tuple[int, int, int | tuple[int, int], bool], ...] = (
     (3, 64, 1, False),
     (3, 128, 1, False),
     (3, 128, 1, False),
