@@ -101,7 +101,7 @@ def plan(
     out: Folder = None,
     throughput: Annotated[
         str | None,
-        typer.Option(metavar="STAGE", help="Instead, pictures a second of a train stage: input, step, and both.", show_default=False),
+        typer.Option(metavar="STAGE", help="Instead, images a second of a train stage: input, step, and both.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="Of --throughput: auto, cpu or cuda.")] = "auto",
     as_json: AsJson = False,
@@ -302,7 +302,7 @@ def time_artefacts(
     size: Annotated[
         str | None,
         typer.Option(
-            "--input", metavar="HEIGHTxWIDTH", help="Of the picture, in pixels.", show_default="usual for the first artefact's model"
+            "--input", metavar="HEIGHTxWIDTH", help="Of the image, in pixels.", show_default="usual for the first artefact's model"
         ),
     ] = None,
     threads: Annotated[list[str] | None, typer.Option(help="Numbers of threads, such as 1,2.", show_default="1")] = None,
@@ -364,7 +364,7 @@ def report(
     experiments: Experiments,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
     plots: Annotated[Path | None, typer.Option(help="Also write every plot into this folder, as PNG and SVG.", show_default=False)] = None,
-    images: Annotated[int, typer.Option(min=0, max=100, help="Validation pictures to show every stage's detections on; 0 for none.")] = 4,
+    images: Annotated[int, typer.Option(min=0, max=100, help="Validation images to show every stage's detections on; 0 for none.")] = 4,
 ) -> None:
     """Write one self-contained HTML page: result, table, plots, detections, provenance.
 

@@ -20,13 +20,13 @@ def data_check(
     root_folder: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of the data.")],
     data: Annotated[str, typer.Option("--format", help=CHECKED_HELP)] = "icdar2015",
     out: Annotated[
-        Path | None, typer.Option(help="Where to draw some pictures with their words, as PNG.", show_default="data_check.png")
+        Path | None, typer.Option(help="Where to draw some images with their words, as PNG.", show_default="data_check.png")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the held-out split, where no list says which it is.")] = 0,
     alphabet: Annotated[str | None, typer.Option(help="Of the model that is to read lines: a name such as en, or a dictionary.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of its input, 80 at a width of 320: longer texts are named.")] = None,
 ) -> None:
-    """Count pictures and words, name every damaged line and file, and draw a contact sheet.
+    """Count images and words, name every damaged line and file, and draw a contact sheet.
 
     Exits with status 1 where anything is damaged.
 

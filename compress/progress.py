@@ -18,7 +18,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 class Bar:
     """One piece of work: `advance` counts what is done, `say` shows where it is.
 
-    total: how many pictures in all. done: how many before this start (a resumed stage). quiet: say nothing at all.
+    total: how many images in all. done: how many before this start (a resumed stage). quiet: say nothing at all.
     """
 
     label: str
@@ -36,16 +36,16 @@ class Bar:
 
     @property
     def rate(self) -> float:
-        """Pictures per second since this start."""
+        """Images per second since this start."""
         return self.seen / max(1e-9, time.perf_counter() - self.started)
 
-    def advance(self, pictures: int, note: str = "") -> None:
-        """Count `pictures` more as done."""
-        self.seen += pictures
-        self.done += pictures
+    def advance(self, images: int, note: str = "") -> None:
+        """Count `images` more as done."""
+        self.seen += images
+        self.done += images
         self.note = note or self.note
         if self.progress is not None:
-            self.progress.update(self.task, advance=pictures, note=self.note, rate=f"{self.rate:.1f} img/s")
+            self.progress.update(self.task, advance=images, note=self.note, rate=f"{self.rate:.1f} img/s")
 
     def reach(self, done: int, total: int) -> None:
         """So many of so many, from work that counts for itself."""
@@ -65,7 +65,7 @@ class Bar:
 
 @contextmanager
 def bar(label: str, total: int, *, done: int = 0, quiet: bool = False) -> Iterator[Bar]:
-    """Show work on `total` pictures until the block ends."""
+    """Show work on `total` images until the block ends."""
     if quiet or not sys.stderr.isatty():
         yield Bar(label, total, done, quiet=quiet)
         return

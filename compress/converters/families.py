@@ -14,7 +14,7 @@ from compress.converters.pphgnet import pphgnet_backbone
 from compress.converters.resnet import DEPTHS_18, DEPTHS_50, resnet50_backbone, resnet_vd_backbone
 
 # PaddleOCR reads BGR and normalises it with ImageNet's constants of RGB, in that order; here they are in the order of R, G, B.
-PICTURES = {"mean": [0.406, 0.456, 0.485], "std": [0.225, 0.224, 0.229]}
+NORMALISED = {"mean": [0.406, 0.456, 0.485], "std": [0.225, 0.224, 0.229]}
 # PaddleOCR's configs of the detectors: DetResizeForTest by default, DBPostProcess.
 DETECTION = {"short_side": 736, "bin_threshold": 0.3, "box_threshold": 0.6, "unclip_ratio": 1.5}
 MAPS = ("probability", "threshold", "binary")
@@ -36,7 +36,7 @@ def detector(
     **options: Any,
 ) -> Family:
     """A DB detector of PP-OCR. options: further keys of the `model` section."""
-    config = {"name": "db", "backbone": backbone, "neck": neck, **PICTURES, **options}
+    config = {"name": "db", "backbone": backbone, "neck": neck, **NORMALISED, **options}
     return Family(title, config, DETECTION, (*pairs, *head), MAPS, prepare=prepare)
 
 
@@ -51,7 +51,7 @@ def v6_detector(size: str, channels: int, kernel: int) -> Family:
     config = {"name": "db", "backbone": f"lcnet_v4_{size}", "neck": {"name": "separable_rse_fpn", "channels": channels, "kernel": kernel}}
     layers = ppocr.lcnet_v4("backbone", V4_DETECTOR, ppocr.branched_stem("backbone")) + ppocr.separable_rse_fpn() + ppocr.merged_head()
     evaluate = {**DETECTION, "bin_threshold": 0.2, "box_threshold": 0.4, "unclip_ratio": 1.4}
-    return Family(f"PP-OCRv6 {size} detector", {**config, **PICTURES}, evaluate, layers, MAPS)
+    return Family(f"PP-OCRv6 {size} detector", {**config, **NORMALISED}, evaluate, layers, MAPS)
 
 
 FAMILIES = (

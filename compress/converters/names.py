@@ -29,8 +29,8 @@ class Family:
     """One architecture of another framework.
 
     config: the `model` section that builds ours. evaluate: its authors' settings. pairs: all layers with weights, in the order in which
-    Paddle runs them, which is the order of an exported graph; the first reads the picture, and those that exports may lack come last.
-    maps: our maps in the order of the channels of an exported output. lines: whether it is shown 48 x 192 lines instead of pictures.
+    Paddle runs them, which is the order of an exported graph; the first reads the image, and those that exports may lack come last.
+    maps: our maps in the order of the channels of an exported output. lines: whether it is shown 48 x 192 lines instead of images.
     prepare: Paddle's tensors as the layers of `pairs`. rgb: whether it reads red, green and blue; PaddleOCR reads them the other way round.
     folded: whether exports have batch norms folded that are put back here, see `folded_norms`.
     """

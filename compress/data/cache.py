@@ -94,7 +94,7 @@ def status_of(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def write_entry(key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
+def write_entry(key: str, images: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
     """Write all `images` under `key`; `problems` is read after the last of them.
 
     Raises CompressError where the folder cannot be written. Whatever the iterator raises leaves nothing behind.
@@ -106,7 +106,7 @@ def write_entry(key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], pro
     except OSError as error:
         raise cannot_write(folder, error) from error
     try:
-        fill(partial, key, pictures, problems)
+        fill(partial, key, images, problems)
         publish(partial, folder / key, key)
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -135,11 +135,11 @@ def cannot_write(folder: Path, error: OSError) -> CompressError:
     )
 
 
-def fill(folder: Path, key: str, pictures: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
+def fill(folder: Path, key: str, images: Iterable[tuple[Annotation, np.ndarray]], problems: list[str]) -> None:
     annotations, shapes = [], []
     found = hashlib.sha256()
     with (folder / PIXELS).open("wb") as file:
-        for annotation, image in pictures:
+        for annotation, image in images:
             stored = np.ascontiguousarray(image).data
             file.write(stored)
             found.update(stored)

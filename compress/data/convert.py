@@ -44,24 +44,24 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
     reading, writing = folder_format(source_format, source), folder_format(out_format, out)
     reading.splits()
     told, problems, changed = list[str](), list[str](), list[str]()
-    pictures, names = dict[str, list[Files]](), dict[str, str]()
+    chosen, names = dict[str, list[Files]](), dict[str, str]()
     for part in filter(reading.has, PARTS):
         files, alone = reading.files(part)
         problems += alone
-        pictures[part] = [file for file in (converted(file, reading, writing, problems, changed) for file in files) if file]
-        names |= new_names(pictures[part])
-        told.append(f"{part}: {len(pictures[part])} images")
+        chosen[part] = [file for file in (converted(file, reading, writing, problems, changed) for file in files) if file]
+        names |= new_names(chosen[part])
+        told.append(f"{part}: {len(chosen[part])} images")
     if problems and damaged == "refuse":
         raise CompressError(f"{summary(problems)} Repair them, or leave them out with --damaged skip.")
-    if not any(pictures.values()):
+    if not any(chosen.values()):
         left = f": {summary(problems)}" if problems else "."
         raise CompressError(f"{source} has no images that can be converted{left}")
     if problems:
         told.append(f"Left out: {summary(problems)}")
     if changed:
         told.append(f"{len(changed)} transcriptions are not the same in {out_format}, that of {changed[0]} first.")
-    renamed = {part: [replace(file, name=names[file.name]) for file in files] for part, files in pictures.items()}
-    trained = [file.name for file in pictures.get("train", [])]
+    renamed = {part: [replace(file, name=names[file.name]) for file in files] for part, files in chosen.items()}
+    trained = [file.name for file in chosen.get("train", [])]
     held = [names[name] for name in names if name in reading.held_out(trained, 0)] if trained and reading.has_val_list() else None
     save(writing, renamed, held, out)
     return told
@@ -85,11 +85,11 @@ def convert_lines(source: DataFormat, out: Path, out_format: str) -> list[str]:
     return told
 
 
-def save(writing: ImageFolder, pictures: dict[str, list[Files]], held: list[str] | None, out: Path) -> None:
+def save(writing: ImageFolder, chosen: dict[str, list[Files]], held: list[str] | None, out: Path) -> None:
     """Write the data set into `out`, whole or not at all. held: names of the images held out, where a list says so."""
 
     def write(partial: Path) -> None:
-        writing.model_copy(update={"root": partial}).save(pictures)
+        writing.model_copy(update={"root": partial}).save(chosen)
         if held is not None:
             (partial / "val.txt").write_text("".join(f"{name}\n" for name in held), encoding="utf-8", errors="surrogateescape")
 

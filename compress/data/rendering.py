@@ -174,7 +174,7 @@ def ink_colour(ground: np.ndarray, contrast: float, rng: np.random.Generator) ->
 
 
 def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, noise and block artefacts, each on some of the pictures."""
+    """Blur, noise and block artefacts, each on some of the images."""
     if rng.random() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9))
     if rng.random() < 0.6:

@@ -78,31 +78,31 @@ class Step:
 class Recording(TorchDispatchMode):
     """Notes every operator of a pass over `images`.
 
-    differing: addresses of weights that differ, joined by all that is computed from them. pictured: of what is computed from the images.
+    differing: addresses of weights that differ, joined by all that is computed from them. from_images: of what is computed from the images.
     kept: of what other passes will read. sound: whether they can go by the notes.
     """
 
     def __init__(self, differing: set[int], images: Tensor) -> None:
         super().__init__()
-        self.differing, self.pictured, self.kept = differing, {storage(images)}, set[int]()
+        self.differing, self.from_images, self.kept = differing, {storage(images)}, set[int]()
         self.steps: list[Step] = []
         self.sound = True
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         arguments = tree_leaves((args, kwargs or {}))
         read = {place: storage(argument) for place, argument in enumerate(arguments) if isinstance(argument, Tensor)}
-        differs, pictured = (not kind.isdisjoint(read.values()) for kind in (self.differing, self.pictured))
-        common = [place for place, held in read.items() if differs and held in self.pictured and held not in self.differing]
+        differs, reads_images = (not kind.isdisjoint(read.values()) for kind in (self.differing, self.from_images))
+        common = [place for place, held in read.items() if differs and held in self.from_images and held not in self.differing]
         self.kept.update(read[place] for place in common)
         written = {storage(tensor) for tensor in written_by(operator, args, kwargs or {})}
-        shared = pictured and not differs
+        shared = reads_images and not differs
         # By value: batch norm does not declare that it writes.
-        before = {place: arguments[place].clone() for place, held in read.items() if shared and held not in self.pictured}
+        before = {place: arguments[place].clone() for place, held in read.items() if shared and held not in self.from_images}
         result = operator(*args, **(kwargs or {}))
         given = {storage(tensor) for tensor in tree_leaves(result) if isinstance(tensor, Tensor)}
         # What is kept must stay as it is, and memory that others leave empty must not be filled in part.
         self.sound &= self.kept.isdisjoint(written | given if differs else written)
-        for kind, belongs in ((self.differing, differs), (self.pictured, pictured)):
+        for kind, belongs in ((self.differing, differs), (self.from_images, reads_images)):
             kind.update(given | written) if belongs else kind.difference_update(given)
         constants = None if differs else [argument for argument in arguments if not isinstance(argument, Tensor)]
         values = {place: arguments[place] for place in common}

@@ -66,8 +66,8 @@ def test_every_layer_is_in_one_group_or_protected(new):
 
 
 @pytest.mark.usefixtures("untimed")
-def test_time_is_that_of_all_pictures_trained_on_and_evaluated(tmp_path):
-    """24 training pictures a pass, 6 validation pictures an evaluation, a second for each; calibration is no training."""
+def test_time_is_that_of_all_images_trained_on_and_evaluated(tmp_path):
+    """24 training images an epoch, 6 validation images an evaluation, a second for each; calibration is no training."""
     calibrated = ["stages.int8.mode=ptq", "stages.int8.train=", "stages.int8.control=false"]
     overrides = ["stages.baseline.epochs=300", "stages.baseline.evaluate_every=100", *calibrated]
     stages = {stage["name"]: stage["seconds"] for stage in plan(TINY, overrides, out=tmp_path / "none")["stages"]}

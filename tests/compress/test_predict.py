@@ -28,7 +28,7 @@ from compress.tasks.detection import EvaluateDetection
 BOX = np.array([(20, 10), (60, 10), (60, 30), (20, 30)])
 
 
-def picture(path: Path, ink: int = 20) -> bytes:
+def photo(path: Path, ink: int = 20) -> bytes:
     """An image of a dark box on white; its bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.full((64, 96, 3), 255, np.uint8)
@@ -70,7 +70,7 @@ def names(folder: str) -> list[str]:
 
 def test_a_folder_a_pattern_and_files_each_image_once():
     for name in ("scans/b/2.png", "scans/a10.jpg", "scans/a9.PNG", "scans/.hidden.png", "scans/.cache/x.png", "one.png"):
-        picture(Path(name))
+        photo(Path(name))
     Path("scans/notes.txt").write_text("no image")
     found = done("scans", "one.png", "./one.png", "scans/*.jpg", "scans/../one.png")
     assert [str(item.image) for item in found] == ["scans/a9.PNG", "scans/a10.jpg", "scans/b/2.png", "one.png"]
@@ -80,8 +80,8 @@ def test_a_folder_a_pattern_and_files_each_image_once():
 
 
 def test_a_name_that_looks_like_a_pattern_is_a_name_first():
-    picture(Path("page[1].png"))
-    picture(Path("page1.png"))
+    photo(Path("page[1].png"))
+    photo(Path("page1.png"))
     assert [str(item.image) for item in done("page[1].png")] == ["page[1].png"]
 
 
@@ -96,7 +96,7 @@ def test_what_names_no_image_is_told():
 
 
 def test_earlier_drawings_are_no_input_of_their_folder():
-    picture(Path("a.png"))
+    photo(Path("a.png"))
     for _ in range(3):
         assert [str(item.image) for item in done(".", out=".")] == ["a.png"]
     assert names(".") == ["a.png", "a.png.json", "a.png.png"]
@@ -106,7 +106,7 @@ def test_earlier_drawings_are_no_input_of_their_folder():
 
 
 def test_results_say_what_is_there(tmp_path):
-    picture(tmp_path / "photo.png")
+    photo(tmp_path / "photo.png")
     (found,) = done("photo.png")
     record = json.loads(Path("out/photo.json").read_text())
     assert (record["image"], record["height"], record["width"]) == ("photo.png", 64, 96)
@@ -122,7 +122,7 @@ def test_results_say_what_is_there(tmp_path):
 
 def test_images_of_one_stem_have_results_of_their_own():
     for name in ("in/a/page.jpg", "in/b/page.jpg", "in/a/page.png", "in/a/other.png", "in/a/PAGE.tif"):
-        picture(Path(name))
+        photo(Path(name))
     found = done("in")
     assert len(found) == 5
     results = sorted(path.name for path in Path("out").glob("*.json"))
@@ -143,12 +143,12 @@ def test_names_are_the_same_in_whatever_order(tmp_path):
 
 
 def test_an_input_is_never_an_output():
-    kept = {name: picture(Path(name)) for name in ("a.png", "b.jpg", "b.png", "c.png.png", "c.png")}
+    kept = {name: photo(Path(name)) for name in ("a.png", "b.jpg", "b.png", "c.png.png", "c.png")}
     found = done(*kept, out=".")
     assert not any(item.failed for item in found)
     assert {name: Path(name).read_bytes() for name in kept} == kept
     assert len(list(Path().glob("*.json"))) == 5
-    linked = picture(Path("far/d.png"))
+    linked = photo(Path("far/d.png"))
     Path("out").mkdir()
     Path("out/d.png").symlink_to("../far/d.png")
     done("far/d.png")
@@ -158,10 +158,10 @@ def test_an_input_is_never_an_output():
 
 @pytest.mark.parametrize("name", ["photo.png", "photo.json"])
 def test_what_is_not_its_own_is_never_written_over(name):
-    picture(Path("in/photo.jpg"))
-    picture(Path("in/other.jpg"))
+    photo(Path("in/photo.jpg"))
+    photo(Path("in/other.jpg"))
     Path("out").mkdir()
-    kept = picture(Path("out") / name)
+    kept = photo(Path("out") / name)
     found = done("in")
     assert [item.failed for item in found] == [False, True]
     assert f"out/{name} is there already" in found[1].line
@@ -171,7 +171,7 @@ def test_what_is_not_its_own_is_never_written_over(name):
 
 
 def test_a_folder_in_the_way_is_named():
-    picture(Path("a.jpg"))
+    photo(Path("a.jpg"))
     Path("out/a.png").mkdir(parents=True)
     (found,) = done("a.jpg")
     assert "out/a.png is a folder" in found.line
@@ -180,7 +180,7 @@ def test_a_folder_in_the_way_is_named():
 
 @pytest.mark.parametrize("name", ["照" * 83 + ".png", "x" * 251 + ".png", "ä" * 125 + ".jpg", "a\nb.png", "<img src=x>.png"])
 def test_long_and_odd_names_work(name):
-    picture(Path(name))
+    photo(Path(name))
     (found,) = done(name)
     assert not found.failed, found.line
     assert json.loads(next(Path("out").glob("*.json")).read_text())["image"] == name
@@ -189,7 +189,7 @@ def test_long_and_odd_names_work(name):
 
 def test_long_names_that_begin_alike_stay_apart():
     for folder in "ab":
-        picture(Path(folder) / ("x" * 251 + ".png"))
+        photo(Path(folder) / ("x" * 251 + ".png"))
     assert not any(item.failed for item in done("a", "b"))
     assert len(names("out")) == 4
 
@@ -199,7 +199,7 @@ def test_long_names_that_begin_alike_stay_apart():
 
 def test_a_bad_image_is_named_and_the_others_are_done():
     for name in ("a.png", "b.png", "d.png"):
-        picture(Path("in") / name)
+        photo(Path("in") / name)
     Path("in/b.png").write_bytes(b"no image")
     Path("in/c.png").symlink_to("nowhere")
     os.mkfifo("in/e.png")
@@ -220,7 +220,7 @@ def test_no_model_is_opened_before_there_is_an_image(monkeypatch):
 
     monkeypatch.setattr(predict, "open_predictor", never)
     assert [item.failed for item in done("gone.png")] == [True]
-    picture(Path("a.png"))
+    photo(Path("a.png"))
     with pytest.raises(CompressError, match="there is no model"):
         done("a.png")
     assert not Path("out").exists()
@@ -228,7 +228,7 @@ def test_no_model_is_opened_before_there_is_an_image(monkeypatch):
 
 @pytest.mark.parametrize("out", ["file", "file/below", "file/far/below", "link"])
 def test_an_out_that_can_be_no_folder_is_refused_before_any_work(monkeypatch, out):
-    picture(Path("a.png"))
+    photo(Path("a.png"))
     Path("file").write_text("precious")
     Path("link").symlink_to("nowhere")
     monkeypatch.setattr(predict, "read_image", lambda *_: pytest.fail("an image was read"))
@@ -256,9 +256,9 @@ def test_images_are_read_one_by_one():
 
 
 def test_json_is_one_object_a_line_and_nothing_else():
-    picture(Path("in/a.png"))
+    photo(Path("in/a.png"))
     Path("in/b.png").write_text("no image")
-    picture(Path("in/c.png"))
+    photo(Path("in/c.png"))
     ran = CliRunner().invoke(app, ["predict", "in", "--json", "--out", "out"])
     assert ran.exit_code == 1
     records = [json.loads(line) for line in ran.stdout.splitlines()]
@@ -277,7 +277,7 @@ def command(*words: str | bytes | Path, **options) -> subprocess.CompletedProces
 
 def test_names_in_other_encodings_work(tmp_path):
     name = "照片".encode("gbk")
-    picture(tmp_path / os.fsdecode(name + b".jpg"))
+    photo(tmp_path / os.fsdecode(name + b".jpg"))
     result = command(name + b".jpg", "--out", b"out" + name)
     assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / os.fsdecode(b"out" + name) / os.fsdecode(name + b".json")).read_text())
@@ -287,7 +287,7 @@ def test_names_in_other_encodings_work(tmp_path):
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing_half():
-    picture(Path("a.jpg"))
+    photo(Path("a.jpg"))
 
     def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""A train stage with pictures of its own: what it sees, what it is judged on, and what its key depends on."""
+"""A train stage with images of its own: what it sees, what it is judged on, and what its key depends on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def keys(path: Path, *overrides: str) -> dict[str, str]:
     return {stage.name: cache_key(session, stage.name) for stage in session.recipe.stages}
 
 
-def real_pictures(folder: Path, count: int) -> Path:
+def real_images(folder: Path, count: int) -> Path:
     for name in ("train_images", "train_gts"):
         (folder / name).mkdir(parents=True)
     for index in range(count):
@@ -67,19 +67,19 @@ def test_it_trains_on_its_own_and_is_judged_on_the_recipes(tmp_path, monkeypatch
     assert data["pretrained"]["train"] != data["tuned"]["train"]
 
 
-def test_pictures_decide_the_key_wherever_they_lie(tmp_path):
+def test_images_decide_the_key_wherever_they_lie(tmp_path):
     path = written(tmp_path)
     before = keys(path)
     fewer = keys(path, "stages.pretrained.data.train=6")
     assert before["pretrained"] != fewer["pretrained"]
     assert before["tuned"] != fewer["tuned"], "it starts from another model"
-    real_pictures(tmp_path / "here", 5)
+    real_images(tmp_path / "here", 5)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     here, there = (keys(path, f"stages.pretrained.data={{format: icdar2015, root: {tmp_path / name}}}") for name in ("here", "there"))
     assert here == there != before
 
 
-def test_the_recipes_own_pictures_said_again_change_nothing(tmp_path):
+def test_the_recipes_own_images_said_again_change_nothing(tmp_path):
     plain = RECIPE.replace("augment: {scales: [1.0], rotate: 3}\n", "").replace(", data: {format: synthetic, train: 8, size: 96}", "")
     path = written(tmp_path, plain)
     assert keys(path, "stages.pretrained.data={format: synthetic, train: 4, size: 64}") == keys(path)
@@ -117,14 +117,14 @@ def test_a_folder_that_is_not_there_is_refused_before_any_work(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_plan_counts_its_pictures(tmp_path, monkeypatch):
+def test_a_plan_counts_its_images(tmp_path, monkeypatch):
     monkeypatch.setattr("compress.plan.image_seconds", lambda *_: 1.0)
     monkeypatch.setattr("compress.plan.evaluation_seconds", lambda *_: 0.0)
     stages = plan(written(tmp_path), out=tmp_path / "none")["stages"]
     assert [stage["seconds"] for stage in stages] == [8, 4]
 
 
-def test_its_pictures_are_opened_once(tmp_path):
+def test_its_images_are_opened_once(tmp_path):
     session = prepare(written(tmp_path))
     first, second = session.recipe.stages
     assert train_split(session, first) is train_split(session, first)

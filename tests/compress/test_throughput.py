@@ -52,7 +52,7 @@ def clock(monkeypatch) -> Clock:
 
 
 def made(clock: Clock, seconds):
-    """Batches of four pictures, each of which takes so long to make."""
+    """Batches of four images, each of which takes so long to make."""
     for duration in seconds:
         clock.spend(duration)
         yield {"image": torch.zeros(4, 1)}

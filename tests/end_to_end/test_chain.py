@@ -152,16 +152,16 @@ def test_tuned_thresholds_are_stored_and_reported_beside_the_fixed_ones(tiny_run
     assert json.loads(command(*words, "--split", "val").stdout) == tuned
 
 
-def test_predict_draws_and_writes_polygons_in_the_pictures_own_pixels(tiny_run, tmp_path):
-    picture = np.full((90, 150, 3), 200, np.uint8)
-    cv2.putText(picture, "word", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (0, 0, 0), 3)
-    cv2.imwrite(str(tmp_path / "photo.png"), picture)
+def test_predict_draws_and_writes_polygons_in_the_images_own_pixels(tiny_run, tmp_path):
+    photo = np.full((90, 150, 3), 200, np.uint8)
+    cv2.putText(photo, "word", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (0, 0, 0), 3)
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
     for model in (tiny_run / "baseline", tiny_run / "files_int8" / "onnx" / "model.onnx"):
         result = command("predict", tmp_path / "photo.png", "--model", model, "--out", tmp_path / "found")
         assert result.returncode == 0, result.stderr
         found = json.loads((tmp_path / "found" / "photo.json").read_text())
         assert (found["height"], found["width"]) == (90, 150)
-        assert cv2.imread(str(tmp_path / "found" / "photo.png")).shape == picture.shape
+        assert cv2.imread(str(tmp_path / "found" / "photo.png")).shape == photo.shape
 
 
 def test_export_writes_files_that_eval_reads(tiny_run, tmp_path):

@@ -191,7 +191,7 @@ def exported(folder: Path, experiment: Path) -> Subject:
 
 
 def images(folder: Path, experiment: Path) -> Subject:
-    """Pictures in the usual encodings, one with a thumbnail of other facts in it."""
+    """Images in the usual encodings, one with a thumbnail of other facts in it."""
     _, image = draw(0, "val", 0, 96)
     for name in ("a.png", "b.jpg", "c.bmp", "d.webp", "e.tif"):
         write_image(folder / name, image)

@@ -17,7 +17,7 @@ from compress.data.detection.folder import (
     annotated,
     by_number,
     copied_name,
-    copy_pictures,
+    copy_images,
     json_points,
     outlined,
 )
@@ -28,7 +28,7 @@ from compress.files import read_text
 
 SETS = {"train": "train", "test": "val"}  # the annotations of its own test set are not public: results are given on its `val`
 JSON = ("cocotext.v2.json", "annotations/cocotext.v2.json")
-PICTURES = ("images", "train2014", ".")
+FOLDERS = ("images", "train2014", ".")
 
 
 class CocoText(ImageFolder):
@@ -58,7 +58,7 @@ class CocoText(ImageFolder):
         if path is None:  # it was there when the parts were asked for
             raise CompressError(f"data.root: {self.root} has no {JSON[0]} any more; restore it.")
         document = read(path)
-        folder = next(self.root / name for name in PICTURES if (self.root / name).is_dir())
+        folder = next(self.root / name for name in FOLDERS if (self.root / name).is_dir())
         words: dict[str, list[dict[str, Any]]] = {}
         for key, entry in document["anns"].items():
             words.setdefault(str(entry.get("image_id")), []).append(self.needed(key, entry))
@@ -105,12 +105,12 @@ class CocoText(ImageFolder):
         ]
         return json.dumps(listed).encode()
 
-    def save(self, pictures: Mapping[str, Sequence[Files]]) -> None:
+    def save(self, parts: Mapping[str, Sequence[Files]]) -> None:
         images: dict[str, Any] = {}
         annotations: dict[str, Any] = {}
         of_image: dict[str, list[int]] = {}
-        for part, files in pictures.items():
-            copy_pictures(files, self.root / PICTURES[0] / part)
+        for part, files in parts.items():
+            copy_images(files, self.root / FOLDERS[0] / part)
             for file in files:
                 key = len(images) + 1
                 (height, width), turn = size_and_turn(file.image)  # the format notes its size, as it is shown

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from compress.data.detection.folder import (
     NUMBER,
-    FilePerPicture,
+    FilePerImage,
     Files,
     Word,
     annotated,
@@ -29,7 +29,7 @@ CORNERS = 28  # fields of a line: x, y of 14 corners
 OFFSETS = 32  # fields of a line: left, top, right, bottom, and x, y of 14 corners from the left top
 
 
-class Ctw1500(FilePerPicture):
+class Ctw1500(FilePerImage):
     """The data set in the folder `root`, with the names of either publication or plain ones (`train_images`, `train_gts`)."""
 
     images: ClassVar = {"train": ("train_images", "train/text_image"), "test": ("test_images", "test/text_image")}

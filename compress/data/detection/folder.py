@@ -72,7 +72,7 @@ class ImageFolder(DataFormat):
         """`words` as :meth:`words` reads them. Raises ValueError for a shape that the format cannot hold."""
 
     @abstractmethod
-    def save(self, pictures: Mapping[str, Sequence[Files]]) -> None:
+    def save(self, parts: Mapping[str, Sequence[Files]]) -> None:
         """Write a data set into `root`: for each part copies of the images, and each one's rendered content, under its name."""
 
     def default_augment(self) -> Augment:
@@ -165,7 +165,7 @@ class ImageFolder(DataFormat):
                 progress(done, len(files))
 
 
-class FilePerPicture(ImageFolder):
+class FilePerImage(ImageFolder):
     """A data set with a file of annotations for each image.
 
     images, truths: part -> folders in the root that may hold its images, its annotations; the first are those written.
@@ -197,15 +197,15 @@ class FilePerPicture(ImageFolder):
         if folders is None:  # they were there when the parts were asked for
             raise CompressError(f"data.root: {self.root} has no {part} part any more; restore it.")
         images, truths = folders
-        pictures, texts = self.by_pair(images, SUFFIXES), self.by_pair(truths, self.truth_suffixes)
-        problems = [f"{pictures[key][0]}: there is no ground truth for it in {truths}" for key in sorted(pictures.keys() - texts.keys())]
-        problems += [f"{texts[key][0]}: there is no image for it in {images}" for key in sorted(texts.keys() - pictures.keys())]
+        shown, texts = self.by_pair(images, SUFFIXES), self.by_pair(truths, self.truth_suffixes)
+        problems = [f"{shown[key][0]}: there is no ground truth for it in {truths}" for key in sorted(shown.keys() - texts.keys())]
+        problems += [f"{texts[key][0]}: there is no image for it in {images}" for key in sorted(texts.keys() - shown.keys())]
         found = []
-        for key in sorted(pictures.keys() & texts.keys(), key=by_number):
-            if len(pictures[key]) > 1 or len(texts[key]) > 1:
-                problems.append(f"{listing(pictures[key])} and {listing(texts[key])}: which ground truth is which image's is not clear")
+        for key in sorted(shown.keys() & texts.keys(), key=by_number):
+            if len(shown[key]) > 1 or len(texts[key]) > 1:
+                problems.append(f"{listing(shown[key])} and {listing(texts[key])}: which ground truth is which image's is not clear")
                 continue
-            (image,), (truth,) = pictures[key], texts[key]
+            (image,), (truth,) = shown[key], texts[key]
             try:
                 found.append(Files(image.stem, image, truth, read_bytes(truth, "ground truth")))
             except CompressError as error:
@@ -220,10 +220,10 @@ class FilePerPicture(ImageFolder):
                 found.setdefault(self.paired_by(path.stem), []).append(path)
         return found
 
-    def save(self, pictures: Mapping[str, Sequence[Files]]) -> None:
-        for part, files in pictures.items():
+    def save(self, parts: Mapping[str, Sequence[Files]]) -> None:
+        for part, files in parts.items():
             images, truths = self.root / self.images[part][0], self.root / self.truths[part][0]
-            copy_pictures(files, images)
+            copy_images(files, images)
             truths.mkdir(parents=True, exist_ok=True)
             for file in files:
                 (truths / self.written.format(file.name)).write_bytes(file.content)
@@ -255,7 +255,7 @@ def by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
 
 
-def copy_pictures(files: Sequence[Files], folder: Path) -> None:
+def copy_images(files: Sequence[Files], folder: Path) -> None:
     """Copy each image, byte by byte, into `folder` as its name and its own suffix."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from compress.data.detection.folder import FilePerPicture, Files, Word, annotated, coordinates, numbered_lines, one_line, outlined
+from compress.data.detection.folder import FilePerImage, Files, Word, annotated, coordinates, numbered_lines, one_line, outlined
 from compress.data.split import Annotation
 
 DO_NOT_CARE = "###"
@@ -14,7 +14,7 @@ DO_NOT_CARE = "###"
 LANGUAGES = frozenset(("Arabic", "Latin", "Chinese", "Japanese", "Korean", "Bangla", "Hindi", "Symbols", "Mixed", "None"))
 
 
-class Icdar2015(FilePerPicture):
+class Icdar2015(FilePerImage):
     """The data set in the folder `root`, with plain (`train_images`, `train_gts`) or the official folder names."""
 
     images: ClassVar = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from compress.data.detection.folder import FilePerPicture, Files, Word, annotated, coordinates, numbered_lines, one_line, outlined
+from compress.data.detection.folder import FilePerImage, Files, Word, annotated, coordinates, numbered_lines, one_line, outlined
 from compress.data.detection.icdar2015 import DO_NOT_CARE, LANGUAGES
 from compress.data.split import Annotation
 
 NOT_KNOWN = "None"  # as the set itself says it of words without a language
 
 
-class Icdar2017(FilePerPicture):
+class Icdar2017(FilePerImage):
     """The data set in the folder `root`, with plain (`train_images`, `train_gts`) or the official folder names.
 
     Its validation part is the test part, since the annotations of its own are not public.

@@ -11,14 +11,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from compress.data.detection.folder import FilePerPicture, Files, Word, annotated, numbered_lines, outlined
+from compress.data.detection.folder import FilePerImage, Files, Word, annotated, numbered_lines, outlined
 from compress.data.split import Annotation
 
 UNIT = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
 EXACT = 0.01  # pixels a corner may lie beside that of the rectangle that is written for it
 
 
-class MsraTd500(FilePerPicture):
+class MsraTd500(FilePerImage):
     """The data set in the folder `root`: `train` and `test`, each with images and their `.gt` files."""
 
     images: ClassVar = {"train": ("train",), "test": ("test",)}

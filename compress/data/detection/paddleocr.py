@@ -17,7 +17,7 @@ from compress.data.detection.folder import (
     annotated,
     by_number,
     copied_name,
-    copy_pictures,
+    copy_images,
     json_points,
     outlined,
 )
@@ -96,9 +96,9 @@ class PaddleOcr(ImageFolder):
         ]
         return json.dumps(listed, ensure_ascii=False).encode()
 
-    def save(self, pictures: Mapping[str, Sequence[Files]]) -> None:
-        for part, files in pictures.items():
-            copy_pictures(files, self.root / part)
+    def save(self, parts: Mapping[str, Sequence[Files]]) -> None:
+        for part, files in parts.items():
+            copy_images(files, self.root / part)
             lines = [f"{part}/{copied_name(file)}\t".encode() + file.content + b"\n" for file in files]
             (self.root / LABELS[part][0]).write_bytes(b"".join(lines))
 

@@ -10,7 +10,7 @@ import ast
 import re
 from typing import ClassVar, Literal
 
-from compress.data.detection.folder import FilePerPicture, Files, Word, annotated, coordinates, numbered_lines, numbers_and_text, outlined
+from compress.data.detection.folder import FilePerImage, Files, Word, annotated, coordinates, numbered_lines, numbers_and_text, outlined
 from compress.data.split import Annotation
 
 DO_NOT_CARE = ("#", "###")
@@ -19,7 +19,7 @@ NEXT = re.compile(r"(?<=\])[\s,;]*(?=x:\s*\[\[)")  # between two records of one 
 FRAME = re.compile(r"^(poly_)?gt_|\.(jpe?g|png)$", re.IGNORECASE)
 
 
-class TotalText(FilePerPicture):
+class TotalText(FilePerImage):
     """The data set in the folder `root`, with the authors' folder names or plain ones (`train_images`, `train_gts`)."""
 
     images: ClassVar = {"train": ("Images/Train", "train_images", "Train"), "test": ("Images/Test", "test_images", "Test")}

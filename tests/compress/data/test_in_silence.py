@@ -26,7 +26,7 @@ LONG = ",".join(
 )
 
 
-def picture(turn: int = 1, shade: int = 250) -> bytes:
+def photo(turn: int = 1, shade: int = 250) -> bytes:
     """A light PNG file, 48 high and 64 wide, dark at `WORD`, with an EXIF orientation."""
     pixels = np.full((48, 64, 3), shade, np.uint8)
     cv2.fillPoly(pixels, [np.array(WORD)], (0, 0, 0))
@@ -44,7 +44,7 @@ def put(path: Path, content: str | bytes) -> Path:
 
 def icdar(root: Path, lines: str = f"{POINTS},word\n", **images: bytes) -> Path:
     """A test part in which every image has the same words."""
-    for name, content in (images or {"img_1": picture()}).items():
+    for name, content in (images or {"img_1": photo()}).items():
         put(root / f"test_images/{name}.png", content)
         put(root / f"test_gts/gt_{name}.txt", lines)
     return root
@@ -78,7 +78,7 @@ STORED = {
 def test_words_of_stored_pixels_lie_on_them_however_an_image_is_turned(tmp_path, name, cache):
     image, truth, line = STORED[name]
     for turn in (1, 3, 6):
-        put(tmp_path / image, picture(turn))
+        put(tmp_path / image, photo(turn))
         put(tmp_path / truth, line)
         sample = opened(name, tmp_path, cache=cache)[0]
         assert sample.image.shape == (48, 64, 3)
@@ -88,7 +88,7 @@ def test_words_of_stored_pixels_lie_on_them_however_an_image_is_turned(tmp_path,
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_conversion_turns_words_with_their_image(tmp_path, turn):
     image, truth, line = STORED["icdar2017"]
-    put(tmp_path / "a" / image, picture(turn))
+    put(tmp_path / "a" / image, photo(turn))
     put(tmp_path / "a" / truth, line)
     convert(tmp_path / "a", "icdar2017", tmp_path / "b", "paddleocr")
     shown = opened("paddleocr", tmp_path / "b")[0]
@@ -106,7 +106,7 @@ def test_fingerprints_and_cached_pixels_follow_content_not_size(tmp_path):
     path = icdar(tmp_path / "set") / "test_images/img_1.png"
     before = opened("icdar2015", tmp_path / "set")
     status = path.stat()
-    put(path, picture(6))
+    put(path, photo(6))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert path.stat().st_size == status.st_size
     after = opened("icdar2015", tmp_path / "set")
@@ -116,14 +116,14 @@ def test_fingerprints_and_cached_pixels_follow_content_not_size(tmp_path):
 
 
 def test_images_are_read_through_again_only_when_they_changed(tmp_path, monkeypatch):
-    root = icdar(tmp_path / "set", a=picture(), b=picture(shade=200))
+    root = icdar(tmp_path / "set", a=photo(), b=photo(shade=200))
     paths = sorted((root / "test_images").iterdir())
     read = []
     monkeypatch.setattr(digests, "digest", lambda path: (read.append(path.name), f"of {path.read_bytes()[-9:]!r}")[1])
     first = digests.image_digests(paths)
     assert digests.image_digests(paths[::-1]) == first[::-1]
     assert read == ["a.png", "b.png"]
-    put(paths[1], picture(shade=190))
+    put(paths[1], photo(shade=190))
     digests.image_digests(paths)
     assert read == ["a.png", "b.png", "b.png"]
     os.mkfifo(root / "c.png")
@@ -134,7 +134,7 @@ def test_images_are_read_through_again_only_when_they_changed(tmp_path, monkeypa
 
 
 def test_two_images_for_one_ground_truth_and_two_for_one_image_are_named(tmp_path):
-    root = icdar(tmp_path, img_1=picture(), img_2=picture(), img_3=picture())
+    root = icdar(tmp_path, img_1=photo(), img_2=photo(), img_3=photo())
     Image.open(root / "test_images/img_1.png").convert("RGB").save(root / "test_images/img_1.jpg")
     put(root / "test_gts/img_2.txt", f"{POINTS},other\n")
     split = opened("icdar2015", root, damaged="skip")
@@ -175,7 +175,7 @@ def test_a_word_outside_of_its_image_is_named_and_not_counted(tmp_path, cache, c
 )
 def test_a_text_that_cannot_be_told_is_named(tmp_path, name, line, told):
     image, truth, _ = STORED[name]
-    put(tmp_path / image, picture())
+    put(tmp_path / image, photo())
     put(tmp_path / truth, line + "\n")
     report = check(from_options(name, tmp_path), 0)
     assert [told in problem and Path(truth).name in problem for problem in report.problems] == [True]
@@ -185,7 +185,7 @@ def test_a_text_that_cannot_be_told_is_named(tmp_path, name, line, told):
 def test_a_number_with_a_comma_is_a_text_where_the_number_of_corners_is_known(tmp_path):
     for name, line in (("ctw1500", f"{LONG},1,234"), ("icdar2017", f"{POINTS},Symbols,1,234")):
         image, truth, _ = STORED[name]
-        put(tmp_path / name / image, picture())
+        put(tmp_path / name / image, photo())
         put(tmp_path / name / truth, line + "\n")
         assert opened(name, tmp_path / name)[0].truth.texts == ["1,234"]
     assert opened("icdar2015", icdar(tmp_path / "a", f"{POINTS},1,234\n"))[0].truth.texts == ["1,234"]
@@ -204,7 +204,7 @@ def test_a_language_is_not_read_as_text(tmp_path):
 
 @pytest.mark.parametrize("text", [None, 5, True, ["a"]])
 def test_a_transcription_that_is_no_text_is_named(tmp_path, text):
-    put(tmp_path / "a.png", picture())
+    put(tmp_path / "a.png", photo())
     words = [{"transcription": text, "points": WORD}, {"transcription": "None", "points": WORD}]
     put(tmp_path / "test.txt", f"a.png\t{json.dumps(words)}\n")
     split = opened("paddleocr", tmp_path, damaged="skip")
@@ -215,7 +215,7 @@ def test_a_transcription_that_is_no_text_is_named(tmp_path, text):
 def test_two_records_on_one_line_are_two_words(tmp_path):
     image, truth, _ = STORED["totaltext"]
     record = "x: [[8 40 40]], y: [[10 10 20]], ornt: [u'c'], transcriptions: [u'{}']"
-    put(tmp_path / image, picture())
+    put(tmp_path / image, photo())
     put(tmp_path / truth, record.format("one") + " " + record.format("two, ]x") + record.format("three") + "\n")
     assert opened("totaltext", tmp_path)[0].truth.texts == ["one", "two, ]x", "three"]
 
@@ -226,7 +226,7 @@ def test_an_annotation_of_an_image_that_is_not_there_is_named(tmp_path):
         "imgs": {"1": {"set": "val", "file_name": "a.png"}},
         "anns": {"1": {"id": 1, "image_id": 1, **entry}, "2": {"id": 2, "image_id": 77, **entry}},
     }
-    put(tmp_path / "train2014/a.png", picture())
+    put(tmp_path / "train2014/a.png", photo())
     put(tmp_path / "cocotext.v2.json", json.dumps(document))
     problems = check(from_options("cocotext", tmp_path), 0).problems
     assert ["annotation 2: there is no image 77" in problem for problem in problems] == [True]
@@ -237,7 +237,7 @@ def test_an_annotation_of_an_image_that_is_not_there_is_named(tmp_path):
 
 def test_a_list_of_names_in_utf16_is_read_and_one_in_gbk_is_named(tmp_path):
     for number in (1, 2, 3):
-        put(tmp_path / f"train_images/照片_{number}.png", picture())
+        put(tmp_path / f"train_images/照片_{number}.png", photo())
         put(tmp_path / f"train_gts/gt_照片_{number}.txt", f"{POINTS},word\n")
     put(tmp_path / "val.txt", "照片_2.png\n".encode("utf-16"))
     assert [annotation.name for annotation in opened("icdar2015", tmp_path, "val").annotations] == ["照片_2"]
@@ -251,7 +251,7 @@ def test_label_files_for_train_val_and_test_are_the_splits(tmp_path):
     for part, count in (("train", 3), ("val", 2), ("test", 1)):
         names = [f"{part}/{number}{part}.png" for number in range(count)]
         for name in names:
-            put(tmp_path / "a" / name, picture())
+            put(tmp_path / "a" / name, photo())
         put(tmp_path / f"a/{part}.txt", "".join(f"{name}\t{words}\n" for name in names))
     for name, folder in (("paddleocr", "a"), ("icdar2015", "b")):
         found = {

@@ -375,8 +375,8 @@ def test_features_of_any_layers_can_be_compared_without_the_response(tmp_path, r
     assert entry["loss"] == pytest.approx(task + 2 * entry["feature"], rel=1e-4)
 
 
-def test_a_teacher_is_shown_pictures_as_it_was_trained_to_see_them(images, targets):
-    """The same pictures, in 0..1, whatever each of the two models takes away from them and divides them by."""
+def test_a_teacher_is_shown_images_as_it_was_trained_to_see_them(images, targets):
+    """The same images, in 0..1, whatever each of the two models takes away from them and divides them by."""
     other = teacher()
     seen = []
     other.network.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
@@ -386,9 +386,9 @@ def test_a_teacher_is_shown_pictures_as_it_was_trained_to_see_them(images, targe
     lessons(stage, [pupil], [other], None)([pupil.network], images, targets)
     lessons(stage, [student()], [other], None)([student().network], images, targets)
 
-    def pictures(given, algorithm):
+    def in_0_to_1(given, algorithm):
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (algorithm.input.mean, algorithm.input.std))
         return given * std + mean
 
-    torch.testing.assert_close(pictures(seen[0], other.algorithm), pictures(images, swapped))
+    torch.testing.assert_close(in_0_to_1(seen[0], other.algorithm), in_0_to_1(images, swapped))
     assert seen[1] is images
