@@ -230,6 +230,15 @@ def test_a_second_run_in_the_same_folder_is_refused(tiny_run):
         compress.run(TINY, out=tiny_run, quiet=True)
 
 
+def test_a_folder_that_was_moved_is_found_whole(tiny_run, tmp_path):
+    for name in (tiny_run.name, "tiny_teacher"):
+        shutil.copytree(tiny_run.parent / name, tmp_path / "elsewhere" / name)
+    moved = tmp_path / "elsewhere" / tiny_run.name
+    assert compress.run(TINY, out=moved, quiet=True) == compress.run(TINY, out=tiny_run, quiet=True)
+    made = [[path.stat().st_mtime_ns for path in sorted(folder.glob("*/manifest.json"))] for folder in (tiny_run, moved)]
+    assert made[0] == made[1], "no stage was done again"
+
+
 def test_a_full_disk_is_one_sentence(tmp_path):
     """Every write beyond a megabyte fails, as on a full disk; the command then carries on where there is room again."""
     import resource

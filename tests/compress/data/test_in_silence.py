@@ -295,3 +295,11 @@ def test_a_contact_sheet_replaces_no_file_of_a_users(tmp_path):
 def test_every_format_of_a_folder_says_whose_pixels_it_means():
     kinds = {name: kind.stored for name, kind in FORMATS.items() if issubclass(kind, ImageFolder)}
     assert {name for name, stored in kinds.items() if stored} == set(STORED)
+
+
+def test_images_that_are_lost_in_mid_run_are_named(tmp_path):
+    split = opened("icdar2015", icdar(tmp_path / "set"), cache=False)
+    assert split[0].image.shape
+    (tmp_path / "set/test_images/img_1.png").unlink()
+    with pytest.raises(CompressError, match=r"img_1\.png"):
+        split[0]
