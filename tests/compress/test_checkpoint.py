@@ -12,6 +12,8 @@ from compress.pruning.groups import all_maps
 from compress.tasks.detection import EvaluateDetection as Evaluate
 from compress.training.modes import show_all_maps
 
+pytestmark = pytest.mark.slow
+
 BACKBONES = ["mobilenet_v3_small", "mobilenet_v3_small_torchvision", "mobilenet_v3_large_ppocr", "lcnet_v3", "resnet18"]
 
 

@@ -12,6 +12,8 @@ from compress.pruning.allocation import uniform
 from compress.pruning.groups import find_groups, remove_channels
 from compress.tasks.detection import EvaluateDetection as Evaluate
 
+pytestmark = pytest.mark.slow
+
 NARROW = dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet18_vd", "resnet50_vd", "pphgnet_small"), 0.125)
 
 

@@ -18,6 +18,8 @@ from compress.predictor import equal_sizes, open_predictor
 from compress.runtimes import open_file
 from compress.tasks.recognition import EvaluateRecognition
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "name": "crnn",
     "backbone": {"name": "mobilenet_v3_small", "width": 0.25},

@@ -22,6 +22,8 @@ from compress.tasks import TASKS
 from compress.tasks.classification import EvaluateClassification
 from compress.tasks.detection import EvaluateDetection
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
 data: {format: synthetic, train: 4, val: 6, test: 2, size: 64}
