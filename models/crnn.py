@@ -7,23 +7,16 @@ Targets and decoding are in `compress.models.ctc`, the network in `compress.mode
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Algorithm, Deviation, Input, Mean
-from compress.models.ctc import ctc_targets, decoded
+from compress.models.ctc import ctc_recogniser
 from compress.models.registry import LINE_BACKBONES, SEQUENCES, named, of_network
 
 STRIDE = 4  # pixels of width for a step, of every backbone
 HEIGHTS = 16  # pixels: what the height of an input is a multiple of
-
-
-@dataclass(frozen=True)
-class Greedy:
-    """A text is read off the probabilities: there is nothing to choose."""
 
 
 def crnn(
@@ -41,17 +34,5 @@ def crnn(
     """
     parts = named(LINE_BACKBONES, backbone, "model.backbone"), named(SEQUENCES, sequence, "model.sequence")
     characters = alphabet_of(alphabet)
-    return Algorithm(
-        task="recognition",
-        network=partial(of_network, "crnn", "crnn_network", *parts, characters.ctc_classes),
-        targets=partial(ctc_targets, alphabet=characters, stride=STRIDE),
-        loss=partial(of_network, "ctc", "ctc_loss"),
-        decode=partial(decoded, alphabet=characters),
-        settings=Greedy,
-        tunable=MappingProxyType({}),
-        copies=MappingProxyType({"logits": "kl"}),
-        features=("backbone",),
-        kept_layers=("head",),
-        alphabet=characters,
-        input=Input(multiple=(HEIGHTS, STRIDE), example=(48, 320), mean=tuple(mean), std=tuple(std)),
-    )
+    network = partial(of_network, "crnn", "crnn_network", *parts, characters.ctc_classes)
+    return ctc_recogniser(network, characters, Input((HEIGHTS, STRIDE), (48, 320), tuple(mean), tuple(std)))

@@ -6,13 +6,46 @@ Targets and greedy decoding in numpy; the loss is in `compress.models.networks.c
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compress.models.alphabet import BLANK, Alphabet
-from compress.models.contract import Sample, Transcription
+from compress.models.contract import Algorithm, Input, Sample, Transcription
+from compress.models.registry import of_network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """A text is read off the probabilities: there is nothing to choose."""
+
+
+def ctc_recogniser(network: Callable[[], nn.Module], alphabet: Alphabet, wanted: Input) -> Algorithm:
+    """A network of `backbone`, a sequence model and a CTC `head` as an :class:`Algorithm` of task "recognition".
+
+    wanted: its input, of which `multiple` says how many pixels of width a step has.
+    """
+    return Algorithm(
+        task="recognition",
+        network=network,
+        targets=partial(ctc_targets, alphabet=alphabet, stride=wanted.multiple[1]),
+        loss=partial(of_network, "ctc", "ctc_loss"),
+        decode=partial(decoded, alphabet=alphabet),
+        settings=Greedy,
+        tunable=MappingProxyType({}),
+        copies=MappingProxyType({"logits": "kl"}),
+        features=("backbone",),
+        kept_layers=("head",),
+        alphabet=alphabet,
+        input=wanted,
+    )
 
 
 def ctc_targets(sample: Sample, alphabet: Alphabet, stride: int) -> dict[str, np.ndarray]:

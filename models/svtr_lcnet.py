@@ -15,13 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Algorithm, Deviation, Input, Mean
-from compress.models.crnn import Greedy
-from compress.models.ctc import ctc_targets, decoded
+from compress.models.ctc import ctc_recogniser
 from compress.models.registry import SVTR_LCNET_PARTS, named, of_network
 
 STRIDE = 8  # pixels of width for a step, of every backbone
@@ -43,17 +41,5 @@ def svtr_lcnet(
     """
     parts = [named(SVTR_LCNET_PARTS[part], given, f"model.{part}") for part, given in (("backbone", backbone), ("sequence", sequence))]
     characters = alphabet_of(alphabet)
-    return Algorithm(
-        task="recognition",
-        network=partial(of_network, "svtr_lcnet", "svtr_lcnet_network", *parts, characters.ctc_classes),
-        targets=partial(ctc_targets, alphabet=characters, stride=STRIDE),
-        loss=partial(of_network, "ctc", "ctc_loss"),
-        decode=partial(decoded, alphabet=characters),
-        settings=Greedy,
-        tunable=MappingProxyType({}),
-        copies=MappingProxyType({"logits": "kl"}),
-        features=("backbone",),
-        kept_layers=("head",),
-        alphabet=characters,
-        input=Input(multiple=(HEIGHT, STRIDE), example=(HEIGHT, 320), mean=tuple(mean), std=tuple(std)),
-    )
+    network = partial(of_network, "svtr_lcnet", "svtr_lcnet_network", *parts, characters.ctc_classes)
+    return ctc_recogniser(network, characters, Input((HEIGHT, STRIDE), (HEIGHT, 320), tuple(mean), tuple(std)))

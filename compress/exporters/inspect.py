@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from compress.exporters.recurrent import KINDS
 from compress.runtimes import runtime_of
 from compress.runtimes.runtime import telling
 
 # Operators of ONNX Runtime's optimized graphs, of all its domains.
 INTEGER_CONVS = ("QLinearConv", "ConvInteger")
 FLOAT_CONVS = ("Conv", "ConvTranspose", "FusedConv", "NhwcConv", "NhwcFusedConv")
-RECURRENT = ("LSTM", "GRU", "RNN")
 WEIGHT_TYPES = ("int8", "float16", "float32")
 
 
@@ -102,11 +102,11 @@ def recurrent_layers(path: Path) -> int:
         import onnx
 
         with telling(f"{path} cannot be read as an ONNX model; export it again"):
-            return sum(node.op_type in RECURRENT for node in onnx.load(path).graph.node)
+            return sum(node.op_type in KINDS for node in onnx.load(path).graph.node)
     from compress.runtimes.openvino import read_model
 
     _, model = read_model(path)
-    return sum(node.get_type_name().removesuffix("Sequence") in RECURRENT for node in model.get_ops())
+    return sum(node.get_type_name().removesuffix("Sequence") in KINDS for node in model.get_ops())
 
 
 def by_type(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:

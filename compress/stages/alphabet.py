@@ -39,9 +39,7 @@ class KeepCharacters(Stage):
             if isinstance(characters, Mapping) and list(characters) == ["file"]:
                 return from_file(characters["file"])
             return written_as(alphabet_of(characters)) if isinstance(characters, str | Mapping) else characters
-        except CompressError as error:
-            raise ValueError(str(error).replace("model.alphabet", "characters")) from None
-        except ValueError as error:
+        except (CompressError, ValueError) as error:
             raise ValueError(str(error).replace("model.alphabet", "characters")) from None
 
     def splits(self) -> tuple[str, ...]:
