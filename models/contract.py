@@ -138,6 +138,8 @@ class Algorithm:
     labels: those that a :class:`Classification` of it may have; empty where any may occur, and for other tasks.
     alphabet: the characters that a :class:`Transcription` of it may have; None for other tasks.
     input: what images the network takes.
+    reads_targets: whether the network takes the batched targets as a second argument, as decoders do that are shown the true text in
+        training. It must do without them too, then with any text of its own, and reads them only when its own `training` flag is True.
     """
 
     task: str
@@ -153,3 +155,8 @@ class Algorithm:
     labels: tuple[str, ...] = ()
     alphabet: Alphabet | None = None
     input: Input = Input()
+    reads_targets: bool = False
+
+    def extra(self, targets: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], ...]:
+        """What the network takes behind the images when all of its outputs are asked for: the targets, or nothing."""
+        return (targets,) if self.reads_targets else ()

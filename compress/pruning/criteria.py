@@ -61,7 +61,7 @@ def sum_gradients(model: Model, batches: Batches) -> None:
     """Gradients of the algorithm's whole loss, summed over the batches, batch norms in evaluation mode."""
     show_all_maps(model.network)
     for images, targets in batches:
-        loss, _ = model.algorithm.loss(model.network(images), targets)
+        loss, _ = model.algorithm.loss(model.network(images, *model.algorithm.extra(targets)), targets)
         loss.backward()
 
 
@@ -75,7 +75,7 @@ def mean_squared_gradients(model: Model, batches: Batches) -> None:
     for images, targets in batches:
         for index in range(len(images)):
             one = {name: tensor[index : index + 1] for name, tensor in targets.items()}
-            loss, _ = model.algorithm.loss(network(images[index : index + 1]), one)
+            loss, _ = model.algorithm.loss(network(images[index : index + 1], *model.algorithm.extra(one)), one)
             for square, gradient in zip(squares, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
                 if gradient is not None:
                     square.addcmul_(gradient, gradient)

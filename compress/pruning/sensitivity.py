@@ -161,7 +161,10 @@ def map_losses(models: Sequence[Model], batches: Sequence[tuple[Tensor, dict[str
     for model in models:
         show_all_maps(model.network)
     run = together([model.network for model in models])
-    losses = [[float(models[0].algorithm.loss(outputs, targets)[0]) for outputs in run(images)] for images, targets in batches]
+    algorithm = models[0].algorithm
+    losses = [
+        [float(algorithm.loss(outputs, targets)[0]) for outputs in run(images, *algorithm.extra(targets))] for images, targets in batches
+    ]
     for model in models:
         model.network.eval()
     return np.average(losses, axis=0, weights=[len(images) for images, _ in batches]).tolist()

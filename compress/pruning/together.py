@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 
-def together(networks: Sequence[nn.Module]) -> Callable[[Tensor], list[Mapping[str, Tensor]]]:
-    """What runs `networks` on (B, 3, H, W) images, without gradients, and gives the outputs of each.
+def together(networks: Sequence[nn.Module]) -> Callable[..., list[Mapping[str, Tensor]]]:
+    """What runs `networks` on (B, 3, H, W) images and what else they take, without gradients, and gives the outputs of each.
 
     networks: of one architecture, of any widths and weights, in any mode: statistics of norms are updated as by each network alone. They
     are followed operator by operator, so a forward must be made of torch's, as for export. A network that does other things than the
@@ -30,11 +30,11 @@ def together(networks: Sequence[nn.Module]) -> Callable[[Tensor], list[Mapping[s
     differing = names_that_differ(networks)
 
     @torch.no_grad()
-    def run(images: Tensor) -> list[Mapping[str, Tensor]]:
+    def run(images: Tensor, *extra: Any) -> list[Mapping[str, Tensor]]:
         recording = Recording({storage(tensor) for name, tensor in tensors_of(first).items() if name in differing}, images)
         with recording if others else nullcontext():
-            outputs = first(images)
-        return [outputs, *(replayed(network, images, recording, outputs) or network(images) for network in others)]
+            outputs = first(images, *extra)
+        return [outputs, *(replayed(network, (images, *extra), recording, outputs) or network(images, *extra) for network in others)]
 
     return run
 
@@ -151,14 +151,16 @@ class Replaying(TorchDispatchMode):
         return operator(*args, **kwargs)
 
 
-def replayed(network: nn.Module, images: Tensor, recording: Recording, outputs: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+def replayed(
+    network: nn.Module, given: tuple[Any, ...], recording: Recording, outputs: Mapping[str, Tensor]
+) -> Mapping[str, Tensor] | None:
     """The outputs of a network by the notes on another one, whose `outputs` are given; None where that cannot be."""
     if not recording.sound:
         return None
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
-        with Replaying(recording.steps, images.device):
-            mine = network(images)
+        with Replaying(recording.steps, given[0].device):
+            mine = network(*given)
     except Different:
         for name, buffer in network.named_buffers():
             buffer.copy_(before[name])

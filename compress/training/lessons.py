@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +42,12 @@ def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[M
     here, there = (levels.student, levels.teacher) if levels else ((), ())
 
     def objective(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        given = [run(student, network, here, images) for student, network in zip(students, modules, strict=False)]
+        extra = algorithm.extra(targets)
+        given = [run(student, network, here, images, *extra) for student, network in zip(students, modules, strict=False)]
         if levels:
             adapted = modules[-1]([one.features for one in given])
             given = [Given(one.maps, features) for one, features in zip(given, adapted, strict=True)]
-        taught = teach(stage, algorithm, teachers, there, images) if teachers else None
+        taught = teach(stage, algorithm, teachers, there, images, targets) if teachers else None
         if stage.cache:
             taught = recalled(stage, algorithm, targets)
         total, parts = torch.zeros((), device=images.device), dict[str, Tensor]()
@@ -58,18 +60,21 @@ def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[M
     return objective
 
 
-def run(model: Model, network: Callable[[Tensor], dict[str, Tensor]], layers: Sequence[str], images: Tensor) -> Given:
+def run(model: Model, network: Callable[..., dict[str, Tensor]], layers: Sequence[str], *given: Any) -> Given:
     """Call `network`, the model's own or a wrapper around it, and keep what leaves `layers`."""
     with outputs_of(model.network, layers) as seen:
-        maps = network(images)
+        maps = network(*given)
     return Given(maps, [seen[name] for name in layers])
 
 
 @torch.no_grad()
-def teach(stage: Distillation, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor) -> Given:
-    """The teachers' mean maps, and the first one's features."""
-    first = run(teachers[0], teachers[0].network, layers, normalised_for(teachers[0].algorithm, images, algorithm))
-    others = [teacher.network(normalised_for(teacher.algorithm, images, algorithm)) for teacher in teachers[1:]]
+def teach(
+    stage: Distillation, algorithm: Algorithm, teachers: Sequence[Model], layers: Sequence[str], images: Tensor, targets: Batch
+) -> Given:
+    """The teachers' mean maps, and the first one's features. `targets`: the student's."""
+    given = [(normalised_for(teacher.algorithm, images, algorithm), *teacher.algorithm.extra(targets)) for teacher in teachers]
+    first = run(teachers[0], teachers[0].network, layers, *given[0])
+    others = [teacher.network(*one) for teacher, one in zip(teachers[1:], given[1:], strict=True)]
     maps = mean_outputs([first.maps, *others], stage.copied_maps(algorithm))
     return Given(as_student(stage, algorithm, maps), first.features)
 

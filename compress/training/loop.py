@@ -104,7 +104,7 @@ def own_loss(algorithm: Algorithm) -> Objective:
     """The objective that is the algorithm's own loss."""
 
     def objective(network: nn.Module, images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return algorithm.loss(network(images), targets)
+        return algorithm.loss(network(images, *algorithm.extra(targets)), targets)
 
     return objective
 
