@@ -30,27 +30,27 @@ PADDING = BLANK  # no decoder is asked for the blank
 
 
 def attention_recogniser(
-    network: Callable[[], nn.Module], alphabet: Alphabet, wanted: Input, longest: int, smoothing: float = 0.0, **facts: Any
+    network: Callable[[], nn.Module], alphabet: Alphabet, wanted: Input, longest: int, smoothing: float = 0.0
 ) -> Algorithm:
-    """A network with an attention decoder of `longest` + 1 steps as an :class:`Algorithm` of task "recognition".
+    """A network of `backbone` and an attention `decoder` of `longest` + 1 steps as an :class:`Algorithm` of task "recognition".
 
-    wanted: its input. smoothing: of labels, in the loss. facts: what else is to be said of it, or said in another way.
+    wanted: its input. smoothing: of labels, in the loss.
     """
-    shared: dict[str, Any] = {
-        "task": "recognition",
-        "network": network,
-        "targets": partial(attention_targets, alphabet=alphabet, longest=longest),
-        "loss": partial(of_network, "attention", "attention_loss", smoothing=smoothing),
-        "decode": partial(decoded, alphabet=alphabet),
-        "settings": Greedy,
-        "tunable": MappingProxyType({}),
-        "copies": MappingProxyType({"logits": "kl"}),
-        "features": ("backbone",),
-        "alphabet": alphabet,
-        "input": wanted,
-        "reads_targets": True,
-    }
-    return Algorithm(**{**shared, **facts})
+    return Algorithm(
+        task="recognition",
+        network=network,
+        targets=partial(attention_targets, alphabet=alphabet, longest=longest),
+        loss=partial(of_network, "attention", "attention_loss", smoothing=smoothing),
+        decode=partial(decoded, alphabet=alphabet),
+        settings=Greedy,
+        tunable=MappingProxyType({}),
+        copies=MappingProxyType({"logits": "kl"}),
+        features=("backbone",),
+        kept_layers=("decoder.classifier",),
+        alphabet=alphabet,
+        input=wanted,
+        reads_targets=True,
+    )
 
 
 def attention_targets(sample: Sample, alphabet: Alphabet, longest: int) -> dict[str, np.ndarray]:
