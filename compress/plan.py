@@ -131,15 +131,15 @@ def after_prune(
     groups = find_groups(model, pruning.scope, pruning.protect)
     if left:
         channels = read_json(left, Channels)
-        kept: dict[str, int] | None = {group.name: channels[group.name][1] for group in groups}
+        kept: dict[str, int] | None = {group.name: channels[group.name][1] // group.unit for group in groups}
     else:
         kept = kept_by_uniform(model, pruning, recipe)
     described = [
         {
             "name": group.name,
             "members": list(group.members),
-            "before": group.channels,
-            "after": kept and kept[group.name],
+            "before": group.channels * group.unit,
+            "after": kept and kept[group.name] * group.unit,
             "protected": False,
         }
         for group in groups
