@@ -17,7 +17,7 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sast", "svtr_lcnet")}
+MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sar", "sast", "svtr_lcnet")}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -45,6 +45,7 @@ NECKS = {
 LINE_BACKBONES = {
     "mobilenet_v3_large": "compress.models.backbones.lines",
     "mobilenet_v3_small": "compress.models.backbones.lines",
+    "resnet31": "compress.models.backbones.lines",
     "resnet34": "compress.models.backbones.lines",
     "resnet34_vd": "compress.models.backbones.lines",
 }
@@ -52,9 +53,10 @@ SEQUENCES = {
     "bilstm": "compress.models.sequences.bilstm",
     "none": "compress.models.sequences.none",
 }
+HEADS = dict.fromkeys(("attention", "conv_ctc", "ctc"), "compress.models.heads")
 # Key of a model's section -> what it may name, of detectors and of recognisers.
 PARTS = {"backbone": BACKBONES, "neck": NECKS}
-LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES}
+LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES, "head": HEADS}
 # Those of PP-OCR's recognisers since version 3: one step for eight pixels, and features of one row where a line is 48 pixels high.
 SVTR_LCNET_PARTS = {
     "backbone": {
@@ -65,8 +67,9 @@ SVTR_LCNET_PARTS = {
     },
     "sequence": dict.fromkeys(("light_svtr", "separable", "svtr"), "compress.models.sequences.svtr"),
 }
+SAR_BACKBONES = {"resnet31": "compress.models.backbones.resnet31"}  # of maps, not of columns
 # Name of a model -> its own parts, where they are not `PARTS`.
-PARTS_OF = {"crnn": LINE_PARTS, "svtr_lcnet": SVTR_LCNET_PARTS}
+PARTS_OF = {"crnn": LINE_PARTS, "sar": {"backbone": SAR_BACKBONES}, "svtr_lcnet": SVTR_LCNET_PARTS}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:
