@@ -70,6 +70,20 @@ class Uncoupled(nn.Module):
         return self.layer(x)
 
 
+class KeptWidth(nn.Module):
+    """A layer whose output channels must not be pruned, nor those that they are added to.
+
+    Example: to the steps of a Transformer positions are added, which are no weights and cannot lose channels.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
 class Unrolled(nn.Module):
     """A module that runs its layers once for each of `steps` steps, of which each reads what the one before gave.
 

@@ -53,3 +53,24 @@ class Attention(MultiHead):
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         return self.mixed(*self.split(self.qkv(x), 3), hidden)
+
+
+class CrossAttention(MultiHead):
+    """Attention of (B, T, C) steps to (B, N, M) places of something else: (B, T, C)."""
+
+    def __init__(self, channels: int, places: int, heads: int) -> None:
+        super().__init__(channels, channels, heads)
+        self.query = nn.Linear(channels, channels)
+        self.kv = nn.Linear(places, 2 * channels)
+
+    def packed(self) -> tuple[tuple[nn.Linear, int], ...]:
+        """One layer gives the queries, and one both keys and values."""
+        return (self.query, 1), (self.kv, 2)
+
+    def looked_up(self, places: Tensor) -> tuple[Tensor, ...]:
+        """Keys and values of the places, which are the same for every step."""
+        return self.split(self.kv(places), 2)
+
+    def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        (query,) = self.split(self.query(x), 1)
+        return self.mixed(query, key, value)

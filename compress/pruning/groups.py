@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compress.checkpoint import Model, channels_last, example_input
 from compress.errors import CompressError, suggestion
-from compress.models.layers import Uncoupled, Unrolled
+from compress.models.layers import KeptWidth, Uncoupled, Unrolled
 from compress.pruning.attention import Heads, attention_layers, cut_at_heads
 from compress.pruning.recurrent import PRUNER, keeps_hidden, stood_in_for
 from compress.training.modes import show_all_maps
@@ -114,8 +114,8 @@ def two_steps(network: nn.Module) -> Iterator[None]:
 
 
 def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Module]:
-    """Layers whose output channels stay: those that give the maps or are in an :class:`Uncoupled`, those outside the scope, and those
-    that `protect` names.
+    """Layers whose output channels stay: those that give the maps or are in an :class:`Uncoupled` or a :class:`KeptWidth`, those
+    outside the scope, and those that `protect` names.
 
     Raises CompressError for a pattern that matches no layer, and for a network without a backbone where the scope is one.
     """
@@ -126,11 +126,11 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise CompressError(f"'{pattern}' matches no layer{suggestion(pattern, layers)}")
     kept = (*protect, *model.algorithm.kept_layers)
-    uncoupled = {layer for module in model.network.modules() if isinstance(module, Uncoupled) for layer in module.modules()}
+    whole = {layer for module in model.network.modules() if isinstance(module, Uncoupled | KeptWidth) for layer in module.modules()}
     return [
         layer
         for name, layer in layers.items()
-        if layer in uncoupled
+        if layer in whole
         or keeps_hidden(layer)
         or any(fnmatchcase(name, pattern) for pattern in kept)
         or (scope == "backbone" and not name.startswith("backbone."))

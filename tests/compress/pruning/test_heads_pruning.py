@@ -101,6 +101,59 @@ def test_heads_are_a_group_unless_they_are_protected():
     assert uniform([heads], 0.4, 8) == {heads.name: 5}, "heads are not rounded"
 
 
+SMALL_NRTR = {
+    "name": "nrtr",
+    "height": 32,
+    "dims": 24,
+    "heads": 4,
+    "hidden": 20,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "longest": 5,
+    "alphabet": "digits",
+}
+
+
+def nrtr():
+    torch.manual_seed(0)
+    model = fresh(SMALL_NRTR, EvaluateRecognition(height=32))
+    with torch.no_grad():  # fresh weights alone give the same characters everywhere
+        for parameter in model.network.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return model
+
+
+def test_a_transformer_loses_heads_hidden_channels_and_those_of_its_convolutions(tmp_path):
+    model = nrtr()
+    groups = {group.name: group for group in find_groups(model)}
+    heads = [name for name, group in groups.items() if group.unit > 1]
+    assert heads == [
+        "encoder.0.mixer.qkv",
+        *(f"decoder.blocks.{block}.{name}" for block in range(2) for name in ("mixer.qkv", "look.query")),
+    ]
+    rest = {name for name in groups if name not in heads}
+    assert rest == {"backbone.0", "backbone.3", "encoder.0.feed.0", "decoder.blocks.0.feed.0", "decoder.blocks.1.feed.0"}
+    removed = {name: [place % 4, (place + 2) % 4] for place, name in enumerate(heads)} | {name: [0, 5, 6] for name in rest}
+    network = model.network
+    with torch.no_grad():
+        for name in heads:
+            _, _, places = list(groups[name].coupled.parts())[-1]
+            groups[name].coupled.layer.proj.weight[:, places[removed[name]].flatten()] = 0
+        for name in rest:
+            layer = network.get_submodule(name)
+            layer.weight[[0, 5, 6]], layer.bias[[0, 5, 6]] = 0, 0
+        for norm in (network.backbone[2], network.backbone[5]):
+            norm.bias.zero_()
+    images = torch.randn(2, 3, 32, 64)
+    expected = given(model, images)
+    assert expected.diff(dim=1).abs().max() > 0.01
+    remove_channels(model, list(groups.values()), removed)
+    torch.testing.assert_close(given(model, images), expected, rtol=1e-4, atol=1e-5)
+    assert all(layer.heads == 2 for layer in attention_layers(network).values())
+    save(model, tmp_path)
+    assert torch.equal(given(load(tmp_path), images), given(model, images))
+
+
 @pytest.mark.parametrize("criterion", sorted(IMPORTANCE))
 def test_every_criterion_scores_heads(criterion):
     model = svtr()
