@@ -84,6 +84,24 @@ class KeptWidth(nn.Module):
         return self.layer(x)
 
 
+class TrainingOnly(nn.Module):
+    """A part of a network that runs in training alone and is never shipped: it counts in no size, and its widths stay."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *given: Any) -> Tensor:
+        return self.layer(*given)
+
+
+class Detached(nn.Module):
+    """The same values, through which no gradient passes. Pruning follows channels through it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach()
+
+
 class Unrolled(nn.Module):
     """A module that runs its layers once for each of `steps` steps, of which each reads what the one before gave.
 

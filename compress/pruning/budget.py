@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from compress.errors import CompressError
@@ -19,7 +17,7 @@ STRONGEST = 0.98
 
 def cost_of(target: Target, model: Model, latency: Latency) -> float:
     """What `model` has of the target's kind: parameters, bytes, multiply-accumulates or milliseconds, each measured."""
-    from compress.checkpoint import WEIGHTS, save
+    from compress.checkpoint import shipped_bytes
     from compress.cost import macs, parameters
 
     if target.kind == "params":
@@ -27,9 +25,7 @@ def cost_of(target: Target, model: Model, latency: Latency) -> float:
     if target.kind == "macs":
         return macs(model.network, latency.input)
     if target.kind == "size":
-        with tempfile.TemporaryDirectory() as folder:
-            save(model, Path(folder))
-            return (Path(folder) / WEIGHTS).stat().st_size
+        return shipped_bytes(model)
     from compress.measure import checkpoint_latency
 
     (timed,) = checkpoint_latency(model, latency, [target.runtime]).values()

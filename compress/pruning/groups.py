@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compress.checkpoint import Model, channels_last, example_input
 from compress.errors import CompressError, suggestion
-from compress.models.layers import KeptWidth, Uncoupled, Unrolled
+from compress.models.layers import Detached, KeptWidth, TrainingOnly, Uncoupled, Unrolled
 from compress.pruning.attention import Heads, attention_layers, cut_at_heads
 from compress.pruning.recurrent import PRUNER, keeps_hidden, stood_in_for
 from compress.training.modes import show_all_maps
@@ -90,7 +90,11 @@ def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
         ends.append(output)
         return output.detach()
 
+    def attach(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+        return inputs[0]
+
     handles = [module.register_forward_hook(detach) for module in network.modules() if isinstance(module, Uncoupled)]
+    handles += [module.register_forward_hook(attach) for module in network.modules() if isinstance(module, Detached)]
     try:
         with stood_in_for(network), two_steps(network), cut_at_heads(network, ends):
             return [*network(images).values(), *ends]
@@ -114,8 +118,8 @@ def two_steps(network: nn.Module) -> Iterator[None]:
 
 
 def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Module]:
-    """Layers whose output channels stay: those that give the maps or are in an :class:`Uncoupled` or a :class:`KeptWidth`, those
-    outside the scope, and those that `protect` names.
+    """Layers whose output channels stay: those that give the maps or are in a module of `WHOLE`, those outside the scope, and those that
+    `protect` names.
 
     Raises CompressError for a pattern that matches no layer, and for a network without a backbone where the scope is one.
     """
@@ -126,7 +130,7 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise CompressError(f"'{pattern}' matches no layer{suggestion(pattern, layers)}")
     kept = (*protect, *model.algorithm.kept_layers)
-    whole = {layer for module in model.network.modules() if isinstance(module, Uncoupled | KeptWidth) for layer in module.modules()}
+    whole = {layer for module in model.network.modules() if isinstance(module, WHOLE) for layer in module.modules()}
     return [
         layer
         for name, layer in layers.items()
@@ -137,6 +141,7 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
     ]
 
 
+WHOLE = (Uncoupled, KeptWidth, TrainingOnly)  # what is in them keeps its widths
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM)
 
 

@@ -11,6 +11,7 @@ from compress.errors import CompressError
 from compress.models.contract import Algorithm, Divergence
 
 Weights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
+OfLogits = Literal["kl", "dkd", "time_kl"]
 Name = Annotated[str, Field(min_length=1)]
 Sources = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
@@ -31,7 +32,7 @@ class Response(BaseModel):
         highest value counts at each pixel. Where a teacher's map has another resolution, it is resized to the student's.
     dilate: side, in pixels, of the square by which the teachers' maps are dilated first; 2 in PP-OCRv2's CML, 1 for none.
     divergence: how logits of classes are compared, `kl` unless said: `dkd` is decoupled (Zhao et al. 2022), `time_kl` compares means over
-        time, for which teachers may have another number of steps.
+        time, for which teachers may have another number of steps. One for all outputs, or a mapping of outputs to theirs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -39,7 +40,11 @@ class Response(BaseModel):
     maps: Weights | None = None
     teacher_maps: dict[Name, Sources] = {}
     dilate: int = Field(1, ge=1, le=31)
-    divergence: Literal["kl", "dkd", "time_kl"] = "kl"
+    divergence: OfLogits | dict[Name, OfLogits] = "kl"
+
+    def of_logits(self, name: str) -> OfLogits:
+        """How the logits `name` are compared."""
+        return self.divergence if isinstance(self.divergence, str) else self.divergence.get(name, "kl")
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The teacher's outputs that the student's output `name` is held against."""
@@ -116,7 +121,7 @@ class Distillation(BaseModel):
 
     def divergences(self, algorithm: Algorithm) -> dict[str, Divergence]:
         """How each output of an algorithm is compared: as it says, or logits of classes as `response.divergence` does."""
-        return {name: kind if kind == "dice" else self.response.divergence for name, kind in algorithm.copies.items()}
+        return {name: kind if kind == "dice" else self.response.of_logits(name) for name, kind in algorithm.copies.items()}
 
     def copied_maps(self, algorithm: Algorithm) -> tuple[str, ...]:
         """The teachers' outputs that the response needs."""

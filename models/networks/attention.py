@@ -116,6 +116,10 @@ def answers(logits: Tensor, targets: Targets | None, training: bool) -> dict[str
     """
     if not training:
         return {"probability": logits.softmax(2)}
-    if targets is not None:
-        logits = logits * (targets["characters"] != PADDING).unsqueeze(2)
+    logits = within_texts(logits, targets)
     return {"logits": logits, "probability": logits.softmax(2)}
+
+
+def within_texts(logits: Tensor, targets: Targets | None) -> Tensor:
+    """(B, L, classes) logits with zeros behind the end of a shown text."""
+    return logits if targets is None else logits * (targets["characters"] != PADDING).unsqueeze(2)

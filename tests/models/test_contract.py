@@ -26,6 +26,12 @@ SMALL = {
         "sequence": "none",
         "head": {"name": "attention", "hidden": 8, "longest": 5},
     },
+    "crnn with a guide": {
+        "name": "crnn",
+        "backbone": {"name": "mobilenet_v3_small", "width": 0.25},
+        "sequence": "none",
+        "guide": {"name": "nrtr", "dims": 16, "heads": 2, "hidden": 16, "layers": 1, "longest": 5},
+    },
     "crnn with convolutions": {"name": "crnn", "backbone": {"name": "resnet31", "width": 0.125}, "sequence": "none", "head": "conv_ctc"},
     "db": {"name": "db", "backbone": BACKBONE, "neck": {"name": "fpn", "channels": 16}},
     "nrtr": {
