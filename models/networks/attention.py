@@ -105,8 +105,17 @@ def starts(values: Tensor, embedding: nn.Embedding) -> Tensor:
 
 
 def shown_by(targets: Targets | None, first: Tensor, steps: int) -> Tensor:
-    """(B, steps) classes that a decoder is shown in training: the true ones, or, without any targets, nothing but starts."""
-    return first.unsqueeze(1).expand(-1, steps) if targets is None else targets["characters"]
+    """(B, steps) classes that a decoder is shown in training: the true ones, or, where there are none, nothing but starts.
+
+    targets: None, or those of a student with other targets, where the decoder is a teacher's.
+    """
+    characters = true_characters(targets)
+    return first.unsqueeze(1).expand(-1, steps) if characters is None else characters
+
+
+def true_characters(targets: Targets | None) -> Tensor | None:
+    """What :func:`compress.models.attention.attention_targets` gave, where it did."""
+    return None if targets is None else targets.get("characters")
 
 
 def answers(logits: Tensor, targets: Targets | None, training: bool) -> dict[str, Tensor]:
@@ -122,4 +131,5 @@ def answers(logits: Tensor, targets: Targets | None, training: bool) -> dict[str
 
 def within_texts(logits: Tensor, targets: Targets | None) -> Tensor:
     """(B, L, classes) logits with zeros behind the end of a shown text."""
-    return logits if targets is None else logits * (targets["characters"] != PADDING).unsqueeze(2)
+    characters = true_characters(targets)
+    return logits if characters is None else logits * (characters != PADDING).unsqueeze(2)

@@ -52,7 +52,8 @@ EXPECT = {"max_drop": 0.1, "min_score": 0.1, "max_latency_ms": 1.0, "max_bytes":
 # Another value of every setting. A field that is new is missing here, and fails the test until somebody says whether it moves the key.
 OTHER_SCHEDULE = {
     "epochs": 4, "batch": 2, "crop": (96, 96), "optimizer": "sgd", "lr": 0.5, "momentum": 0.5, "weight_decay": 0.5, "decay": "cosine",
-    "milestones": (2.0,), "gamma": 0.5, "warmup": 0.5, "ema": 0.5, "clip": 0.5, "sparsity": 0.5, "freeze_norms": 0.5, "precision": "bf16",
+    "milestones": (2.0,), "gamma": 0.5, "warmup": 0.5, "ema": 0.5, "clip": 0.5, "sparsity": 0.5, "freeze_norms": 0.5,
+    "freeze": ("backbone",), "precision": "bf16",
     "evaluate_every": 2, "workers": 7,
 }  # fmt: skip
 OTHER: dict[str, Any] = {
