@@ -68,6 +68,7 @@ class Distill(Distillation, Schedule, Stage):
             check_divergences(self.response, model.algorithm)
         if self.mutual:
             check_names("mutual.maps", self.mutual_weights(model.algorithm), model.algorithm)
+            self.mutual_layers(model.algorithm)
         if self.feature:
             try:
                 matching_layers(model.network, self.layers(model.algorithm))
