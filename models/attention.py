@@ -50,6 +50,7 @@ def attention_recogniser(
         alphabet=alphabet,
         input=wanted,
         reads_targets=True,
+        longest=longest,
     )
 
 
