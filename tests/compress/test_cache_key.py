@@ -65,7 +65,7 @@ OTHER: dict[str, Any] = {
     "ratio": 0.25, "scope": "backbone", "criterion": "l1", "allocation": "global", "round_to": 2, "max_ratio": 0.5, "protect": ("neck.*",),
     "steps": 3, "recover": None, "batches": 3, "target": None,
     "target.params": "2M", "target.size": "2MB", "target.macs": "2M", "target.latency": "2ms", "target.runtime": "torch",
-    "target.max_drop": 0.2,
+    "target.precision": "int8", "target.max_drop": 0.2,
     "teacher": "other", "weight": 0.5, "response": None, "feature": None, "mutual": None,
     "response.maps": {"probability": 2.0}, "response.dilate": 2,
     "response.divergence": "dkd", "response.teacher_maps": {"probability": "binary"},
