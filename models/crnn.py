@@ -8,10 +8,12 @@ Targets and decoding are in `compress.models.ctc` and `compress.models.attention
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Algorithm, Deviation, Input, Mean
+from compress.models.ctc import weighted
 from compress.models.registry import GUIDES, HEADS, LINE_BACKBONES, SEQUENCES, configured, named
 
 STRIDE = 4  # pixels of width for a step, of every backbone
@@ -23,6 +25,7 @@ def crnn(
     sequence: str | Mapping[str, Any] = "bilstm",
     head: str | Mapping[str, Any] = "ctc",
     guide: str | Mapping[str, Any] = "none",
+    loss: Mapping[str, Any] = MappingProxyType({}),
     alphabet: Written = "en",
     mean: Mean = (0.5, 0.5, 0.5),
     std: Deviation = (0.5, 0.5, 0.5),
@@ -30,11 +33,11 @@ def crnn(
     """CRNN as an :class:`Algorithm` of task "recognition".
 
     backbone, sequence, head, guide: a name from `compress.models.registry`, of `LINE_BACKBONES`, `SEQUENCES`, `HEADS` and `GUIDES`, or a
-    mapping of `name` and keywords. alphabet: as for :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in
-    0..1.
+    mapping of `name` and keywords. loss: fields of :class:`compress.models.ctc.LossWeights`. alphabet: as for
+    :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in 0..1.
     Raises ValueError for unknown names or keywords and for wrong values.
     """
     parts = named(LINE_BACKBONES, backbone, "model.backbone"), named(SEQUENCES, sequence, "model.sequence")
     wanted = Input((HEIGHTS, STRIDE), (48, 320), tuple(mean), tuple(std))
     alone = configured(HEADS, head, "model.head")(parts, alphabet_of(alphabet), wanted)
-    return configured(GUIDES, guide, "model.guide")(alone)
+    return configured(GUIDES, guide, "model.guide")(weighted(alone, loss))

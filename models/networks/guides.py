@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from compress.models.layers import Detached, TrainingOnly
 from compress.models.networks.attention import Targets, character_loss, shown_by, starts, within_texts
 from compress.models.networks.crnn import CRNN
-from compress.models.networks.ctc import ctc_loss
 from compress.models.networks.nrtr import Decoder
 from compress.models.networks.sar import Decoder as SARDecoder
 from compress.models.networks.sar import Encoder
+
+Loss = Callable[[Targets, Targets], tuple[Tensor, dict[str, Tensor]]]
 
 
 class GuidedCRNN(CRNN):
@@ -78,8 +79,8 @@ def guided_network(unguided: Callable[[], CRNN], guide: Callable[..., nn.Module]
     return GuidedCRNN(network, guide(network.backbone.channels, *sizes), both)
 
 
-def guided_loss(outputs: Targets, targets: Targets, smoothing: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """CTC's loss plus the guide's, each a mean over characters; parts are `ctc` and `guide`."""
-    ctc, parts = ctc_loss(outputs, targets)
+def guided_loss(outputs: Targets, targets: Targets, ctc: Loss, smoothing: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of the algorithm with CTC plus the guide's, a mean over characters; its part is `guide`."""
+    loss, parts = ctc(outputs, targets)
     guide = character_loss(outputs["guide"], targets["characters"], smoothing)
-    return ctc + guide, {**parts, "guide": guide.detach()}
+    return loss + guide, {**parts, "guide": guide.detach()}
