@@ -52,7 +52,8 @@ class Attention(MultiHead):
         return ((self.qkv, 3),)
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
-        return self.mixed(*self.split(self.qkv(x), 3), hidden)
+        query, key, value = self.split(self.qkv(x), 3)
+        return self.mixed(query, key, value, hidden)
 
 
 class CrossAttention(MultiHead):

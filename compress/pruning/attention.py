@@ -42,7 +42,7 @@ class Heads:
             yield linear, 0, torch.arange(parts * heads * size).reshape(parts, heads, size).transpose(0, 1).flatten(1)
         yield self.layer.proj, 1, torch.arange(heads * size).reshape(heads, size)
 
-    def by_head(self, values: Callable[[nn.Parameter], Tensor]) -> Tensor:
+    def by_head(self, values: Callable[[Tensor], Tensor]) -> Tensor:
         """(heads, n): all that `values` gives for the weights and biases which go with each head."""
         rows = []
         for linear, dim, places in self.parts():
@@ -57,7 +57,7 @@ class Heads:
         return of_rows(self.by_head(lambda parameter: parameter), self.by_head(gradient) if known else None)
 
 
-def gradient(parameter: nn.Parameter) -> Tensor:
+def gradient(parameter: Tensor) -> Tensor:
     """That of a parameter which has one."""
     assert parameter.grad is not None
     return parameter.grad

@@ -24,7 +24,7 @@ ALPHA = 4.0
 class Part:
     """What one layer's parameter has of a group: its slices `indices` along `dim` are those of channels `channels`."""
 
-    parameter: nn.Parameter
+    parameter: Tensor
     dim: int
     indices: Tensor
     channels: Tensor

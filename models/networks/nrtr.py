@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -86,13 +88,14 @@ class Decoder(Unrolled):
         initialise(self)
 
     def forward(self, values: Tensor, shown: Tensor | None = None) -> Tensor:
-        places = [block.look.looked_up(values) for block in self.blocks]
+        places = [cast(DecoderBlock, block).look.looked_up(values) for block in self.blocks]
+        known: list[tuple[Tensor, ...]] = [()] * len(self.blocks)
         last = starts(values, self.embedding).unsqueeze(1)
         if shown is not None:
             given = torch.cat([last, shown[:, : self.steps - 1]], 1)
             later = torch.full((self.steps, self.steps), -torch.inf, device=values.device).triu(1)
-            return self.read(given, 0, places, [()] * len(self.blocks), later)[0]
-        found, known = [], [()] * len(self.blocks)
+            return self.read(given, 0, places, known, later)[0]
+        found = []
         for place in range(self.steps):
             logits, known = self.read(last, place, places, known, None)
             found.append(logits)
