@@ -8,11 +8,13 @@ Targets and decoding are in `compress.models.ctc` and `compress.models.attention
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Algorithm, Deviation, Input, Mean
-from compress.models.registry import HEADS, LINE_BACKBONES, SEQUENCES, configured, named
+from compress.models.ctc import weighted
+from compress.models.registry import GUIDES, HEADS, LINE_BACKBONES, SEQUENCES, configured, named
 
 STRIDE = 4  # pixels of width for a step, of every backbone
 HEIGHTS = 16  # pixels: what the height of an input is a multiple of
@@ -22,16 +24,20 @@ def crnn(
     backbone: str | Mapping[str, Any] = "mobilenet_v3_small",
     sequence: str | Mapping[str, Any] = "bilstm",
     head: str | Mapping[str, Any] = "ctc",
+    guide: str | Mapping[str, Any] = "none",
+    loss: Mapping[str, Any] = MappingProxyType({}),
     alphabet: Written = "en",
     mean: Mean = (0.5, 0.5, 0.5),
     std: Deviation = (0.5, 0.5, 0.5),
 ) -> Algorithm:
     """CRNN as an :class:`Algorithm` of task "recognition".
 
-    backbone, sequence, head: a name from `compress.models.registry`, of `LINE_BACKBONES`, `SEQUENCES` and `HEADS`, or a mapping of `name`
-    and keywords. alphabet: as for :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in 0..1.
+    backbone, sequence, head, guide: a name from `compress.models.registry`, of `LINE_BACKBONES`, `SEQUENCES`, `HEADS` and `GUIDES`, or a
+    mapping of `name` and keywords. loss: fields of :class:`compress.models.ctc.LossWeights`. alphabet: as for
+    :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in 0..1.
     Raises ValueError for unknown names or keywords and for wrong values.
     """
     parts = named(LINE_BACKBONES, backbone, "model.backbone"), named(SEQUENCES, sequence, "model.sequence")
     wanted = Input((HEIGHTS, STRIDE), (48, 320), tuple(mean), tuple(std))
-    return configured(HEADS, head, "model.head")(parts, alphabet_of(alphabet), wanted)
+    alone = configured(HEADS, head, "model.head")(parts, alphabet_of(alphabet), wanted)
+    return configured(GUIDES, guide, "model.guide")(weighted(alone, loss))

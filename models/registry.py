@@ -17,7 +17,9 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sar", "sast", "svtr_lcnet")}
+MODELS = {
+    name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "nrtr", "pan", "psenet", "sar", "sast", "svtr_lcnet")
+}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -54,9 +56,10 @@ SEQUENCES = {
     "none": "compress.models.sequences.none",
 }
 HEADS = dict.fromkeys(("attention", "conv_ctc", "ctc"), "compress.models.heads")
+GUIDES = dict.fromkeys(("none", "nrtr", "sar"), "compress.models.guides")
 # Key of a model's section -> what it may name, of detectors and of recognisers.
 PARTS = {"backbone": BACKBONES, "neck": NECKS}
-LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES, "head": HEADS}
+LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES, "head": HEADS, "guide": GUIDES}
 # Those of PP-OCR's recognisers since version 3: one step for eight pixels, and features of one row where a line is 48 pixels high.
 SVTR_LCNET_PARTS = {
     "backbone": {
@@ -66,10 +69,11 @@ SVTR_LCNET_PARTS = {
         "mobilenet_v1_enhance": "compress.models.backbones.mobilenet_v1_enhance",
     },
     "sequence": dict.fromkeys(("light_svtr", "separable", "svtr"), "compress.models.sequences.svtr"),
+    "guide": GUIDES,
 }
 SAR_BACKBONES = {"resnet31": "compress.models.backbones.resnet31"}  # of maps, not of columns
 # Name of a model -> its own parts, where they are not `PARTS`.
-PARTS_OF = {"crnn": LINE_PARTS, "sar": {"backbone": SAR_BACKBONES}, "svtr_lcnet": SVTR_LCNET_PARTS}
+PARTS_OF = {"crnn": LINE_PARTS, "nrtr": {}, "sar": {"backbone": SAR_BACKBONES}, "svtr_lcnet": SVTR_LCNET_PARTS}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:
