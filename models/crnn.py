@@ -13,10 +13,7 @@ from typing import Any
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Algorithm, Deviation, Input, Mean
 from compress.models.ctc import ctc_recogniser
-from compress.models.registry import LINE_BACKBONES, SEQUENCES, named, of_network
-
-STRIDE = 4  # pixels of width for a step, of every backbone
-HEIGHTS = 16  # pixels: what the height of an input is a multiple of
+from compress.models.registry import LINE_BACKBONES, SEQUENCES, line_multiple, named, of_network
 
 
 def crnn(
@@ -35,4 +32,4 @@ def crnn(
     parts = named(LINE_BACKBONES, backbone, "model.backbone"), named(SEQUENCES, sequence, "model.sequence")
     characters = alphabet_of(alphabet)
     network = partial(of_network, "crnn", "crnn_network", *parts, characters.ctc_classes)
-    return ctc_recogniser(network, characters, Input((HEIGHTS, STRIDE), (48, 320), tuple(mean), tuple(std)))
+    return ctc_recogniser(network, characters, Input(line_multiple(parts[0]["name"]), (48, 320), tuple(mean), tuple(std)))

@@ -5,6 +5,7 @@ Ultra Lightweight OCR System", section 3.1): a light convolutional network, a fe
 |---|---|---|
 | PP-OCRv3 | `mobilenet_v1_enhance` | `svtr` |
 | PP-OCRv4, v5 mobile | `lcnet_v3_lines` | `{name: svtr, outputs: 120, tall: false}` |
+| PP-OCRv4 server | `pphgnet_small_lines` | `{name: svtr, outputs: 120, tall: false}` |
 | PP-OCRv6 small | `lcnet_v4_lines_small` | `light_svtr` |
 | PP-OCRv6 tiny | `lcnet_v4_lines_tiny` | `separable` |
 
@@ -20,10 +21,7 @@ from typing import Any
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Algorithm, Deviation, Input, Mean
 from compress.models.ctc import ctc_recogniser
-from compress.models.registry import SVTR_LCNET_PARTS, named, of_network
-
-STRIDE = 8  # pixels of width for a step, of every backbone
-HEIGHT = 48  # pixels, of every line: the features are one row then
+from compress.models.registry import LINE_BACKBONES, SEQUENCES, line_multiple, named, of_network
 
 
 def svtr_lcnet(
@@ -35,11 +33,11 @@ def svtr_lcnet(
 ) -> Algorithm:
     """A recogniser of PP-OCR as an :class:`Algorithm` of task "recognition".
 
-    backbone, sequence: a name of `SVTR_LCNET_PARTS` in `compress.models.registry`, or a mapping of `name` and keywords.
+    backbone, sequence: a name from `compress.models.registry`, of `LINE_BACKBONES` and `SEQUENCES`, or a mapping of `name` and keywords.
     alphabet: as for :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in 0..1.
     Raises ValueError for unknown names or keywords and for wrong values.
     """
-    parts = [named(SVTR_LCNET_PARTS[part], given, f"model.{part}") for part, given in (("backbone", backbone), ("sequence", sequence))]
+    parts = named(LINE_BACKBONES, backbone, "model.backbone"), named(SEQUENCES, sequence, "model.sequence")
     characters = alphabet_of(alphabet)
     network = partial(of_network, "svtr_lcnet", "svtr_lcnet_network", *parts, characters.ctc_classes)
-    return ctc_recogniser(network, characters, Input((HEIGHT, STRIDE), (HEIGHT, 320), tuple(mean), tuple(std)))
+    return ctc_recogniser(network, characters, Input(line_multiple(parts[0]["name"]), (48, 320), tuple(mean), tuple(std)))

@@ -17,8 +17,6 @@ from compress.models.backbones.mobilenet_v3_ppocr import MobileNetV3PPOCR
 from compress.models.backbones.mobilenet_v3_ppocr import Width as NarrowWidth
 from compress.models.backbones.resnet import BasicBlock, ResNetLines, Width, pooled_shortcut, shortcut, stem_channels
 
-STRIDE = 4  # pixels of width for a step
-
 
 class PooledColumns(nn.Module):
     """A trunk, whose last feature map becomes one row of steps: its highest values over the height, and over two columns each."""

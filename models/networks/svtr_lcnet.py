@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from compress.models.networks.crnn import CRNN
-from compress.models.registry import SVTR_LCNET_PARTS, configured
+from compress.models.registry import LINE_BACKBONES, SEQUENCES, configured
 
 
 def svtr_lcnet_network(backbone: Mapping[str, Any], sequence: Mapping[str, Any], classes: int) -> nn.Module:
     """Backbone, sequence model and one linear layer, with fresh weights."""
-    features = configured(SVTR_LCNET_PARTS["backbone"], backbone, "model.backbone")()
-    return CRNN(features, configured(SVTR_LCNET_PARTS["sequence"], sequence, "model.sequence")(features.channels), classes)
+    features = configured(LINE_BACKBONES, backbone, "model.backbone")()
+    return CRNN(features, configured(SEQUENCES, sequence, "model.sequence")(features.channels), classes)
