@@ -62,11 +62,12 @@ SEQUENCES = {
     "none": "compress.models.sequences.none",
     **dict.fromkeys(("light_svtr", "separable", "svtr"), "compress.models.sequences.svtr"),
 }
+TRANSFORMS = dict.fromkeys(("none", "tps"), "compress.models.transforms")
 # Key of a model's section -> what it may name, of detectors and of recognisers.
 PARTS = {"backbone": BACKBONES, "neck": NECKS}
-LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES}
+LINE_PARTS = {"transform": TRANSFORMS, "backbone": LINE_BACKBONES, "sequence": SEQUENCES}
 # Name of a model -> its own parts, where they are not `PARTS`.
-PARTS_OF = dict.fromkeys(("crnn", "svtr_lcnet"), LINE_PARTS)
+PARTS_OF = {"crnn": LINE_PARTS, "svtr_lcnet": LINE_PARTS}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:

@@ -9,19 +9,17 @@ Ultra Lightweight OCR System", section 3.1): a light convolutional network, a fe
 | PP-OCRv6 small | `lcnet_v4_lines_small` | `light_svtr` |
 | PP-OCRv6 tiny | `lcnet_v4_lines_tiny` | `separable` |
 
-Targets and decoding are in `compress.models.ctc`, the network in `compress.models.networks.svtr_lcnet`.
+It is :mod:`compress.models.crnn` with other parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from compress.models.alphabet import Written, alphabet_of
-from compress.models.contract import Algorithm, Deviation, Input, Mean
-from compress.models.ctc import ctc_recogniser
-from compress.models.registry import LINE_BACKBONES, SEQUENCES, line_multiple, named, of_network
+from compress.models.alphabet import Written
+from compress.models.contract import Algorithm, Deviation, Mean
+from compress.models.crnn import crnn
 
 
 def svtr_lcnet(
@@ -31,13 +29,5 @@ def svtr_lcnet(
     mean: Mean = (0.5, 0.5, 0.5),
     std: Deviation = (0.5, 0.5, 0.5),
 ) -> Algorithm:
-    """A recogniser of PP-OCR as an :class:`Algorithm` of task "recognition".
-
-    backbone, sequence: a name from `compress.models.registry`, of `LINE_BACKBONES` and `SEQUENCES`, or a mapping of `name` and keywords.
-    alphabet: as for :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in 0..1.
-    Raises ValueError for unknown names or keywords and for wrong values.
-    """
-    parts = named(LINE_BACKBONES, backbone, "model.backbone"), named(SEQUENCES, sequence, "model.sequence")
-    characters = alphabet_of(alphabet)
-    network = partial(of_network, "svtr_lcnet", "svtr_lcnet_network", *parts, characters.ctc_classes)
-    return ctc_recogniser(network, characters, Input(line_multiple(parts[0]["name"]), (48, 320), tuple(mean), tuple(std)))
+    """A recogniser of PP-OCR as an :class:`Algorithm` of task "recognition"; the keywords are those of `crnn`."""
+    return crnn(backbone=backbone, sequence=sequence, alphabet=alphabet, mean=mean, std=std)
