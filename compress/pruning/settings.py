@@ -31,7 +31,8 @@ def limit(kind: str, text: str, parent: float) -> float:
     number, suffix = (float(found[1]), found[2].lower()) if found else (0.0, "")
     if suffix == "%" and -100 < number < 0:
         return parent * (1 + number / 100)
-    if 0 < number < float("inf") and suffix in SUFFIXES[kind]:
+    # A whole model has one parameter or byte at least; less is a share, such as 0.5, that was meant as -50%. Milliseconds may be any.
+    if 0 < number < float("inf") and suffix in SUFFIXES[kind] and (kind == "latency" or number * SUFFIXES[kind][suffix] >= 1):
         return number * SUFFIXES[kind][suffix]
     raise ValueError(f"give a quantity such as {EXAMPLES[kind]}, or a share of the parent to take away, such as -60%")
 

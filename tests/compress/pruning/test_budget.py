@@ -28,7 +28,7 @@ def test_quantities(kind, text, number):
     assert limit(kind, text, 1000) == pytest.approx(number)
 
 
-@pytest.mark.parametrize("text", ["12parsec", "-0.35M", "0", "-100%", "60%", "", "MB"])
+@pytest.mark.parametrize("text", ["12parsec", "-0.35M", "0", "-100%", "60%", "", "MB", "0.5"])
 def test_what_is_no_quantity_is_refused(text):
     with pytest.raises(ValidationError, match="give a quantity such as"):
         Target(params=text)
