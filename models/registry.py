@@ -51,6 +51,7 @@ LINES_OF_48 = {
 }
 # Those of recognisers keep most of a line's width. Names are those of detectors where the architecture is the same but for its strides.
 LINE_BACKBONES = {
+    "mobilenet_v1_enhance_v2": "compress.models.backbones.lines",
     "mobilenet_v3_large": "compress.models.backbones.lines",
     "mobilenet_v3_small": "compress.models.backbones.lines",
     "resnet34": "compress.models.backbones.lines",
