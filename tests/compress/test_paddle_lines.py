@@ -245,4 +245,4 @@ def test_random_weights_give_the_same_probabilities(title):
     assert expected.std() > 0.01
     difference = float(np.abs(found - expected).max())
     print(f"{title}: {sum(one.numel() for one in ours.parameters()):,} parameters, largest difference {difference:.2e}")
-    assert difference < 1e-4
+    assert difference < (3e-4 if transform else 1e-5)  # a thousandth of a pixel of noise, by a spline in single precision
