@@ -37,7 +37,5 @@ def crnn(
     characters = alphabet_of(alphabet)
     network = partial(of_network, "crnn", "crnn_network", **parts, classes=characters.ctc_classes)
     wanted = Input(line_multiple(parts["backbone"]["name"]), (48, 320), tuple(mean), tuple(std))
-    algorithm = ctc_recogniser(network, characters, wanted)
-    if parts["transform"]["name"] == "none":
-        return algorithm
-    return replace(algorithm, kept_layers=(*algorithm.kept_layers, "transform.offsets"))
+    inside = () if parts["transform"]["name"] == "none" else ("transform.offsets",)
+    return replace(ctc_recogniser(network, characters, wanted), kept_inside=inside)

@@ -8,8 +8,10 @@ import torch
 
 from compress.checkpoint import fresh
 from compress.models.transforms import on_edges, pixel_centres, spline_basis, spline_solution, tps
+from compress.pruning.classes import keep_classes
 from compress.pruning.groups import find_groups, remove_channels
 from compress.tasks.recognition import EvaluateRecognition
+from compress.training.weights import soften
 
 
 def plain_spline(sources, targets, points):
@@ -93,3 +95,15 @@ def test_its_layers_are_pruned_with_the_rest_but_not_its_points():
     remove_channels(model, list(groups.values()), {"transform.locate.6.0": range(5), "transform.hidden": range(5)})
     assert (network.transform.hidden.in_features, network.transform.hidden.out_features) == (123, 59)
     torch.testing.assert_close(network(line)["probability"], before, atol=1e-5, rtol=1e-4)
+
+
+def test_its_points_are_neither_classes_nor_logits():
+    """Twenty points have as many numbers as 36 characters have classes in an attention decoder."""
+    torch.manual_seed(0)
+    model = fresh({"name": "crnn", "transform": "tps", "alphabet": "alphanumeric"}, EvaluateRecognition())
+    offsets = model.network.transform.offsets
+    torch.nn.init.ones_(offsets.bias)
+    soften(model, 8)
+    keep_classes(model, model.algorithm.alphabet, range(1, 11))
+    assert model.network.head.out_features == 11
+    assert torch.equal(offsets.bias, torch.ones(40))
