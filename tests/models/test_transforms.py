@@ -73,6 +73,16 @@ def test_bfloat16_outside_does_not_make_its_points_coarse():
         torch.testing.assert_close(straighten(line), line, atol=1e-4, rtol=0)
 
 
+def test_it_learns_from_what_becomes_of_the_image():
+    torch.manual_seed(0)
+    straighten = tps()
+    line, wanted = torch.rand(2, 3, 32, 64), torch.rand(2, 3, 32, 64)
+    (straighten(line) - wanted).square().mean().backward()
+    gradient = straighten.offsets.weight.grad
+    assert gradient.isfinite().all()
+    assert bool(gradient.abs().sum(1).gt(0).all())  # every point, in both directions
+
+
 def test_its_layers_are_pruned_with_the_rest_but_not_its_points():
     torch.manual_seed(0)
     config = {"name": "crnn", "backbone": {"name": "mobilenet_v3_small", "width": 0.25}, "sequence": "none", "transform": "tps"}
