@@ -83,9 +83,17 @@ def ctc_decode(probability: np.ndarray, alphabet: Alphabet) -> list[Transcriptio
     best = rows.argmax(2)
     kept = best != BLANK
     kept[:, 1:] &= best[:, 1:] != best[:, :-1]
+    probabilities = np.take_along_axis(rows, best[..., None], 2)[..., 0]
+    return transcriptions(best, kept, probabilities, alphabet)
+
+
+def transcriptions(best: np.ndarray, kept: np.ndarray, probabilities: np.ndarray, alphabet: Alphabet) -> list[Transcription]:
+    """The text of each row, and the mean probability of its characters as the confidence; 0 for an empty text.
+
+    best: (B, T) classes. kept: (B, T) bool, which of them are the characters of the text. probabilities: (B, T), of those classes.
+    """
     counts = kept.sum(1)
-    sums = np.where(kept, np.take_along_axis(rows, best[..., None], 2)[..., 0], 0).sum(1, dtype=np.float64)
-    confidences = (sums / counts.clip(min=1)).tolist()
+    confidences = (np.where(kept, probabilities, 0).sum(1, dtype=np.float64) / counts.clip(min=1)).tolist()
     text = "".join(map(alphabet.characters.__getitem__, (best[kept] - 1).tolist()))
     ends = counts.cumsum().tolist()
     return [Transcription(text[start:end], confidence) for start, end, confidence in zip([0, *ends], ends, confidences, strict=False)]

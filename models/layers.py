@@ -79,6 +79,18 @@ class Uncoupled(nn.Module):
         return self.layer(x)
 
 
+class Unrolled(nn.Module):
+    """A module that runs its layers once for each of `steps` steps, of which each reads what the one before gave.
+
+    Exported files have so many copies of its operators, and its weights once. int8 networks compute it in float. Pruning follows channels
+    through two steps of it, which show all that a step can read of another.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+
 def assembled(network: Callable[..., nn.Module], backbone: Mapping[str, Any], neck: Mapping[str, Any], *settings: Any) -> nn.Module:
     """`network(backbone, neck, *settings)` with fresh weights; the neck is made for the channels of the backbone's feature maps.
 

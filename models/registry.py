@@ -17,7 +17,7 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sast", "svtr_lcnet")}
+MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sar", "sast", "svtr_lcnet")}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -54,6 +54,7 @@ LINE_BACKBONES = {
     "mobilenet_v1_enhance_v2": "compress.models.backbones.lines",
     "mobilenet_v3_large": "compress.models.backbones.lines",
     "mobilenet_v3_small": "compress.models.backbones.lines",
+    "resnet31": "compress.models.backbones.lines",
     "resnet34": "compress.models.backbones.lines",
     "resnet34_vd": "compress.models.backbones.lines",
     **LINES_OF_48,
@@ -64,11 +65,13 @@ SEQUENCES = {
     **dict.fromkeys(("light_svtr", "separable", "svtr"), "compress.models.sequences.svtr"),
 }
 TRANSFORMS = dict.fromkeys(("none", "tps"), "compress.models.transforms")
+HEADS = dict.fromkeys(("attention", "conv_ctc", "ctc"), "compress.models.heads")
+SAR_BACKBONES = {"resnet31": "compress.models.backbones.resnet31"}  # of maps, not of columns
 # Key of a model's section -> what it may name, of detectors and of recognisers.
 PARTS = {"backbone": BACKBONES, "neck": NECKS}
-LINE_PARTS = {"transform": TRANSFORMS, "backbone": LINE_BACKBONES, "sequence": SEQUENCES}
+LINE_PARTS = {"transform": TRANSFORMS, "backbone": LINE_BACKBONES, "sequence": SEQUENCES, "head": HEADS}
 # Name of a model -> its own parts, where they are not `PARTS`.
-PARTS_OF = {"crnn": LINE_PARTS, "svtr_lcnet": LINE_PARTS}
+PARTS_OF = {"crnn": LINE_PARTS, "sar": {"backbone": SAR_BACKBONES}, "svtr_lcnet": LINE_PARTS}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:

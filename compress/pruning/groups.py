@@ -7,6 +7,7 @@ channel 2 takes row 2 of both weights and column 2 of whatever reads y.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from compress.checkpoint import Model, channels_last, example_input
 from compress.errors import CompressError, suggestion
-from compress.models.layers import Uncoupled
+from compress.models.layers import Uncoupled, Unrolled
 from compress.pruning.recurrent import PRUNER, keeps_hidden, stood_in_for
 from compress.training.modes import show_all_maps
 
@@ -69,7 +70,7 @@ def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     """Every map of the algorithm, so that branches which run in training alone are pruned with the rest.
 
     The graph is cut behind every :class:`Uncoupled`, whose outputs are added as maps, or their inputs would not be seen. Products stand in
-    for LSTMs.
+    for LSTMs, and two steps for those of every :class:`Unrolled`.
     """
     show_all_maps(network)
     ends: list[Tensor] = []
@@ -80,11 +81,25 @@ def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
 
     handles = [module.register_forward_hook(detach) for module in network.modules() if isinstance(module, Uncoupled)]
     try:
-        with stood_in_for(network):
+        with stood_in_for(network), two_steps(network):
             return [*network(images).values(), *ends]
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def two_steps(network: nn.Module) -> Iterator[None]:
+    """Until the block ends, every :class:`Unrolled` in `network` has two steps: more show nothing more, and take long to follow."""
+    unrolled = [module for module in network.modules() if isinstance(module, Unrolled)]
+    steps = [module.steps for module in unrolled]
+    for module in unrolled:
+        module.steps = min(2, module.steps)
+    try:
+        yield
+    finally:
+        for module, number in zip(unrolled, steps, strict=True):
+            module.steps = number
 
 
 def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Module]:
