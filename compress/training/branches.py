@@ -8,6 +8,7 @@ Layers with batch norm are linear at inference, and so is their sum: while a net
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,12 @@ class Branches(nn.Module):
     `seen` keeps mean and variance of the sum, which the one convolution's batch norm is to have.
     """
 
+    pointwise: Any
+    identity: Any
+
     def __init__(self, layer: Branching, count: int) -> None:
         super().__init__()
-        conv, norm = layer
+        conv, norm = parts(layer)
         outputs, inputs = conv.out_channels, conv.in_channels
         self.convolutions = nn.ModuleList([layer, *(silent(conv, norm, conv.kernel_size[0]) for _ in range(count - 1))])
         self.pointwise = silent(conv, norm, 1) if conv.kernel_size[0] > 1 else None
@@ -40,7 +44,7 @@ class Branches(nn.Module):
         variance.copy_(norm.weight.detach().square())
 
     def forward(self, x: Tensor) -> Tensor:
-        total = sum(layer(x) for layer in self.convolutions)
+        total: Any = sum(layer(x) for layer in self.convolutions)
         if self.pointwise is not None:
             total = total + self.pointwise(x)
         if self.identity is not None:
@@ -52,7 +56,12 @@ class Branches(nn.Module):
         return total
 
 
-def silent(conv: nn.Conv2d, norm: nn.BatchNorm2d, kernel: int) -> Branching:
+def parts(layer: Any) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """The convolution and the batch norm of a :class:`Branching`."""
+    return layer[0], layer[1]
+
+
+def silent(conv: Any, norm: nn.BatchNorm2d, kernel: int) -> Branching:
     """A convolution like `conv` with another kernel and fresh weights, and a norm that lets nothing through as yet."""
     like = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, conv.stride, kernel // 2, groups=conv.groups, bias=False)
     nn.init.kaiming_normal_(like.weight, mode="fan_out", nonlinearity="relu")
@@ -115,13 +124,13 @@ def one_convolution(layer: Branches) -> Branching:
     With weight W and bias b of the sum, and its mean m and variance v in training, the norm has the statistics m - b and v, the scale
     sqrt(v + eps) and the shift m: W x + b at inference, and about that in further training.
     """
-    conv, norm = layer.convolutions[0]
+    conv, norm = parts(layer.convolutions[0])
     weight, bias = (
         conv.weight.new_zeros(conv.weight.shape, dtype=torch.float64),
         norm.weight.new_zeros(len(norm.weight), dtype=torch.float64),
     )
     middle = conv.kernel_size[0] // 2
-    for branch in layer.convolutions:
+    for branch in map(parts, layer.convolutions):
         scale, shift = affine(branch[1])
         weight += branch[0].weight.double() * scale[:, None, None, None]
         bias += shift
