@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Algorithm, Deviation, Input, Mean
-from compress.models.registry import HEADS, LINE_PARTS, configured, line_multiple, named
+from compress.models.ctc import weighted
+from compress.models.registry import GUIDES, HEADS, LINE_PARTS, configured, line_multiple, named
 
 
 def crnn(
@@ -21,19 +23,22 @@ def crnn(
     sequence: str | Mapping[str, Any] = "bilstm",
     transform: str | Mapping[str, Any] = "none",
     head: str | Mapping[str, Any] = "ctc",
+    guide: str | Mapping[str, Any] = "none",
+    loss: Mapping[str, Any] = MappingProxyType({}),
     alphabet: Written = "en",
     mean: Mean = (0.5, 0.5, 0.5),
     std: Deviation = (0.5, 0.5, 0.5),
 ) -> Algorithm:
     """CRNN as an :class:`Algorithm` of task "recognition".
 
-    backbone, sequence, transform, head: a name from `compress.models.registry`, of `LINE_BACKBONES`, `SEQUENCES`, `TRANSFORMS` and `HEADS`,
-    or a mapping of `name` and keywords. alphabet: as for :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images
-    in 0..1. Raises ValueError for unknown names or keywords and for wrong values.
+    backbone, sequence, transform, head, guide: a name from `compress.models.registry`, of `LINE_BACKBONES`, `SEQUENCES`, `TRANSFORMS`,
+    `HEADS` and `GUIDES`, or a mapping of `name` and keywords. loss: fields of :class:`compress.models.ctc.LossWeights`. alphabet: as for
+    :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in 0..1.
+    Raises ValueError for unknown names or keywords and for wrong values.
     """
     given = {"transform": transform, "backbone": backbone, "sequence": sequence}
     parts = {part: named(LINE_PARTS[part], value, f"model.{part}") for part, value in given.items()}
     wanted = Input(line_multiple(parts["backbone"]["name"]), (48, 320), tuple(mean), tuple(std))
-    algorithm = configured(HEADS, head, "model.head")(tuple(parts.values()), alphabet_of(alphabet), wanted)
+    alone = configured(HEADS, head, "model.head")(tuple(parts.values()), alphabet_of(alphabet), wanted)
     inside = () if parts["transform"]["name"] == "none" else ("transform.offsets",)
-    return replace(algorithm, kept_inside=inside)
+    return configured(GUIDES, guide, "model.guide")(replace(weighted(alone, loss), kept_inside=inside))

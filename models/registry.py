@@ -17,7 +17,9 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sar", "sast", "svtr_lcnet")}
+MODELS = {
+    name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "nrtr", "pan", "psenet", "sar", "sast", "svtr_lcnet")
+}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -67,11 +69,12 @@ SEQUENCES = {
 TRANSFORMS = dict.fromkeys(("none", "tps"), "compress.models.transforms")
 HEADS = dict.fromkeys(("attention", "conv_ctc", "ctc"), "compress.models.heads")
 SAR_BACKBONES = {"resnet31": "compress.models.backbones.resnet31"}  # of maps, not of columns
+GUIDES = dict.fromkeys(("none", "nrtr", "sar"), "compress.models.guides")
 # Key of a model's section -> what it may name, of detectors and of recognisers.
 PARTS = {"backbone": BACKBONES, "neck": NECKS}
-LINE_PARTS = {"transform": TRANSFORMS, "backbone": LINE_BACKBONES, "sequence": SEQUENCES, "head": HEADS}
+LINE_PARTS = {"transform": TRANSFORMS, "backbone": LINE_BACKBONES, "sequence": SEQUENCES, "head": HEADS, "guide": GUIDES}
 # Name of a model -> its own parts, where they are not `PARTS`.
-PARTS_OF = {"crnn": LINE_PARTS, "sar": {"backbone": SAR_BACKBONES}, "svtr_lcnet": LINE_PARTS}
+PARTS_OF = {"crnn": LINE_PARTS, "nrtr": {}, "sar": {"backbone": SAR_BACKBONES}, "svtr_lcnet": LINE_PARTS}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:

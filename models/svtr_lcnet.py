@@ -15,6 +15,7 @@ It is :mod:`compress.models.crnn` with other parts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from compress.models.alphabet import Written
@@ -25,9 +26,11 @@ from compress.models.crnn import crnn
 def svtr_lcnet(
     backbone: str | Mapping[str, Any] = "mobilenet_v1_enhance",
     sequence: str | Mapping[str, Any] = "svtr",
+    guide: str | Mapping[str, Any] = "none",
+    loss: Mapping[str, Any] = MappingProxyType({}),
     alphabet: Written = "en",
     mean: Mean = (0.5, 0.5, 0.5),
     std: Deviation = (0.5, 0.5, 0.5),
 ) -> Algorithm:
     """A recogniser of PP-OCR as an :class:`Algorithm` of task "recognition"; the keywords are those of `crnn`."""
-    return crnn(backbone=backbone, sequence=sequence, alphabet=alphabet, mean=mean, std=std)
+    return crnn(backbone=backbone, sequence=sequence, guide=guide, loss=loss, alphabet=alphabet, mean=mean, std=std)

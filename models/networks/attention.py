@@ -123,9 +123,13 @@ def answers(logits: Tensor, targets: Targets | None, training: bool) -> dict[str
 
     Logits behind the end of a shown text are 0: nothing teaches a network what to give there, so there is nothing to copy from it.
     """
-    characters = true_characters(targets)
     if not training:
         return {"probability": logits.softmax(2)}
-    if characters is not None:
-        logits = logits * (characters != PADDING).unsqueeze(2)
+    logits = within_texts(logits, targets)
     return {"logits": logits, "probability": logits.softmax(2)}
+
+
+def within_texts(logits: Tensor, targets: Targets | None) -> Tensor:
+    """(B, L, classes) logits with zeros behind the end of a shown text."""
+    characters = true_characters(targets)
+    return logits if characters is None else logits * (characters != PADDING).unsqueeze(2)
