@@ -86,6 +86,29 @@ def in_parts(images: Sequence[Scene]) -> Iterator[Sequence[Scene]]:
 
 def match_some(images: Sequence[Scene], whole_pixels: bool) -> np.ndarray:
     """:func:`match_all` of images that fit into memory together."""
+    found = matches(images, whole_pixels)
+    matched = np.zeros(len(found.cared), bool)
+    matched[found.box] = True
+    ignored = np.array([flag for image in images for flag in image[2]], bool)
+    found_image, truth_image = (np.repeat(np.arange(len(images)), [len(image[side]) for image in images]) for side in (0, 1))
+    per_image = [(found_image, matched), (found_image, found.cared), (truth_image, ~ignored)]
+    return np.stack([np.bincount(image[chosen], minlength=len(images)) for image, chosen in per_image], 1)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which detection every word takes. Words and detections of several images are numbered through, image after image.
+
+    word, box: (n,) int, the pairs that :func:`match` counts. cared: (detections,) bool, False for those on do-not-care words.
+    """
+
+    word: np.ndarray
+    box: np.ndarray
+    cared: np.ndarray
+
+
+def matches(images: Sequence[Scene], whole_pixels: bool = True) -> Matches:
+    """The pairs that :func:`match` counts, of images that fit into memory together."""
     corners, lengths = joined([polygon for image in images for polygon in image[0]])
     found = shapes(np.rint(corners) if whole_pixels else corners, lengths)
     truth = shapes(*joined([polygon for image in images for polygon in image[1]]))
@@ -107,12 +130,13 @@ def match_some(images: Sequence[Scene], whole_pixels: bool) -> np.ndarray:
     cared = np.ones(len(found.areas), bool)
     cared[box[~counts]] = False
     free_word, free_box = ~ignored, cared.copy()
+    taken = []
     for i, j in zip(word[counts].tolist(), box[counts].tolist(), strict=True):
         if free_word[i] and free_box[j]:
             free_word[i] = free_box[j] = False
-    matched = cared & ~free_box
-    per_image = [(found_image, matched), (found_image, cared), (truth_image, ~ignored)]
-    return np.stack([np.bincount(image[chosen], minlength=len(images)) for image, chosen in per_image], 1)
+            taken.append((i, j))
+    word, box = np.array(taken, int).reshape(-1, 2).T
+    return Matches(word, box, cared)
 
 
 @dataclass(frozen=True)
