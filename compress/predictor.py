@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from compress import extras
+from compress import extras, pipeline
 from compress.data.images import read_image, rgb
 from compress.data.prepare import network_input
-from compress.description import understood
+from compress.description import TUNED, check_tuned, read_tuned, understood
 from compress.errors import CompressError
+from compress.files import first_fault
 from compress.models.contract import Algorithm, Sample
 from compress.outside import allowing
 from compress.packaged import default_model
 from compress.processes import check_device, device_name
 from compress.tasks import TASKS
+from compress.tasks.reading import Models, read_words
 from compress.tasks.task import Evaluate, Scores, Task
 
 if TYPE_CHECKING:
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 # With one thread, torch computes 1x1 convolutions of fewer than 16 images by a slower way: 16 of 320 x 320 take 0.88 of the time of 10.
 PIXELS_PER_BATCH = 1 << 21
 IMAGES_IN_MEMORY = 16
-Outputs = dict[str, np.ndarray]
+PIXELS_IN_MEMORY = 1 << 25  # 100 MB of them
+Outputs = dict[str, Any]  # arrays, but of a pipeline
 # What turns one image's outputs and original (height, width) into an answer.
 Reader = Callable[[Outputs, tuple[int, int]], Any]
 
@@ -39,6 +43,7 @@ class Predictor:
 
     run: (B, 3, H, W) normalised float32 -> the exported outputs. evaluate: input size and fixed decoding settings. tuned: settings chosen
     on validation, which `predict` prefers. precision: of the numbers, as the runtime names it.
+    look: of a pipeline, which has no network: (one image as it is shown, evaluate) -> what its parts make of it.
     """
 
     run: Callable[[np.ndarray], Outputs]
@@ -47,6 +52,7 @@ class Predictor:
     tuned: dict[str, Any]
     runtime: str
     precision: str
+    look: Callable[[np.ndarray, Evaluate], Outputs] | None = None
 
     @property
     def task(self) -> Task:
@@ -61,8 +67,21 @@ class Predictor:
         Raises CompressError for one that it refuses.
         """
         image = read_image(Path(image)) if isinstance(image, (str, Path)) else rgb(image)
-        (outputs,) = self.outputs([image])
-        return self.reader(self.preferred())(outputs, image.shape[:2])
+        return self.asked(self.preferred())(image)
+
+    def asked(self, evaluate: Evaluate | None = None) -> Callable[[np.ndarray], Any]:
+        """The answer about one (H, W, 3) uint8 RGB image, by the settings of `evaluate`, by default its own."""
+        read = self.reader(evaluate)
+
+        def answer(image: np.ndarray) -> Any:
+            (outputs,) = self.outputs([image])
+            return read(outputs, image.shape[:2])
+
+        return answer
+
+    def shown_width(self, image: np.ndarray) -> int:
+        """How many pixels wide an image is shown."""
+        return self.task.shown(image, self.evaluate, self.algorithm.input).shape[1]
 
     def preferred(self) -> Evaluate:
         """What `predict` goes by: tuned settings, where there are. Raises CompressError for those tuned on images of another size."""
@@ -76,6 +95,8 @@ class Predictor:
 
     def outputs_of(self, shown: Sequence[np.ndarray]) -> list[Outputs]:
         """The outputs of each of a few images that are resized already, in their order."""
+        if self.look:
+            return [self.look(image, self.evaluate) for image in shown]
         found: list[Outputs] = [{}] * len(shown)
         for places in equal_sizes([image.shape for image in shown]):
             outputs = self.run(network_input([shown[place] for place in places], self.algorithm.input))
@@ -125,12 +146,23 @@ def nothing(_count: int) -> None:
 
 
 def seen(predictor: Predictor, samples: Sequence[Sample] | Any, done: Callable[[int], None] = nothing) -> Iterator[tuple[Sample, Outputs]]:
-    """Every sample with its outputs, in order; a few images are in memory at a time. done: called with 1 after each."""
-    order = iter(range(len(samples)))
-    while chunk := [samples[index] for index in islice(order, IMAGES_IN_MEMORY)]:
+    """Every sample with its outputs, in order; a few images are in memory at a time, and of large ones fewer. done: called with 1 each."""
+    for chunk in few_at_a_time(samples[index] for index in range(len(samples))):
         for sample, outputs in zip(chunk, predictor.outputs(sample.image for sample in chunk), strict=True):
             yield sample, outputs
             done(1)
+
+
+def few_at_a_time(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """The samples in runs of at most `IMAGES_IN_MEMORY`; a run ends with the image by which it has `PIXELS_IN_MEMORY`."""
+    chunk: list[Sample] = []
+    for sample in samples:
+        chunk.append(sample)
+        if len(chunk) == IMAGES_IN_MEMORY or sum(one.image.shape[0] * one.image.shape[1] for one in chunk) >= PIXELS_IN_MEMORY:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def score(
@@ -200,6 +232,8 @@ def check_there(path: Path) -> None:
 def opened(path: Path, threads: int | None, device: str) -> Predictor:
     """:func:`open_predictor` with what is allowed already."""
     check_device(device)
+    if pipeline.is_pipeline(path):
+        return of_pipeline(path, threads)
     if path.is_dir():
         with extras.told(f"The checkpoint {path}"):
             from compress.checkpoint import load
@@ -208,11 +242,59 @@ def opened(path: Path, threads: int | None, device: str) -> Predictor:
         model.network.to(device_name(device))
         return of_model(model)
     check_there(path)
+    return of_file(path, threads)
+
+
+def of_file(path: Path, threads: int | None, steady: bool = False) -> Predictor:
+    """The predictor around an exported file. steady: as :func:`compress.runtimes.open_file` has it."""
     from compress.runtimes import open_file
 
-    runtime = open_file(path, threads=threads)
+    runtime = open_file(path, threads=threads, steady=steady)
     found = understood(runtime.description, path)
     return Predictor(runtime.run, found.algorithm, found.evaluate, found.tuned, runtime.name, runtime.precision)
+
+
+def of_pipeline(folder: Path, threads: int | None) -> Predictor:
+    """The predictor around the pipeline in a folder. Raises CompressError for parts that do not fit together."""
+    found = pipeline.read(folder)
+    parts = {part: of_file(path, threads, steady=True) for part, path in found.files.items()}
+    for part, path in found.files.items():
+        pipeline.check_part(part, path, parts[part].algorithm, found.characters if part == "recogniser" else None)
+    runtimes, precisions = ("+".join(dict.fromkeys(getattr(its, name) for its in parts.values())) for name in ("runtime", "precision"))
+
+    known: dict[str, Models] = {}
+
+    def look(image: np.ndarray, evaluate: Evaluate) -> Outputs:
+        key = evaluate.model_dump_json()
+        if key not in known:
+            known[key] = models_of(parts, evaluate)
+        return read_words(image, known[key], evaluate)
+
+    models_of(parts, found.evaluate)  # refuses settings that a part does not have
+    tuned = read_tuned(folder)
+    if tuned:
+        check_tuned(tuned, found.algorithm, found.evaluate, folder / TUNED)
+    return Predictor(no_network, found.algorithm, found.evaluate, tuned, runtimes, precisions, look)
+
+
+def models_of(parts: Mapping[str, Predictor], evaluate: Evaluate) -> Models:
+    """The parts of a pipeline as functions, by what `evaluate` says of each, and else by their own settings."""
+    asked = {}
+    for part, its in parts.items():
+        try:
+            own = its.preferred().with_settings(getattr(evaluate, part))
+            own.settings(its.algorithm)
+        except ValidationError as error:
+            raise CompressError(f"evaluate.{part}.{first_fault(error)}.") from None
+        except CompressError as error:
+            raise CompressError(str(error).replace("evaluate.", f"evaluate.{part}.", 1)) from None
+        asked[part] = its.shown_as(own)
+    return Models({part: its.asked() for part, its in asked.items()}, asked["recogniser"].shown_width)
+
+
+def no_network(_images: np.ndarray) -> Outputs:
+    """What a pipeline has instead of a network of its own."""
+    raise ValueError("a pipeline has no network; it looks at images as they are.")
 
 
 def of_model(model: Model) -> Predictor:

@@ -44,6 +44,7 @@ class ImageFolder(DataFormat):
 
     reader: ClassVar[int] = 2  # raised whenever the same files come to be read differently
     task: ClassVar[str] = "detection"
+    serves_too: ClassVar = ("ocr",)
     expected: ClassVar[str]  # what the training part of such a folder holds, in words
     # Whether coordinates are of the pixels as they are stored, whatever an image's EXIF orientation says, or as they are shown.
     stored: ClassVar[bool] = False
