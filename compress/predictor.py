@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from pydantic import ValidationError
 
 from compress import extras, pipeline
-from compress.data.images import read_image, rgb
 from compress.data.prepare import network_input
 from compress.description import TUNED, check_tuned, read_tuned, understood
 from compress.errors import CompressError
@@ -21,6 +21,7 @@ from compress.models.contract import Algorithm, Sample
 from compress.outside import allowing
 from compress.packaged import default_model
 from compress.processes import check_device, device_name
+from compress.result import Color, Result, Source, pixels_of
 from compress.tasks import TASKS
 from compress.tasks.reading import Models, read_words
 from compress.tasks.task import Evaluate, Scores, Task
@@ -59,15 +60,24 @@ class Predictor:
         """The kind of its answers."""
         return TASKS[self.algorithm.task]
 
-    def predict(self, image: np.ndarray | str | Path) -> Any:
-        """The answer about one image; coordinates are in its own pixels.
+    @overload
+    def predict(self, image: list[Source], color: Color = "rgb") -> list[Result]: ...
+    @overload
+    def predict(self, image: Source, color: Color = "rgb") -> Result: ...
 
-        image: the path of an image file, or an array: (H, W, 3) uint8 RGB, or what :func:`compress.data.images.rgb` makes that of, such
-            as grey, RGBA, uint16, and floats in 0..1.
-        Raises CompressError for one that it refuses.
+    def predict(self, image: Source | list[Source], color: Color = "rgb") -> Result | list[Result]:
+        """What the model says about an image, or about each of a list; coordinates are in the image's own pixels.
+
+        image: the path of an image file, its bytes, a PIL image, or an array: (H, W, 3) uint8 RGB, or what
+            :func:`compress.data.images.rgb` makes that of, such as grey, RGBA, uint16, and floats in 0..1. Those of a list are read one
+            by one.
+        color: of an array, the order of its channels: `rgb`, or `bgr`, as OpenCV has them.
+        Raises CompressError for an image that it refuses, and for what is none.
         """
-        image = read_image(Path(image)) if isinstance(image, (str, Path)) else rgb(image)
-        return self.asked(self.preferred())(image)
+        answer = self.asked(self.preferred())
+        if isinstance(image, list | tuple):
+            return [Result(answer(pixels_of(one, color)), self.task, partial(pixels_of, one, color)) for one in image]
+        return Result(answer(pixels_of(image, color)), self.task, partial(pixels_of, image, color))
 
     def asked(self, evaluate: Evaluate | None = None) -> Callable[[np.ndarray], Any]:
         """The answer about one (H, W, 3) uint8 RGB image, by the settings of `evaluate`, by default its own."""
@@ -213,7 +223,8 @@ def combinations(start: Mapping[str, Any], tunable: Mapping[str, Sequence[float]
 def open_predictor(
     path: str | Path | None = None, *, threads: int | None = None, device: str = "cpu", modules: Sequence[str] = ()
 ) -> Predictor:
-    """The model in a checkpoint folder, or in an exported file; without a path, the detector that comes with the package.
+    """The model in a checkpoint folder, or in an exported file; a pipeline folder; without a path, the pipeline that
+    comes with the package.
 
     threads: for the runtimes of exported files; None leaves it to them. device: `auto`, `cpu` or `cuda`; of a checkpoint, which needs
     torch. modules: names of those outside of the workbench that its model may be built by; see :mod:`compress.outside`.
