@@ -11,15 +11,16 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_data, cli_recipes, extras
+from compress import cli_data, cli_init, cli_recipes, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
 # Characters in what is told: a path may have some hundred, and a sentence names several.
 LONGEST_WORD, LONGEST_SENTENCE = 500, 3000
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_recipes.recipes)
+app.command()(cli_init.init)
 
 
 @app.callback()
@@ -33,6 +34,10 @@ def root(
             show_default=False,
         ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell results and warnings, and nothing about work that goes on.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and exit.", is_eager=True, callback=lambda wanted: print_version(wanted))
+    ] = False,
 ) -> None:
     """Make OCR models smaller and faster, and know what it cost.
 
@@ -47,6 +52,10 @@ def root(
 
       compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/files_int8/openvino/model.xml
     """
+    if quiet:
+        from compress.progress import be_quiet
+
+        be_quiet()
     if allow_module:
         from compress.outside import allowing
 
@@ -401,6 +410,15 @@ def report(
 
     for path in write_report(experiments, out, images=images, plot_folder=plots):
         typer.echo(path)
+
+
+def print_version(wanted: bool) -> None:
+    """The installed version, and the end."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"compress {version('compress-ocr')}")
+        raise typer.Exit
 
 
 def show(rows: list) -> None:

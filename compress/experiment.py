@@ -15,7 +15,7 @@ from compress.lab import Lab
 from compress.ledger import Row
 from compress.outside import allowing
 from compress.processes import agreed, device_name, main_process, only_run_in, process_count, together, wait_for_everyone
-from compress.progress import console
+from compress.progress import say
 from compress.recipe import Recipe
 from compress.rows import hold_to, stage_rows
 from compress.runtimes.runtime import processor
@@ -136,7 +136,7 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
     if not agreed(lambda: not again and is_cached(session, stage)):
         work(run, stage, cache_key(session, stage.name))
     elif not session.quiet:
-        console.print(f"  {stage.name}: in the cache", markup=False)
+        say(f"{stage.name}: in the cache")
     if main_process():
         teachers = teacher_rows(run, stage)
         rows = stage_rows(session, stage, lab_of(run, folder / stage.name, stage), run.rows, time_again=run.time_again)
@@ -149,7 +149,7 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
 def is_cached(session: Session, stage: Stage) -> bool:
     """Whether the stage is complete; what is damaged of it is named and moved out of the way."""
     for told in set_damaged_aside(session.folder, stage.name, cache_key(session, stage.name)):
-        console.print(f"  {stage.name}: {told}", markup=False)
+        say(f"{stage.name}: {told}")
     return find_cached(session.folder, stage.name, cache_key(session, stage.name))
 
 
@@ -171,7 +171,7 @@ def do_teachers(run: Run, stage: Stage) -> None:
         if its is None or its.folder in run.finished:
             continue
         if not run.session.quiet:
-            console.print(f"  teacher: {its.path.name}", markup=False)
+            say(f"teacher: {its.path.name}")
         run.finished[its.folder] = do_session(replace(run, session=its, rows=[]))
 
 
@@ -200,10 +200,10 @@ def work(run: Run, stage: Stage, key: str) -> None:
     parent = session.recipe.parent(stage)
     if main_process():
         for told in prepare_partial(partial, key):
-            console.print(f"  {stage.name}: {told}", markup=False)
+            say(f"{stage.name}: {told}")
     wait_for_everyone()
     if not session.quiet:
-        console.print(f"  {stage.name}: {stage.kind}{f' from {parent}' if parent else ''}", markup=False)
+        say(f"{stage.name}: {stage.kind}{f' from {parent}' if parent else ''}")
     if not agreed(lambda: is_complete(partial, key)):
         model = load(session.folder / parent) if parent else None
         if model:

@@ -166,11 +166,11 @@ def kept_by_uniform(model: Model, pruning: Pruning, recipe: RunSettings) -> dict
         return uniform(groups, pruning.ratio or 0.0, pruning.round_to)
     if target.kind not in ("params", "macs", "size"):
         return None
-    wanted = limit(target.kind, getattr(target, target.kind), cost_of(target, model, recipe.latency))
+    wanted = limit(target.kind, getattr(target, target.kind), cost_of(target, model, recipe.latency).value)
 
     def enough(strength: float) -> bool:
         smaller = with_widths(model, pruning, uniform(groups, strength, pruning.round_to))
-        return cost_of(target, smaller, recipe.latency) <= wanted
+        return cost_of(target, smaller, recipe.latency).value <= wanted
 
     strength = weakest_enough(enough, tries=10)
     return None if strength is None else uniform(groups, strength, pruning.round_to)

@@ -60,13 +60,23 @@ class Bar:
             return
         left = (self.total - self.done) / max(self.rate, 1e-9)
         tail = "" if self.progress is not None else f", {self.rate:.1f} img/s, {left:.0f} s left"
-        console.print(f"  {self.label}: {text}{tail}", markup=False)
+        say(f"{self.label}: {text}{tail}")
+
+
+def say(text: str) -> None:
+    """A lasting line about long work; in a log, which is no terminal, with the time of day."""
+    console.print(f"  {text}" if console.is_terminal else f"{time.strftime('%H:%M:%S')} {text}", markup=False)
+
+
+def be_quiet() -> None:
+    """Show no bar and no line about work that goes on, until the process ends. Warnings and results stay."""
+    console.quiet = True
 
 
 @contextmanager
 def bar(label: str, total: int, *, done: int = 0, quiet: bool = False) -> Iterator[Bar]:
     """Show work on `total` images until the block ends."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or console.quiet or not sys.stderr.isatty():
         yield Bar(label, total, done, quiet=quiet)
         return
     columns = (

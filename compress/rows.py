@@ -12,7 +12,7 @@ from compress.files import digest, fingerprint, is_damaged, read_json, remembere
 from compress.lab import Lab
 from compress.ledger import Row
 from compress.measure import latencies, measure
-from compress.progress import console
+from compress.progress import say
 from compress.records import Manifest, Rows
 from compress.runtimes.runtime import processor
 from compress.session import Session
@@ -52,9 +52,7 @@ def known_rows(stage: Stage, lab: Lab, key: str) -> list[dict[str, Any]]:
     if found and found["key"] != key:
         return []
     if is_damaged(path, Rows) or (found and found["digest"] != fingerprint(found["rows"])):
-        console.print(
-            f"  {stage.name}: {path} is damaged: its rows are not those that were measured; they are measured again", markup=False
-        )
+        say(f"{stage.name}: {path} is damaged: its rows are not those that were measured; they are measured again")
         return []
     return found["rows"] if found else []
 
@@ -102,7 +100,7 @@ def measure_artefact(
     parent = manifest["parent"]
     identity = row_identity(stage, artefact)
     if not session.quiet:
-        console.print(f"  {identity['stage']}: {'timing' if before else 'measuring'}", markup=False)
+        say(f"{identity['stage']}: {'timing' if before else 'measuring'}")
     runtimes = () if artefact["suffix"] else session.recipe.latency.runtimes
     path = lab.folder / artefact["path"]
     if path.is_file():

@@ -31,7 +31,8 @@ def limit(kind: str, text: str, parent: float) -> float:
     number, suffix = (float(found[1]), found[2].lower()) if found else (0.0, "")
     if suffix == "%" and -100 < number < 0:
         return parent * (1 + number / 100)
-    if 0 < number < float("inf") and suffix in SUFFIXES[kind]:
+    # A whole model has one parameter or byte at least; less is a share, such as 0.5, that was meant as -50%. Milliseconds may be any.
+    if 0 < number < float("inf") and suffix in SUFFIXES[kind] and (kind == "latency" or number * SUFFIXES[kind][suffix] >= 1):
         return number * SUFFIXES[kind][suffix]
     raise ValueError(f"give a quantity such as {EXAMPLES[kind]}, or a share of the parent to take away, such as -60%")
 
@@ -41,8 +42,10 @@ class Target(BaseModel):
 
     params: parameters, training branches included (`0.35M`, `-40%`). size: bytes of the float32 weights file (`1.15MB`). macs:
     multiply-accumulates at inference on the recipe's latency input (`-60%`). latency: median milliseconds (`12ms`) in `runtime`, measured
-    on a file written for the purpose with the recipe's latency input and threads. max_drop: largest loss of the main metric, in its own
-    unit, against the parent, on validation after training by the stage's `recover`; as much is pruned as that allows.
+    on a file written for the purpose with the recipe's latency input and threads, and met with 3 % to spare, so that it holds when it is
+    measured again. precision: of that file; `int8` quantizes every layer but those that give the outputs. max_drop: largest loss of the
+    main metric, in its own unit, against the parent, on validation after training by the stage's `recover`; as much is pruned as that
+    allows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
@@ -52,6 +55,7 @@ class Target(BaseModel):
     macs: str | None = None
     latency: str | None = None
     runtime: Literal["torch", "onnxruntime", "openvino"] = "openvino"
+    precision: Literal["fp32", "int8"] = "fp32"
     max_drop: float | None = Field(None, ge=0)
 
     @field_validator(*SUFFIXES)
@@ -68,6 +72,10 @@ class Target(BaseModel):
         given = [name for name in (*SUFFIXES, "max_drop") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"say exactly one of params, size, macs, latency and max_drop (there are {len(given)})")
+        if self.precision == "int8" and (self.latency is None or self.runtime == "torch"):
+            raise ValueError(
+                "precision: int8 is of a `latency` in onnxruntime or openvino; a network in torch does not compute in integers"
+            )
         return self
 
     @property

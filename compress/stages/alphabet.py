@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 class KeepCharacters(Stage):
     """Cut the classes of a recogniser, of guides that it is trained with too, down to some characters.
 
-    The scores of the characters that stay are what they were, before the softmax. Their order is the model's.
+    The scores of the characters that stay are what they were, before the softmax. Their order is that in which they are wanted, so that
+    of two models with the same characters one can teach the other.
 
     characters: a name such as `en` or `digits`, `{characters: abc}`, or `{file: dictionary.txt}`, one character a line. Those that the
     model does not know are left out; it must know one.
     """
 
     kind: ClassVar[str] = "alphabet"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     characters: Written
 
@@ -58,7 +59,7 @@ class KeepCharacters(Stage):
     def kept(self, alphabet: Alphabet) -> Alphabet:
         """Those characters of `alphabet` that are wanted. Raises CompressError where there is none."""
         wanted = alphabet_of(self.characters).characters
-        characters = "".join(character for character in alphabet.characters if character in wanted)
+        characters = "".join(alphabet.characters[place - 1] for place in places(alphabet, wanted))
         if not characters:
             raise CompressError(f"characters: the model knows none of {wanted!r}; name some of its own.")
         return Alphabet(characters)
@@ -77,9 +78,16 @@ class KeepCharacters(Stage):
         if model.quantization or alphabet is None:
             raise CompressError("a quantized model keeps its characters; put the stage before `quantize`.")
         config = self.architecture(model.config)
-        smaller = self.kept(alphabet)
-        keep_classes(model, alphabet, [place for place, character in enumerate(alphabet.characters, 1) if character in smaller.characters])
+        keep_classes(model, alphabet, places(alphabet, alphabet_of(self.characters).characters))
         result = Model(config, model.network, build(config), model.evaluate)
         lab.save(result, lab.folder)
         lab.add("", ".")
         return result
+
+
+def places(alphabet: Alphabet, wanted: str) -> list[int]:
+    """The classes of those characters of `wanted` that an alphabet has, in their order.
+
+    Of a space that is there twice it is the one that texts are encoded by: the other was never trained.
+    """
+    return [alphabet.numbers[character] for character in dict.fromkeys(wanted) if character in alphabet.numbers]
