@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from compress.data.formats import from_options
@@ -47,18 +48,22 @@ for line in sys.stdin:
 """
 OURS = """
 import compress
+from compress.packaged import default_model
+from compress.pipeline import folder_bytes
 folder = Path({model!r}) if {model!r} != "packaged" else default_model()
 reader, size = compress.load(folder, threads={threads}), folder_bytes(folder)
+reader = reader.shown_as(reader.evaluate.with_settings({settings!r}))
 
 def read(image):
     return [(word.polygon.tolist(), word.text, word.confidence) for word in reader.predict(image, color="bgr").words]
 """
 RAPID3 = """
 import rapidocr
-models = {models!r}
+models, characters = {models!r}, {characters!r}
 settings = {{f"EngineConfig.onnxruntime.{{key}}_op_num_threads": count for key, count in (("intra", {threads}), ("inter", 1))}}
 settings |= {{f"{{part}}.model_path": path for part, path in models.items()}}
-settings |= {{"Det.thresh": 0.2, "Det.box_thresh": 0.4, "Det.unclip_ratio": 1.4}} if models else {{}}
+if models:
+    settings |= {{"Det.thresh": 0.2, "Det.box_thresh": 0.4, "Det.unclip_ratio": 1.4, "Rec.rec_keys_path": characters}}
 reader = rapidocr.RapidOCR(params=settings)
 own = [path for path in Path(rapidocr.__file__).parent.rglob("*.onnx") if not models or "cls" in path.name]
 size = sum(path.stat().st_size for path in [*own, *map(Path, models.values())])
@@ -89,6 +94,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--ours", action="append", default=[], help="a pipeline's folder, or `packaged`")
+    parser.add_argument("--settings", default="{}", help="JSON, of our pipelines' `evaluate`, such as '{\"join_gap\": 1}' for receipts")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"one of {', '.join(PEERS)}")
     parser.add_argument("--tiny", type=Path, help="folder with PP-OCRv6_tiny_det.onnx and PP-OCRv6_tiny_rec.onnx, for the peer `tiny`")
     parser.add_argument("--threads", default="1,2")
@@ -104,22 +110,31 @@ def main() -> None:
             Image.fromarray(split.image(place)).save(path, compress_level=1)
         truths = [split.annotations[place].truth for place in places]
         for threads in map(int, given.threads.split(",")):
-            results += compared(commands(given, threads), images, truths, threads)
+            results += compared(commands(given, threads, Path(folder)), images, truths, threads)
     found = {"cpu": processor(), "data": given.data, "split": given.split, "images": len(images), "results": results}
     print(table(found))
     if given.out:
         given.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def commands(given: argparse.Namespace, threads: int) -> dict[str, list[str]]:
-    """Reader -> the command that is its process."""
+def commands(given: argparse.Namespace, threads: int, folder: Path) -> dict[str, list[str]]:
+    """Reader -> the command that is its process. folder: for the list of characters that PP-OCRv6 tiny has in its .yml alone."""
     found = {}
     for name in given.ours:
-        found[name] = [sys.executable, "-c", LOOP.format(setup=OURS.format(model=name, threads=threads))]
+        found[name] = [
+            sys.executable,
+            "-c",
+            LOOP.format(setup=OURS.format(model=name, threads=threads, settings=json.loads(given.settings))),
+        ]
     for name, _, python in (peer.partition("=") for peer in given.peer):
         parts = (("Det", "det"), ("Rec", "rec")) if name == "tiny" else ()
         models = {part: str((given.tiny / f"PP-OCRv6_tiny_{short}.onnx").resolve()) for part, short in parts}
-        found[name] = [python, "-c", LOOP.format(setup=PEERS[name].format(threads=threads, models=models))]
+        characters = folder / "characters.txt"
+        if models:
+            known = yaml.safe_load((given.tiny / "PP-OCRv6_tiny_rec.yml").read_text(encoding="utf-8"))["PostProcess"]["character_dict"]
+            characters.write_text("\n".join(known) + "\n", encoding="utf-8")
+        setup = PEERS[name].format(threads=threads, models=models, characters=str(characters))
+        found[name] = [python, "-c", LOOP.format(setup=setup)]
     return found
 
 

@@ -152,6 +152,17 @@ def test_words_without_a_text_or_with_little_confidence_are_no_answers():
     assert len(reader_decode({"words": words}, [(10, 10)], Kept(drop_score=0.0))[0].words) == 3
 
 
+def test_neighbours_on_a_line_are_one_answer_where_that_is_wanted():
+    words = [Word(box(left, 0), text, score, line) for left, text, score, line in
+             ((0, "a", 1.0, 0), (45, "bcd", 0.6, 0), (100, "e", 1.0, 0), (0, "f", 1.0, 1))]  # fmt: skip
+    close, far = (reader_decode({"words": words}, [(10, 10)], Kept(join_gap=gap))[0].words for gap in (0.5, 1.5))
+    assert [word.text for word in close] == ["a bcd", "e", "f"]
+    assert [word.text for word in far] == ["a bcd e", "f"]
+    assert close[0].confidence == pytest.approx(0.7)
+    np.testing.assert_allclose(from_left_top(close[0].polygon), box(0, 0, 85), atol=1e-3)
+    assert close[1] is words[2]
+
+
 def test_what_is_not_a_setting_is_refused():
     with pytest.raises(Exception, match="drop_scores"):
         EvaluateOcr(drop_scores=0.3).settings(build("reader"))
