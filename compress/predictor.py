@@ -275,7 +275,7 @@ def of_pipeline(folder: Path, threads: int | None) -> Predictor:
 
     known: dict[str, Models] = {}
 
-    def look(image: np.ndarray, evaluate: Evaluate) -> Outputs:
+    def look(image: np.ndarray, evaluate: Any) -> Outputs:
         key = evaluate.model_dump_json()
         if key not in known:
             known[key] = models_of(parts, evaluate)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import shapely
@@ -16,6 +16,7 @@ from compress.errors import CompressError
 
 # Detections, polygons and do-not-care flags; transcriptions may follow, which other protocols read.
 Scene = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[bool]] | tuple[Any, ...]
+AnyScene = TypeVar("AnyScene", bound=tuple[Any, ...])
 
 # Ratios this near to one half count as one half, which is not enough: where corners are integers that is the exact decision.
 TIE = 1e-9
@@ -71,7 +72,7 @@ def match_all(images: Sequence[Scene], whole_pixels: bool = True) -> np.ndarray:
     return np.concatenate([np.zeros((0, 3), int), *(match_some(some, whole_pixels) for some in in_parts(images))])
 
 
-def in_parts(images: Sequence[Scene]) -> Iterator[Sequence[Scene]]:
+def in_parts(images: Sequence[AnyScene]) -> Iterator[Sequence[AnyScene]]:
     """The images in runs of at most `PAIRS` pairs of a word and a detection, and of one image at least."""
     first = pairs = 0
     for place, (found, truth, *_) in enumerate(images):

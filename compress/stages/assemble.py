@@ -102,8 +102,8 @@ class Assemble(Stage):
         folder = lab.folder / part
         if is_file(name):
             folder.mkdir(parents=True, exist_ok=True)
-            for file in files_of(Path(name)):
-                shutil.copy(file, folder)
+            for copied in files_of(Path(name)):
+                shutil.copy(copied, folder)
             return folder / Path(name).name
         ((_, file, _),) = write_files(lab.open_teacher(name), [self.format], folder, self.images(part, lab))
         return folder / file

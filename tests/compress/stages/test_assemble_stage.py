@@ -38,8 +38,8 @@ data: {format: synthetic, train: 2, val: 2, test: 2, size: 96}
 evaluate: {drop_score: 0.0, detector: {box_threshold: 0.0, bin_threshold: 0.4, min_size: 1}}
 latency: {threads: 1, rounds: 3}
 stages:
-  - assemble: {name: plain, detector: "detector.yml:first", recogniser: recogniser, classifier: classifier}
-  - assemble: {name: of_files, detector: detector.yml, recogniser: files/onnx/model.onnx, format: onnx}
+  - assemble: {name: plain, detector: "detector.yml:first", recogniser: recogniser, classifier: classifier, check_images: 1}
+  - assemble: {name: of_files, detector: detector.yml, recogniser: files/onnx/model.onnx, format: onnx, check_images: 1}
 """
 DETECTOR_RECIPE = """
 model: {name: db, backbone: {name: mobilenet_v3_small, width: 0.25}, neck: {name: fpn, channels: 8}}
