@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.checkpoint import WEIGHTS, Model, load
+from compress.checkpoint import Model, load, shipped_bytes
 from compress.cost import macs, parameters
 from compress.image_timing import image_timings
 from compress.lab import Lab
@@ -35,7 +35,7 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | N
         facts = {
             "params": parameters(model.network),
             "macs": macs(model.network, latency.input),
-            "bytes": (path / WEIGHTS).stat().st_size,
+            "bytes": shipped_bytes(model),
         }
     else:
         if network is None:

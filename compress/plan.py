@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import time
 from itertools import islice
 from pathlib import Path
@@ -95,15 +94,13 @@ def total(guesses: Sequence[float | None]) -> float | None:
 
 def sizes(model: Model | None, recipe: RunSettings) -> dict[str, Any]:
     """Parameters, multiply-accumulates on the recipe's latency input, and bytes of the float32 weights file."""
-    from compress.checkpoint import WEIGHTS, save
+    from compress.checkpoint import shipped_bytes
     from compress.cost import macs, parameters
 
     if model is None:
         return {"params": None, "macs": None, "bytes": None}
-    with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder))
-        weights = (Path(folder) / WEIGHTS).stat().st_size
-    return {"params": parameters(model.network), "macs": macs(model.network, recipe.latency.input), "bytes": weights}
+    counted = macs(model.network, recipe.latency.input)
+    return {"params": parameters(model.network), "macs": counted, "bytes": shipped_bytes(model)}
 
 
 def as_left(model: Model | None, stage: Stage) -> Model | None:
@@ -131,15 +128,15 @@ def after_prune(
     groups = find_groups(model, pruning.scope, pruning.protect)
     if left:
         channels = read_json(left, Channels)
-        kept: dict[str, int] | None = {group.name: channels[group.name][1] for group in groups}
+        kept: dict[str, int] | None = {group.name: channels[group.name][1] // group.unit for group in groups}
     else:
         kept = kept_by_uniform(model, pruning, recipe)
     described = [
         {
             "name": group.name,
             "members": list(group.members),
-            "before": group.channels,
-            "after": kept and kept[group.name],
+            "before": group.channels * group.unit,
+            "after": kept and kept[group.name] * group.unit,
             "protected": False,
         }
         for group in groups

@@ -168,6 +168,7 @@ class Algorithm:
     input: what images the network takes.
     reads_targets: whether the network takes the batched targets as a second argument, as decoders do that are shown the true text in
         training. It must do without them too, then with any text of its own, and reads them only when its own `training` flag is True.
+    longest: characters of the longest text that a decoder gives; None where the width of the image decides, and for other tasks.
     """
 
     task: str
@@ -184,6 +185,7 @@ class Algorithm:
     alphabet: Alphabet | None = None
     input: Input = Input()
     reads_targets: bool = False
+    longest: int | None = None
 
     def extra(self, targets: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], ...]:
         """What the network takes behind the images when all of its outputs are asked for: the targets, or nothing."""

@@ -17,7 +17,9 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sast", "svtr_lcnet")}
+MODELS = {
+    name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "nrtr", "pan", "psenet", "sar", "sast", "svtr_lcnet")
+}
 # Those that are put together of others, and have no network of their own.
 ASSEMBLED = {"reader": "compress.models.reader"}
 BACKBONES = {
@@ -47,6 +49,7 @@ NECKS = {
 LINE_BACKBONES = {
     "mobilenet_v3_large": "compress.models.backbones.lines",
     "mobilenet_v3_small": "compress.models.backbones.lines",
+    "resnet31": "compress.models.backbones.lines",
     "resnet34": "compress.models.backbones.lines",
     "resnet34_vd": "compress.models.backbones.lines",
 }
@@ -54,9 +57,11 @@ SEQUENCES = {
     "bilstm": "compress.models.sequences.bilstm",
     "none": "compress.models.sequences.none",
 }
+HEADS = dict.fromkeys(("attention", "conv_ctc", "ctc"), "compress.models.heads")
+GUIDES = dict.fromkeys(("none", "nrtr", "sar"), "compress.models.guides")
 # Key of a model's section -> what it may name, of detectors and of recognisers.
 PARTS = {"backbone": BACKBONES, "neck": NECKS}
-LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES}
+LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES, "head": HEADS, "guide": GUIDES}
 # Those of PP-OCR's recognisers since version 3: one step for eight pixels, and features of one row where a line is 48 pixels high.
 SVTR_LCNET_PARTS = {
     "backbone": {
@@ -66,9 +71,11 @@ SVTR_LCNET_PARTS = {
         "mobilenet_v1_enhance": "compress.models.backbones.mobilenet_v1_enhance",
     },
     "sequence": dict.fromkeys(("light_svtr", "separable", "svtr"), "compress.models.sequences.svtr"),
+    "guide": GUIDES,
 }
+SAR_BACKBONES = {"resnet31": "compress.models.backbones.resnet31"}  # of maps, not of columns
 # Name of a model -> its own parts, where they are not `PARTS`.
-PARTS_OF = {"crnn": LINE_PARTS, "svtr_lcnet": SVTR_LCNET_PARTS}
+PARTS_OF = {"crnn": LINE_PARTS, "nrtr": {}, "sar": {"backbone": SAR_BACKBONES}, "svtr_lcnet": SVTR_LCNET_PARTS}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:

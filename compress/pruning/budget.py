@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
@@ -29,7 +27,7 @@ class Cost(NamedTuple):
 
 def cost_of(target: Target, model: Model, latency: Latency) -> Cost:
     """Parameters, bytes, multiply-accumulates or milliseconds of `model`, whichever the target is about."""
-    from compress.checkpoint import WEIGHTS, save
+    from compress.checkpoint import shipped_bytes
     from compress.cost import macs, parameters
 
     if target.kind == "params":
@@ -39,9 +37,7 @@ def cost_of(target: Target, model: Model, latency: Latency) -> Cost:
         count = macs(model.network, latency.input)
         return Cost(count, f"{count / 1e9:.4g}G")
     if target.kind == "size":
-        with tempfile.TemporaryDirectory() as folder:
-            save(model, Path(folder))
-            count = (Path(folder) / WEIGHTS).stat().st_size
+        count = shipped_bytes(model)
         return Cost(count, f"{count / 1e6:.4g}MB")
     timed = timed_as(target, model, latency)
     return Cost(timed["median"], f"{timed['median']:.4g}ms (nine of ten calls within {timed['p90']:.4g}ms)")

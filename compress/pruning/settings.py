@@ -94,7 +94,8 @@ class Pruning(BaseModel):
     costs the same loss (`sensitivity`, measured on validation when the stage runs).
     scope: `backbone`, or the whole `model`. protect: patterns (`*` matches anything) of layers whose outputs are left alone.
     criterion: what makes a channel important; see :func:`compress.pruning.criteria.score_channels`.
-    round_to: widths are rounded to a multiple of it. max_ratio: largest share that one group may lose under `global` and `sensitivity`.
+    round_to: widths are rounded to a multiple of it; heads of attention are not rounded.
+    max_ratio: largest share that one group may lose under `global` and `sensitivity`.
     steps: prune in so many steps, each taking the same share of what is left, with training by `recover` between them.
     recover: schedule of that training, and of the short recovery before `max_drop` is judged.
     batches, batch, crop: training samples for the statistics, and for criteria that look at the loss.

@@ -1,7 +1,8 @@
 """Backbones for lines of text: they halve the height more often than the width, and give (B, channels, 1, T) features.
 
 Strides are those of PP-OCR's recognisers (Du et al. 2020, "PP-OCR", section 2.3): the height is divided by 16, the width by 2, then the
-highest value of each column is taken, of two columns each: one step for four pixels of width.
+highest value of each column is taken, of two columns each: one step for four pixels of width. `resnet31` has those of its own paper, with
+as many steps.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from compress.models.backbones.mobilenet_v3 import TABLE_1, TABLE_2, Row
 from compress.models.backbones.mobilenet_v3_ppocr import MobileNetV3PPOCR
 from compress.models.backbones.mobilenet_v3_ppocr import Width as NarrowWidth
 from compress.models.backbones.resnet import BasicBlock, ResNetLines, Width, pooled_shortcut, shortcut, stem_channels
+from compress.models.backbones.resnet31 import ResNet31
 
 STRIDE = 4  # pixels of width for a step
 
@@ -30,6 +32,18 @@ class PooledColumns(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return max_pool2d(self.trunk(x)[-1].amax(2, keepdim=True), (1, 2))
+
+
+class HighestOfColumns(nn.Module):
+    """A trunk, whose map becomes one row of steps: its highest values over the height."""
+
+    def __init__(self, trunk: ResNet31) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.channels = trunk.channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trunk(x).amax(2, keepdim=True)
 
 
 def first_stride_less(rows: tuple[Row, ...]) -> tuple[Row, ...]:
@@ -68,3 +82,8 @@ def resnet34(width: Width = 1.0) -> PooledColumns:
 def resnet34_vd(width: Width = 1.0) -> PooledColumns:
     """The same with three convolutions and pooled shortcuts, as in rec_r34_vd_none_bilstm_ctc."""
     return resnet(width, 3, pooled_shortcut)
+
+
+def resnet31(width: Width = 1.0) -> HighestOfColumns:
+    """The backbone of SAR, of whose map the highest value of each column is taken; 512 channels at full width."""
+    return HighestOfColumns(ResNet31(stem_channels(width)))

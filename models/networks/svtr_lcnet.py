@@ -14,4 +14,5 @@ from compress.models.registry import SVTR_LCNET_PARTS, configured
 def svtr_lcnet_network(backbone: Mapping[str, Any], sequence: Mapping[str, Any], classes: int) -> nn.Module:
     """Backbone, sequence model and one linear layer, with fresh weights."""
     features = configured(SVTR_LCNET_PARTS["backbone"], backbone, "model.backbone")()
-    return CRNN(features, configured(SVTR_LCNET_PARTS["sequence"], sequence, "model.sequence")(features.channels), classes)
+    steps = configured(SVTR_LCNET_PARTS["sequence"], sequence, "model.sequence")(features.channels)
+    return CRNN(features, steps, nn.Linear(steps.channels, classes))

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from compress.models.contract import Line, Sample
+from compress.models.multihead import Attention
 from compress.models.registry import SVTR_LCNET_PARTS, build, check_parts
-from compress.models.sequences.svtr import HEADS, Attention
+from compress.models.sequences.svtr import HEADS
 from compress.models.svtr_lcnet import STRIDE
 
 
@@ -26,7 +27,7 @@ def test_every_sequence_on_every_backbone_gives_a_step_for_eight_pixels(backbone
 
 def test_attention_is_torchs_own():
     torch.manual_seed(0)
-    ours, theirs = Attention(32).eval(), torch.nn.MultiheadAttention(32, HEADS, batch_first=True).eval()
+    ours, theirs = Attention(32, HEADS).eval(), torch.nn.MultiheadAttention(32, HEADS, batch_first=True).eval()
     theirs.load_state_dict(
         {
             "in_proj_weight": ours.qkv.weight,

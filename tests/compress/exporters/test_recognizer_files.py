@@ -55,6 +55,61 @@ def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
     assert predictor.evaluate == EvaluateRecognition(height=32, width=[64, 160])
 
 
+DECODERS = {
+    "crnn": {**CONFIG, "head": {"name": "attention", "hidden": 8, "longest": 4}},
+    "sar": {"name": "sar", "backbone": {"name": "resnet31", "width": 0.125}, "hidden": 8, "keys": 8, "longest": 4, "alphabet": "digits"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "name"), [("crnn", "onnx"), ("crnn", "torchscript"), ("sar", "openvino")])
+def test_a_file_of_a_decoder_reads_what_torch_reads_at_any_width_and_batch(config, name, tmp_path):
+    torch.manual_seed(0)
+    ours = fresh(DECODERS[config], EvaluateRecognition(height=32))
+    for parameter in ours.network.decoder.parameters():
+        nn.init.normal_(parameter)
+    ((_, path, _),) = write_files(ours, [name], tmp_path, [])
+    runtime = open_file(tmp_path / path, threads=1)
+    for batch in (1, 3):
+        for width in (32, 100, 324):
+            images = torch.randn(batch, 3, 32, width, generator=torch.Generator().manual_seed(width))
+            with torch.inference_mode():
+                expected = ours.network.eval()(images)["probability"].numpy()
+            np.testing.assert_allclose(runtime.run(images.numpy())["probability"], expected, atol=1e-4)
+            assert expected.std(1).max() > 0.02  # a step gives something else than the one before
+    if name == "onnx":  # so many copies of the operators of a step, and its weights once
+        import onnx
+
+        names = [constant.name for constant in onnx.load(tmp_path / path).graph.initializer if constant.name.startswith("decoder")]
+        assert (
+            len(names) == len(set(names)) == len([name for name, _ in ours.network.decoder.named_parameters() if "attention" not in name])
+        )
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_decoder_stay_float_in_int8_files_and_their_weights_lie_in_8_bits(tmp_path):
+    import onnx
+    from onnx import TensorProto
+
+    from compress.checkpoint import example_input
+    from compress.quantization.nncf_torch import config_json, quantize, quantizers
+
+    torch.manual_seed(0)
+    ours = fresh(DECODERS["sar"], EvaluateRecognition(height=32))
+    images = torch.randn(4, 3, 32, 64)
+    network = quantize(ours.network, [images], example_input(ours), ours.algorithm.kept_layers)
+    places = list(quantizers(network))
+    assert any("keys" in place for place in places)
+    assert not [place for place in places if "decoder" in place]
+    ((_, path, _),) = write_files(ours.with_network(network, config_json(network)), ["onnx"], tmp_path, [])
+    with torch.inference_mode():
+        expected = network.eval()(images)["probability"].numpy()
+    np.testing.assert_allclose(open_file(tmp_path / path, threads=1).run(images.numpy())["probability"], expected, atol=0.01)
+    kinds = {constant.name: constant.data_type for constant in onnx.load(tmp_path / path).graph.initializer}
+    assert kinds["decoder.embedding.weight_int8"] == kinds["decoder.second.reveal.state.weight_int8"] == TensorProto.INT8
+    assert "decoder.second.reveal.state.weight" not in kinds
+
+
 def test_torch_export_is_refused_as_it_would_fix_the_width(tmp_path):
     with pytest.raises(CompressError, match="torch_export cannot hold this network"):
         list(write_files(model(), ["torch_export"], tmp_path, []))
