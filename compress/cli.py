@@ -182,7 +182,9 @@ def sensitivity(
 
 @app.command("eval")
 def evaluate(
-    artefact: Annotated[Path, typer.Argument(help="A checkpoint folder, or an exported file: .onnx, .xml, .torchscript, .param.")],
+    artefact: Annotated[
+        Path, typer.Argument(help="A checkpoint folder, a pipeline, or an exported file: .onnx, .xml, .torchscript, .param.")
+    ],
     recipe: Annotated[
         Path | None, typer.Option(callback=named, help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
@@ -205,6 +207,8 @@ def evaluate(
       compress eval experiments/db_mv3_prune0.6_distill/distilled --tune -o evaluate.short_side=480
 
       compress eval checkpoints/angle --data labels --root lines
+
+      compress eval experiments/ocr_small/int8 --data icdar2015 --root data/icdar2015 --split val
     """
     from compress.assess import assess
     from compress.report.evaluation import evaluation_text

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from compress.models.contract import Classification, Detections, Reading, Transcription, Word
+from compress.models.contract import Classification, Detections, Reading, Sample, Transcription, Word
 from compress.models.reader import Kept, reader_decode
 from compress.models.registry import build
+from compress.predictor import few_at_a_time
 from compress.tasks.ocr import OCR, EvaluateOcr
 from compress.tasks.reading import Models, from_left_top, read_words, reading_order, shares
 
@@ -178,3 +179,13 @@ def test_a_text_that_cannot_be_drawn_in_place_is_drawn_inside_of_the_image():
     assert not image.any()
     assert OCR.told(found) == "2 words: 'long text 日本'"
     assert OCR.told(Reading([])) == "0 words"
+
+
+def test_few_images_are_in_memory_at_a_time_and_of_large_ones_fewer():
+    def sample(side: int) -> Sample:
+        return Sample("s", np.broadcast_to(np.uint8(0), (side, side, 3)), None)
+
+    small, large = sample(100), sample(6400)
+    runs = [len(run) for run in few_at_a_time([small] * 20 + [large] * 2 + [small])]
+    assert runs == [16, 5, 1, 1]
+    assert list(few_at_a_time([])) == []

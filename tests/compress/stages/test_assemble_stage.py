@@ -23,6 +23,7 @@ from compress.plan import plan
 from compress.predictor import open_predictor
 from compress.report.page import write_report
 from compress.session import prepare
+from compress.ship import ship
 from compress.shipped import copy as copy_recipes
 from compress.tasks.classification import EvaluateClassification
 from compress.tasks.detection import EvaluateDetection
@@ -140,6 +141,27 @@ def test_settings_tuned_on_validation_stay_with_the_pipeline(plain):
     assert 0 <= tuned["settings"]["drop_score"] <= 1
     assert open_predictor(plain).tuned["settings"] == {"drop_score": tuned["settings"]["drop_score"]}
     (plain / "tuned.json").unlink()
+
+
+def test_a_pipeline_is_shipped_whole_and_replaces_nothing_of_a_users(plain, tmp_path):
+    out = tmp_path / "shipped"
+    told = ship(plain, out, has_options=False)
+    assert "detector, classifier, recogniser" in told
+    text = (out / "README.md").read_text()
+    assert 8 <= len(text.splitlines()) <= 14
+    assert "short_side 64" in text
+    first, second = (pipeline.read(folder) for folder in (plain, out))
+    assert [path.read_bytes() for path in first.files.values()] == [path.read_bytes() for path in second.files.values()]
+    ship(plain, out, has_options=False)  # its own it may renew
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    with pytest.raises(CompressError, match=r"README\.md is there already"):
+        ship(plain, tmp_path / "mine", has_options=False)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["README.md"]
+    with pytest.raises(CompressError, match="leave out --format"):
+        ship(plain, out, has_options=True)
+    with pytest.raises(CompressError, match="--out"):
+        ship(plain, None, has_options=False)
 
 
 # Faults
