@@ -91,13 +91,24 @@ def run(
     """
     from compress import experiment
     from compress.processes import main_process
+    from compress.progress import quiet, say
+    from compress.rows import UnmetError
     from compress.session import folder_of
 
     if dry_run:
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
             typer.echo(line)
         return
-    rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, time_again=time_again, device=device)
+    if main_process() and not (quiet() or from_stage or time_again):
+        from compress.plan import plan as make
+        from compress.report.plan import estimate_text
+
+        say(estimate_text(make(recipe, override or (), out=out)))
+    try:
+        rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, time_again=time_again, device=device)
+    except UnmetError as error:
+        show(error.rows)
+        raise
     if main_process():
         show(rows)
         typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {folder_of(recipe, out)}")

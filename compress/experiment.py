@@ -142,7 +142,7 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
         rows = stage_rows(session, stage, lab_of(run, folder / stage.name, stage), run.rows, time_again=run.time_again)
         run.rows += [*teachers, *rows]
         ledger.write(folder, [*run.rows, *rows_to_come(session, stage)])
-        hold_to(stage, rows, run.rows[0])
+        hold_to(stage, rows, run.rows)
     wait_for_everyone()
 
 

@@ -33,7 +33,8 @@ QAT_SLOWDOWN = 3.5
 
 @allowing()
 def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> dict[str, Any]:
-    """`stages`: for each its name, kind, parent, state, params, macs, bytes, groups (of a prune stage) and seconds (of one to do).
+    """`stages`: for each its name, kind, parent, state, params, macs, bytes, groups (of a prune stage), epochs (of one that trains) and
+    seconds (of one to do).
 
     `seconds`: the guess for all that is to do. Sizes of a stage whose channels depend on weights that are not there yet are None.
     Raises CompressError for whatever would stop a run before its work.
@@ -70,6 +71,8 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
         elif stage.gives_model:
             models[stage.name] = as_left(models[parent], stage)
         entry |= sizes(models[stage.name], recipe) if stage.gives_model else {}
+        schedule = stage.schedule()
+        entry |= {"epochs": schedule.epochs} if schedule else {}
         entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, session, timings)
         stages.append(entry)
     return stages

@@ -8,21 +8,20 @@ Targets and decoding are in `compress.models.ctc` and `compress.models.attention
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Algorithm, Deviation, Input, Mean
 from compress.models.ctc import weighted
-from compress.models.registry import GUIDES, HEADS, LINE_BACKBONES, SEQUENCES, configured, named
-
-STRIDE = 4  # pixels of width for a step, of every backbone
-HEIGHTS = 16  # pixels: what the height of an input is a multiple of
+from compress.models.registry import GUIDES, HEADS, LINE_PARTS, configured, line_multiple, named
 
 
 def crnn(
     backbone: str | Mapping[str, Any] = "mobilenet_v3_small",
     sequence: str | Mapping[str, Any] = "bilstm",
+    transform: str | Mapping[str, Any] = "none",
     head: str | Mapping[str, Any] = "ctc",
     guide: str | Mapping[str, Any] = "none",
     loss: Mapping[str, Any] = MappingProxyType({}),
@@ -32,12 +31,14 @@ def crnn(
 ) -> Algorithm:
     """CRNN as an :class:`Algorithm` of task "recognition".
 
-    backbone, sequence, head, guide: a name from `compress.models.registry`, of `LINE_BACKBONES`, `SEQUENCES`, `HEADS` and `GUIDES`, or a
-    mapping of `name` and keywords. loss: fields of :class:`compress.models.ctc.LossWeights`. alphabet: as for
+    backbone, sequence, transform, head, guide: a name from `compress.models.registry`, of `LINE_BACKBONES`, `SEQUENCES`, `TRANSFORMS`,
+    `HEADS` and `GUIDES`, or a mapping of `name` and keywords. loss: fields of :class:`compress.models.ctc.LossWeights`. alphabet: as for
     :func:`compress.models.alphabet.alphabet_of`. mean, std: of R, G and B, of images in 0..1.
     Raises ValueError for unknown names or keywords and for wrong values.
     """
-    parts = named(LINE_BACKBONES, backbone, "model.backbone"), named(SEQUENCES, sequence, "model.sequence")
-    wanted = Input((HEIGHTS, STRIDE), (48, 320), tuple(mean), tuple(std))
-    alone = configured(HEADS, head, "model.head")(parts, alphabet_of(alphabet), wanted)
-    return configured(GUIDES, guide, "model.guide")(weighted(alone, loss))
+    given = {"transform": transform, "backbone": backbone, "sequence": sequence}
+    parts = {part: named(LINE_PARTS[part], value, f"model.{part}") for part, value in given.items()}
+    wanted = Input(line_multiple(parts["backbone"]["name"]), (48, 320), tuple(mean), tuple(std))
+    alone = configured(HEADS, head, "model.head")(tuple(parts.values()), alphabet_of(alphabet), wanted)
+    inside = () if parts["transform"]["name"] == "none" else ("transform.offsets",)
+    return configured(GUIDES, guide, "model.guide")(replace(weighted(alone, loss), kept_inside=inside))

@@ -16,17 +16,18 @@ from compress.models.contract import Algorithm, Input, Width
 from compress.models.ctc import ctc_recogniser
 from compress.models.registry import of_network
 
-Parts = tuple[Mapping[str, Any], Mapping[str, Any]]  # the backbone and the sequence model: name and keywords
+# The transform, the backbone and the sequence model: name and keywords.
+Parts = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
 
 
 def ctc(parts: Parts, alphabet: Alphabet, wanted: Input) -> Algorithm:
     """One linear layer for each step."""
-    return ctc_recogniser(partial(of_network, "crnn", "crnn_network", *parts, alphabet.ctc_classes), alphabet, wanted)
+    return ctc_recogniser(partial(of_network, "crnn", "crnn_network", *parts, classes=alphabet.ctc_classes), alphabet, wanted)
 
 
 def conv_ctc(parts: Parts, alphabet: Alphabet, wanted: Input) -> Algorithm:
     """A 1x1 convolution over the steps and a batch norm of its logits, as in gkwangustc's pytorch_ocr."""
-    network = partial(of_network, "crnn", "conv_ctc_network", *parts, alphabet.ctc_classes)
+    network = partial(of_network, "crnn", "conv_ctc_network", *parts, classes=alphabet.ctc_classes)
     return replace(ctc_recogniser(network, alphabet, wanted), kept_layers=("head.*",))
 
 
@@ -37,5 +38,5 @@ def attention(
 
     longest: characters of the longest text it can give; longer ones are no part of the loss. smoothing: of labels, in the loss.
     """
-    network = partial(of_network, "crnn", "attention_network", *parts, alphabet.attention_classes, hidden, longest + 1)
+    network = partial(of_network, "crnn", "attention_network", *parts, classes=alphabet.attention_classes, hidden=hidden, steps=longest + 1)
     return attention_recogniser(network, alphabet, wanted, longest, smoothing)

@@ -34,6 +34,15 @@ def conv_bn(
     return nn.Sequential(*layers)
 
 
+class Branching(nn.Sequential):
+    """A convolution without bias and its batch norm, which a network may be trained with in several parallel copies: see stage `train`."""
+
+
+def branching_conv_bn(inputs: int, outputs: int, kernel: int = 1, *, stride: int | tuple[int, int] = 1, groups: int = 1) -> Branching:
+    """:func:`conv_bn` without an activation, as :class:`Branching`."""
+    return Branching(*conv_bn(inputs, outputs, kernel, stride=stride, groups=groups, activation=None))
+
+
 class SqueezeExcite(nn.Module):
     """Squeeze-and-excite (Hu et al. 2018) with MobileNetV3's hard sigmoid; names as in torchvision's `SqueezeExcitation`.
 

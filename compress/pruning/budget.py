@@ -54,7 +54,7 @@ def timed_as(target: Target, model: Model, latency: Latency) -> dict[str, Any]:
 
     # Ranges, which the images decide, change no latency: any image will do.
     example = torch.rand(tuple(latency.input), generator=torch.Generator().manual_seed(0))
-    network = quantize(copy.deepcopy(model.network).cpu(), [example], example, model.algorithm.kept_layers)
+    network = quantize(copy.deepcopy(model.network).cpu(), [example], example, model.algorithm.kept)
     (timed,) = written_latency(model.with_network(network, config_json(network)), latency, [target.runtime]).values()
     return timed
 

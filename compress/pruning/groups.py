@@ -129,7 +129,7 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
     for pattern in protect:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise CompressError(f"'{pattern}' matches no layer{suggestion(pattern, layers)}")
-    kept = (*protect, *model.algorithm.kept_layers)
+    kept = (*protect, *model.algorithm.kept)
     whole = {layer for module in model.network.modules() if isinstance(module, WHOLE) for layer in module.modules()}
     return [
         layer

@@ -25,6 +25,7 @@ from compress.models.contract import Algorithm
 from compress.records import Epoch
 from compress.stage_folder import METRICS, STATE, metrics_digest
 from compress.training.averaging import start_average, update_average
+from compress.training.branches import merged
 from compress.training.devices import keep_freed_memory, mixed_precision
 from compress.training.frozen import freeze, hold
 from compress.training.modes import hold_norms
@@ -290,12 +291,12 @@ def evaluate_student(student: Student, lab: Lab, entry: dict[str, Any], *, last:
 
 
 def snapshot(model: Model, average: dict[str, Tensor] | None) -> Model:
-    """The model to evaluate and keep: itself as it is, or a copy of it with the averaged weights."""
+    """The model to evaluate and keep: itself as it is, or a copy of it with the averaged weights; branches merged."""
     if average is None:
-        return model.with_network(model.network, model.quantization)
+        return model.with_network(merged(model.network), model.quantization)
     averaged = copy.deepcopy(model.network)
     averaged.load_state_dict(average)
-    return model.with_network(averaged, model.quantization)
+    return model.with_network(merged(averaged), model.quantization)
 
 
 def write_metrics(path: Path, entry: dict[str, Any]) -> None:

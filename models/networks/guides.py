@@ -24,12 +24,12 @@ class GuidedCRNN(CRNN):
     """
 
     def __init__(self, unguided: CRNN, guide: nn.Module, both: bool) -> None:
-        super().__init__(unguided.backbone, unguided.sequence, unguided.head)
+        super().__init__(unguided.transform, unguided.backbone, unguided.sequence, unguided.head)
         self.parted = nn.Identity() if both else Detached()
         self.guide = TrainingOnly(guide)
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
-        features = self.backbone(images)
+        features = self.backbone(self.transform(images))
         logits = self.head(self.sequence(self.parted(features) if self.training else features))
         probability = logits.softmax(2)
         if not self.training:

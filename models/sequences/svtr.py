@@ -13,15 +13,11 @@ from torch import Tensor, nn
 from compress.models.contract import Width
 from compress.models.layers import initialise
 from compress.models.multihead import Attention
+from compress.models.sequences.none import steps_of
 
 HEADS = 8
 Blocks = Annotated[int, Field(ge=1, le=16)]
 Dims = Annotated[int, Field(gt=0, le=2048, multiple_of=HEADS)]
-
-
-def steps_of(x: Tensor) -> Tensor:
-    """(B, C, 1, T) features as (B, T, C) steps. Not by `squeeze`, which ONNX writes as a branch where the height of an image is open."""
-    return x.mean(2).transpose(1, 2)
 
 
 class GlobalBlock(nn.Module):

@@ -62,7 +62,7 @@ OTHER: dict[str, Any] = {
     **{f"{section}.{name}": value for section in ("recover", "train") for name, value in OTHER_SCHEDULE.items()},
     **{f"expect.{name}": 2 * value for name, value in EXPECT.items()},
     "name": "renamed", "from_": "other",
-    "weights": "https://example.org/b.pth", "data": None, "temperature": 2.0, "group_sparsity": 0.5,
+    "weights": "https://example.org/b.pth", "data": None, "temperature": 2.0, "branches": 4, "group_sparsity": 0.5,
     "ratio": 0.25, "scope": "backbone", "criterion": "l1", "allocation": "global", "round_to": 2, "max_ratio": 0.5, "protect": ("neck.*",),
     "steps": 3, "recover": None, "batches": 3, "target": None,
     "target.params": "2M", "target.size": "2MB", "target.macs": "2M", "target.latency": "2ms", "target.runtime": "torch",

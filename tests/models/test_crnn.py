@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from compress.models.contract import Line, Sample
-from compress.models.crnn import STRIDE
-from compress.models.registry import LINE_BACKBONES, build, check_parts
+from compress.models.registry import LINE_BACKBONES, LINES_OF_48, SEQUENCES, build, check_parts
 from compress.models.sequences.bilstm import BiLSTM
 
 
@@ -20,16 +19,33 @@ def small(**changed):
     return build({**config, "alphabet": "digits", **changed})
 
 
-@pytest.mark.parametrize("name", sorted(LINE_BACKBONES))
-def test_every_backbone_gives_a_step_for_four_pixels(name):
-    algorithm = small(backbone={"name": name, "width": 0.25})
+def shapes(algorithm, sizes):
     network = algorithm.network().eval()
-    for height, width in ((32, 100), (48, 320), (48, 64)):
-        with torch.inference_mode():
-            outputs = network(torch.randn(2, 3, height, width))
-        assert list(outputs) == ["probability"]
-        assert outputs["probability"].shape == (2, width // STRIDE, 11)
-        torch.testing.assert_close(outputs["probability"].sum(2), torch.ones(2, width // STRIDE))
+    with torch.inference_mode():
+        outputs = [network(torch.randn(2, 3, *size)) for size in sizes]
+    assert all(list(output) == ["probability"] for output in outputs)
+    for output in outputs:
+        torch.testing.assert_close(output["probability"].sum(2), torch.ones(output["probability"].shape[:2]))
+    return [tuple(output["probability"].shape) for output in outputs]
+
+
+@pytest.mark.parametrize("name", sorted(LINE_BACKBONES.keys() - LINES_OF_48.keys()))
+def test_a_step_is_four_pixels_wide_at_any_height(name):
+    algorithm = small(backbone={"name": name, "width": 0.25})
+    assert algorithm.input.multiple == (16, 4)
+    assert shapes(algorithm, [(32, 100), (48, 320), (48, 64)]) == [(2, 25, 11), (2, 80, 11), (2, 16, 11)]
+
+
+@pytest.mark.parametrize("name", sorted(LINES_OF_48))
+def test_a_step_is_eight_pixels_wide_of_lines_48_pixels_high(name):
+    algorithm = small(backbone=name if "v4" in name else {"name": name, "width": 0.25})
+    assert algorithm.input.multiple == (48, 8)
+    assert shapes(algorithm, [(48, 72), (48, 96)]) == [(2, 9, 11), (2, 12, 11)]
+
+
+@pytest.mark.parametrize("name", sorted(SEQUENCES))
+def test_every_sequence_model_reads_the_columns_of_a_mobilenet(name):
+    assert shapes(small(sequence=name), [(32, 64)]) == [(2, 16, 11)]
 
 
 def test_what_is_wrong_in_a_recipe_is_named():

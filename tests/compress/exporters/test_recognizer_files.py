@@ -28,14 +28,16 @@ CONFIG = {
 }
 
 
-def model():
+SIZES = {"height": 32, "width": [64, 160]}
+
+
+def model(**changed):
     torch.manual_seed(0)
-    found = fresh(CONFIG, EvaluateRecognition(height=32, width=[64, 160]))
+    found = fresh({**CONFIG, **changed}, EvaluateRecognition(**SIZES))
     nn.init.normal_(found.network.head.weight, std=3)  # fresh weights alone give the same classes everywhere
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torchscript"])
 def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
     ours = model()
@@ -52,7 +54,35 @@ def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
             assert expected.std() > 0.1
     predictor = open_predictor(tmp_path / path, threads=1)
     assert predictor.algorithm.alphabet.characters == "aé漢 "
-    assert predictor.evaluate == EvaluateRecognition(height=32, width=[64, 160])
+    assert predictor.evaluate == EvaluateRecognition(**SIZES)
+
+
+def largest_difference(ours, path, sizes):
+    """Between the file and torch, of the probabilities, over lines of several sizes."""
+    runtime = open_file(path, threads=1)
+    worst = 0.0
+    for size in sizes:
+        images = torch.randn(size[0], 3, *size[1:], generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            expected = ours.network.eval()(images)["probability"].numpy()
+        assert expected.std() > 0.1
+        worst = max(worst, float(np.abs(runtime.run(images.numpy())["probability"] - expected).max()))
+    return worst
+
+
+@pytest.mark.parametrize("backbone", [{"name": "mobilenet_v1_enhance", "width": 0.125}, {"name": "pphgnet_small_lines", "width": 0.0625}])
+def test_an_lstm_behind_features_of_one_row_is_exported_too(backbone, tmp_path):
+    ours = model(backbone=backbone)
+    ((_, path, _),) = write_files(ours, ["onnx"], tmp_path, [])
+    assert largest_difference(ours, tmp_path / path, [(2, 48, 136)]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_lines_are_straightened_in_files_too(name, tmp_path):
+    ours = model(transform="tps")
+    nn.init.normal_(ours.network.transform.offsets.weight, std=0.1)
+    ((_, path, _),) = write_files(ours, [name], tmp_path, [])
+    assert largest_difference(ours, tmp_path / path, [(1, 32, 32), (3, 32, 100), (1, 48, 324)]) < 1e-4
 
 
 DECODERS = {
