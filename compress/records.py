@@ -83,13 +83,17 @@ class Rows(TypedDict):
 
 
 class Timed(TypedDict):
-    """A latency: median and 90th percentile in milliseconds, and what they were measured with."""
+    """A latency: median and 90th percentile in milliseconds, and what they were measured with.
+
+    input: shape of it; empty where real images were timed, from pixels to answer. shares: of a pipeline's parts.
+    """
 
     median: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     p90: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     threads: Count
     input: list[Count]
     rounds: Count
+    shares: NotRequired[dict[str, Finite]]
 
 
 @with_config(MORE)
