@@ -73,6 +73,9 @@ def run(
         bool,
         typer.Option("--time-again", help="Take every latency anew, as after a run on a busy machine; all else stays."),
     ] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="A folder of finished stages that several experiments share.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -86,6 +89,8 @@ def run(
 
       compress run icdar2015/db_mv3 -o data.root=data/icdar2015
 
+      compress run recipes/db_mv3_prune0.6_distill.yml -o stages.pruned.ratio=0.5 --out experiments/half --store store
+
       torchrun --nproc_per_node 2 -m compress run recipes/db_resnet50.yml
     """
     from compress import experiment
@@ -96,7 +101,9 @@ def run(
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
             typer.echo(line)
         return
-    rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, time_again=time_again, device=device)
+    rows = experiment.run(
+        recipe, override or (), out=out, redo_from=from_stage, timing="again" if time_again else "once", store=store, device=device
+    )
     if main_process():
         show(rows)
         typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {folder_of(recipe, out)}")

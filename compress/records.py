@@ -75,10 +75,11 @@ Channels = dict[str, tuple[Count, Count]]
 
 @with_config(MORE)
 class Rows(TypedDict):
-    """`rows.json`: the rows measured under `key`, and the fingerprint of them as `digest`."""
+    """`rows.json`: the rows measured under `key`, and the fingerprint of them as `digest`. timed: whether they have latencies."""
 
     key: str
     digest: str
+    timed: bool
     rows: list[dict[str, Any]]
 
 
