@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_data, cli_recipes, extras
+from compress import cli_data, cli_recipes, cli_sweep, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
 # Characters in what is told: a path may have some hundred, and a sentence names several.
@@ -20,6 +20,7 @@ LONGEST_WORD, LONGEST_SENTENCE = 500, 3000
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_recipes.recipes)
+app.command()(cli_sweep.sweep)
 
 
 @app.callback()

@@ -84,13 +84,18 @@ class Rows(TypedDict):
 
 
 class Timed(TypedDict):
-    """A latency: median and 90th percentile in milliseconds, and what they were measured with."""
+    """A latency: median and 90th percentile in milliseconds, and what they were measured with.
+
+    low, high: the least and the greatest median of several turns, of which `median` is the middle one.
+    """
 
     median: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     p90: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     threads: Count
     input: list[Count]
     rounds: Count
+    low: NotRequired[Finite]
+    high: NotRequired[Finite]
 
 
 @with_config(MORE)
@@ -246,3 +251,28 @@ class Compared(TypedDict):
     notes: list[str]
     images: list[ShownImage]
     task: NotRequired[str]
+
+
+class SweepTrial(TypedDict):
+    """A line of `sweep.jsonl`: a run of the recipe with other values.
+
+    trial: its name. point: key -> the number that stands for its value. why: it failed or was stopped. seconds: what it took.
+    node: the machine. rows: of its ledger; latencies are those that were taken alone after it.
+    """
+
+    trial: str
+    point: dict[str, int | float]
+    values: dict[str, Any]
+    seed: int | None
+    state: Literal["running", "finished", "failed", "stopped"]
+    why: str
+    seconds: Finite
+    node: str
+    rows: list[dict[str, Any]]
+
+
+class SweepEnd(TypedDict):
+    """`end.json` of a trial: how its process ended, and why it did not finish."""
+
+    state: Literal["finished", "failed"]
+    why: str
