@@ -382,16 +382,23 @@ def report(
     plots: Annotated[Path | None, typer.Option(help="Also write every plot into this folder, as PNG and SVG.", show_default=False)] = None,
     images: Annotated[int, typer.Option(min=0, max=100, help="Validation images to show every stage's detections on; 0 for none.")] = 4,
 ) -> None:
-    """Write one self-contained HTML page: result, table, plots, detections, provenance.
+    """Write one self-contained HTML page: result, table, plots, detections, provenance; of a sweep, its front and its trials.
 
     Examples:
 
       compress report experiments/db_mv3_prune0.6_distill
 
       compress report experiments/seed0 experiments/seed1 -o seeds.html --plots plots --images 0
+
+      compress report experiments/sweeps/ratios -o ratios.html
     """
     from compress.report.page import write_report
+    from compress.report.sweep import is_sweep, write_sweep
 
+    if any(is_sweep(folder) for folder in experiments):
+        for path in write_sweep(experiments, out):
+            typer.echo(path)
+        return
     for path in write_report(experiments, out, images=images, plot_folder=plots):
         typer.echo(path)
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from compress.cli_options import Device, Overrides
+from compress.cli_options import Device, Overrides, named
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep: a file such as those in recipes/sweeps/.")],
+    file: Annotated[Path, typer.Argument(metavar="SWEEP", callback=named, help="A sweep: its file, or a name such as sweeps/ratios.")],
     override: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The sweep's folder.", show_default="experiments/<sweep>")] = None,
     address: Annotated[

@@ -276,3 +276,10 @@ class SweepEnd(TypedDict):
 
     state: Literal["finished", "failed"]
     why: str
+
+
+class SweepSettings(TypedDict):
+    """`sweep.json`: the settings of a sweep, and what all its trials change in the recipe."""
+
+    sweep: dict[str, Any]
+    overrides: list[str]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from compress import outputs
 from compress.errors import CompressError
-from compress.files import write_json
 from compress.outside import allowing
 from compress.processes import check_device, only_run_in
 from compress.progress import say
@@ -19,9 +18,8 @@ from compress.sweeps import results
 from compress.sweeps.points import points
 from compress.sweeps.settings import SAMPLERS, Sweep, read
 from compress.sweeps.timing import time_trials
-from compress.sweeps.trials import TRIALS, Job, Trials, new_trial, overrides_of, read_trials
+from compress.sweeps.trials import SETTINGS, TRIALS, Job, Trials, new_trial, overrides_of, read_trials, write_settings
 
-SETTINGS = "sweep.json"  # in the sweep's folder: the settings as they were run, every default filled in
 MINE = (TRIALS, SETTINGS, *results.TABLES, results.RECOMMENDED)
 
 
@@ -51,7 +49,7 @@ def sweep(
     check_first(job, listed[0] if listed else None)
     job.folder.mkdir(parents=True, exist_ok=True)
     with only_run_in(job.folder):
-        write_json(job.folder / SETTINGS, settings_of(job))
+        write_settings(job)
         run(job, chosen(job, trials, listed, retry=retry), listed, address, time_again=time_again)
         return job, trials, results.write(job, trials)
 
@@ -93,11 +91,6 @@ def check_first(job: Job, trial: SweepTrial | None) -> None:
         except CompressError as error:
             faults.append(error)
     raise faults[0]
-
-
-def settings_of(job: Job) -> dict:
-    """The settings as JSON, for the report."""
-    return {**job.sweep.model_dump(mode="json", by_alias=True), "overrides": list(job.overrides), "storage": str(job.storage)}
 
 
 def listed_trials(job: Job) -> list[SweepTrial]:

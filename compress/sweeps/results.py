@@ -110,11 +110,10 @@ def recommended(sweep: Sweep, trials: Sequence[SweepTrial]) -> SweepTrial | None
     return max((trial for trial in kept if trial["trial"] in names), key=lambda trial: goodness(sweep, trial) or [], default=None)
 
 
-def table(sweep: Sweep, trials: Trials) -> list[dict[str, str]]:
+def table(sweep: Sweep, trials: Sequence[SweepTrial]) -> list[dict[str, str]]:
     """A line for each trial: heading -> text."""
-    known = list(trials.found.values())
-    on_front, pick = front(sweep, known), recommended(sweep, known)
-    return [line(sweep, trial, trial["trial"] in on_front, trial is pick) for trial in known]
+    on_front, pick = front(sweep, trials), recommended(sweep, trials)
+    return [line(sweep, trial, trial["trial"] in on_front, trial is pick) for trial in trials]
 
 
 def line(sweep: Sweep, trial: SweepTrial, on_front: bool, picked: bool) -> dict[str, str]:
@@ -151,7 +150,7 @@ def headings(lines: Sequence[dict[str, str]]) -> list[str]:
 
 def markdown(sweep: Sweep, trials: Trials) -> str:
     """The table with its caption."""
-    lines = table(sweep, trials)
+    lines = table(sweep, list(trials.found.values()))
     head = headings(lines)
     rows = [head, ["---"] * len(head), *([cells.get(name, "") for name in head] for cells in lines)]
     body = "\n".join("| " + " | ".join(" ".join(text.replace("|", r"\|").split()) for text in row) + " |" for row in rows)

@@ -224,9 +224,9 @@ def check_limits(sweep: Sweep, base: Recipe, document: Document) -> None:
     if drop is not None and metric.percent and drop >= 1:
         told = f"{metric.name} is a value in 0..1, so write {drop:g} % as {drop / 100:g}"
         raise CompressError(f"{document.where(('limits', 'max_drop'))}: limits.max_drop: {told}.")
-    if sweep.row and sweep.row.partition("/")[0] not in [stage.name for stage in base.stages]:
-        names = [stage.name for stage in base.stages]
-        raise CompressError(f"{document.where(('row',))}: row: the recipe has no stage '{sweep.row}'{suggestion(sweep.row, names)}")
+    names, counted = [stage.name for stage in base.stages], (sweep.row or "").partition("/")[0]
+    if counted and counted not in names:
+        raise CompressError(f"{document.where(('row',))}: row: the recipe has no stage '{counted}'{suggestion(counted, names)}")
 
 
 def override(key: str, value: Any) -> str:
