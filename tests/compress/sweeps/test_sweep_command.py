@@ -53,7 +53,7 @@ def ended(job: Job, state: str = "finished", score: float = 0.5, size: int = 100
 
 def test_a_missing_extra_is_one_sentence_before_any_work(job, monkeypatch, tmp_path):
     job("space:\n  stages.pruned.ratio: [0.5]")
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(command, "find_spec", lambda _: None)
     with pytest.raises(CompressError, match=r"needs ray; install them with `pip install 'compress-ocr\[sweep\]'`"):
         command.sweep(Path("sweep.yml"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
