@@ -45,7 +45,7 @@ from compress.stage_folder import (
     set_damaged_aside,
 )
 from compress.stages import Stage
-from compress.store import alone_at, check_store, give, place_in, take
+from compress.store import adopt, alone_at, check_store, give, place_in, take
 from compress.tasks import TASKS
 
 
@@ -143,6 +143,8 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
     rows: list[Row] = []
     with alone_at(place):
         if not agreed(lambda: not again and (is_cached(session, stage) or take(place, folder, stage.name, key))):
+            if main_process():
+                adopt(place, folder, stage.name, key)
             work(run, stage, key)
         elif not session.quiet:
             say(f"{stage.name}: in the cache")

@@ -19,11 +19,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from compress.errors import CompressError
-from compress.files import fingerprint
+from compress.files import fingerprint, remembered, write_json
 from compress.outputs import check_folder
 from compress.processes import main_process
 from compress.progress import say
-from compress.stage_folder import ELAPSED, KEY, check_free, is_complete, partial_folder, set_aside
+from compress.stage_folder import ELAPSED, KEY, check_free, is_complete, key_of_partial, partial_folder, set_aside
 
 
 def check_store(store: Path | None) -> None:
@@ -71,6 +71,27 @@ def take(place: Path | None, folder: Path, name: str, key: str) -> bool:
     return True
 
 
+def adopt(place: Path | None, folder: Path, name: str, key: str) -> None:
+    """Go on in the experiment in `folder` with what another one began of this stage before it was cut off; note who works on it now.
+
+    Called by who holds the lock of the place.
+    """
+    if place is None:
+        return
+    mine, note = partial_folder(folder, name).resolve(), begun_note(place)
+    other = remembered(note, str)
+    if other and key_of_partial(Path(other)) == key and key_of_partial(mine) != key:
+        check_free(folder, name)
+        shutil.rmtree(mine, ignore_errors=True)
+        shutil.move(other, mine)
+    write_json(note, str(mine))
+
+
+def begun_note(place: Path) -> Path:
+    """The file that says where a stage of this place was begun."""
+    return place.with_name(f"{place.name}.json")
+
+
 def give(place: Path | None, done: Path, key: str, rows: str) -> None:
     """Leave the complete stage in the folder `done`, its rows in the file called `rows`, in the store. What is there whole stays.
 
@@ -87,6 +108,7 @@ def give(place: Path | None, done: Path, key: str, rows: str) -> None:
         if place.exists():  # damaged
             shutil.rmtree(place)
         copy.rename(place)
+    begun_note(place).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

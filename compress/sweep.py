@@ -140,9 +140,9 @@ def run(job: Job, trials: Trials, listed: Sequence[SweepTrial], address: str | N
         together = time_them if "latency_ms" in job.sweep.objectives else None
         with engine.cluster(job.sweep, address):
             if listed:
-                engine.run_listed(job, trials, todo, local=address is None)
+                engine.run_listed(job, trials, todo)
             else:
-                engine.run_sampled(job, trials, lambda trial: results.judged(job.sweep, trial), together, local=address is None)
+                engine.run_sampled(job, trials, lambda trial: results.judged(job.sweep, trial), together)
     time_them()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,53 +89,58 @@ def check_answers(address: str) -> None:
 
 
 def trials_at_a_time(sweep: Sweep) -> int:
-    """How many trials run at once on this machine."""
+    """How many trials run at once: on a cluster that runs, as many as its cores are for, else as the cores of this machine are for."""
+    if ray.is_initialized():
+        return sweep.parallel or max(1, int(ray.cluster_resources().get("CPU", 1)) // sweep.resources.cpus)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return sweep.parallel or max(1, cores // sweep.resources.cpus)
 
 
-def run_listed(job: Job, trials: Trials, todo: Sequence[SweepTrial], *, local: bool) -> None:
+def run_listed(job: Job, trials: Trials, todo: Sequence[SweepTrial]) -> None:
     """Run the trials of a list, in its order."""
     tasks = [{"trial": trial["trial"], "point": trial["point"], "seed": trial["seed"]} for trial in todo]
     if tasks:
-        fit(job, trials, {TASK: tune.grid_search(tasks)}, tune.TuneConfig(scheduler=scheduler(job), **limited(job, local)))
+        fit(job, trials, {TASK: tune.grid_search(tasks)})
 
 
-def run_sampled(job: Job, trials: Trials, judge: Judge, together: Together | None, *, local: bool) -> None:
-    """Run as many trials as are missing, at points that a sampler chooses. together: as for :class:`Asking`."""
+def run_sampled(job: Job, trials: Trials, judge: Judge, together: Together | None) -> None:
+    """Run as many trials as are missing, at points that a sampler chooses. together: as for :class:`Asking`.
+
+    Raises CompressError where `judge` cannot tell the figures of a trial.
+    """
     missing = (job.sweep.trials or 0) - len(trials.ended())
     if missing <= 0:
         return
-    asking = Asking(job, trials, judge, together)
-    fit(job, trials, {}, tune.TuneConfig(search_alg=asking, num_samples=missing, scheduler=scheduler(job), **limited(job, local)))
+    asking = Asking(job, trials, judge, together, trials_at_a_time(job.sweep))
+    fit(job, trials, {}, search_alg=asking, num_samples=missing)
+    if asking.fault:
+        raise asking.fault
 
 
-def limited(job: Job, local: bool) -> dict[str, Any]:
-    """How many trials run at once."""
-    return {"max_concurrent_trials": trials_at_a_time(job.sweep) if local else job.sweep.parallel}
-
-
-def fit(job: Job, trials: Trials, space: dict[str, Any], config: tune.TuneConfig) -> None:
-    """Let Ray Tune run the trials until all have ended."""
+def fit(job: Job, trials: Trials, space: dict[str, Any], **search: Any) -> None:
+    """Let Ray Tune run the trials until all have ended. Nothing of what it writes itself is kept."""
+    own = job.storage / ".ray"
+    config = tune.TuneConfig(scheduler=scheduler(job), max_concurrent_trials=trials_at_a_time(job.sweep), **search)
     taken = {"cpu": job.sweep.resources.cpus, "gpu": job.sweep.resources.gpus}
     trainable = tune.with_resources(tune.with_parameters(work_on, job=job), taken)
     run_config = tune.RunConfig(
         name="tune",
-        storage_path=str((job.storage / ".ray").resolve()),
+        storage_path=str(own.resolve()),
         callbacks=[Noting(job, trials)],
         failure_config=tune.FailureConfig(max_failures=LOSSES),
         verbose=0,
     )
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     tune.Tuner(trainable, param_space=space, tune_config=config, run_config=run_config).fit()
+    shutil.rmtree(own, ignore_errors=True)
 
 
 def work_on(config: Mapping[str, Any], job: Job) -> None:
     """What a worker of Ray does with one trial: its own process does the work, and every epoch that may stop it is reported."""
     task, began = config[TASK], time.perf_counter()
     if not job.cwd.is_dir() or not Path(job.cwd, job.sweep.recipe).is_file():
-        told = f"{platform.node()} does not see {Path(job.cwd, job.sweep.recipe)}; all machines need the same folders"
-        tune.report({"state": "failed", "why": f"{told}.", "node": platform.node(), "seconds": 0.0})
+        told = f"{machine()} does not see {Path(job.cwd, job.sweep.recipe)}; all machines need the same folders"
+        tune.report({"state": "failed", "why": f"{told}.", "node": machine(), "seconds": 0.0})
         return
     os.chdir(job.cwd)  # where the paths in a recipe and in overrides are read from
     folder = trial_folder(job, task["trial"])
@@ -148,7 +154,7 @@ def work_on(config: Mapping[str, Any], job: Job) -> None:
             return
         for epoch, score in validations(folder / RUN, stage, name, reported):
             reported = epoch
-            tune.report({"epoch": epoch, "validation": score, "node": platform.node()})
+            tune.report({"epoch": epoch, "validation": score, "node": machine()})
 
     order = Order(
         recipe=job.sweep.recipe,
@@ -158,7 +164,12 @@ def work_on(config: Mapping[str, Any], job: Job) -> None:
         device=job.device,
     )
     end = run_alone(order, job.sweep.resources.cpus, job.cwd, report_epochs)
-    tune.report({**end, "node": platform.node(), "seconds": round(time.perf_counter() - began, 2)})
+    tune.report({**end, "node": machine(), "seconds": round(time.perf_counter() - began, 2)})
+
+
+def machine() -> str:
+    """The name of the machine that a worker is on, with Ray's name of the node: several nodes may be on one machine."""
+    return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:6]}"
 
 
 def watched(job: Job) -> tuple[str, str]:
@@ -208,7 +219,10 @@ def conclude(job: Job, trials: Trials, name: str, result: Mapping[str, Any] | No
     elif state == "stopped":
         why = f"Stopped after epoch {last.get('epoch', 0)} of '{watched(job)[0]}': others were better by then."
     elif state == "finished":
-        rows = [row.model_dump(mode="json") for row in ledger.read(trial_folder(job, name) / RUN)]
+        try:
+            rows = [row.model_dump(mode="json") for row in ledger.read(trial_folder(job, name) / RUN)]
+        except CompressError as fault:
+            state, why = "failed", str(fault)
     seconds = float(last.get("seconds") or last.get("time_total_s") or 0.0)
     trials.note(name, state=state, why=why, seconds=seconds, node=str(last.get("node", "")), rows=rows)
     say(f"{name}: {state}{f': {why}' if why else ''}")
@@ -263,11 +277,12 @@ class Asking(Searcher):
     called, which takes their latencies while nothing else runs, then the sampler is told, and the next group begins.
     """
 
-    def __init__(self, job: Job, trials: Trials, judge: Judge, together: Together | None) -> None:
+    def __init__(self, job: Job, trials: Trials, judge: Judge, together: Together | None, at_a_time: int) -> None:
         from ray.tune.search.optuna import OptunaSearch
 
         super().__init__()
-        self.job, self.trials, self.judge, self.together = job, trials, judge, together
+        self.job, self.trials, self.judge, self.together, self.at_a_time = job, trials, judge, together, at_a_time
+        self.fault: CompressError | None = None
         self.seed = job.sweep.seeds[0] if job.sweep.seeds else None
         # Ray's name of a trial -> ours, of those at work and those that the sampler is yet to be told of; and -> the sampler's.
         self.running: dict[str, str] = {}
@@ -289,16 +304,20 @@ class Asking(Searcher):
             self.tell(trial["trial"], trial["trial"])
 
     def tell(self, identity: str, name: str) -> None:
-        """Tell the sampler the figures of a trial that has ended."""
-        figures = self.judge(self.trials.found[name])
+        """Tell the sampler the figures of a trial that has ended; where they cannot be told, there are no more trials."""
+        figures = None
+        try:
+            figures = self.judge(self.trials.found[name])
+        except CompressError as fault:
+            self.fault = fault
         result = dict(zip(self.names, figures, strict=True)) if figures is not None else None
         self.searcher.on_trial_complete(identity, result, error=result is None)
 
     def suggest(self, trial_id: str) -> Any:
         """The next point; None while there is to be none yet."""
-        if self.waiting:
-            return None
-        if self.together and len(self.running) >= trials_at_a_time(self.job.sweep):
+        if self.fault:
+            return Searcher.FINISHED
+        if self.waiting or (self.together and len(self.running) >= self.at_a_time):
             return None
         for turn in range(AGAIN):
             identity = trial_id if turn == 0 else f"{trial_id}-{turn}"

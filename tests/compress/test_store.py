@@ -104,6 +104,41 @@ def test_what_is_in_the_way_is_not_replaced(tmp_path):
     assert (tmp_path / "b" / "baseline" / "mine.txt").read_text() == "mine"
 
 
+def begun(folder: Path, key: str = KEY) -> Path:
+    """A folder such as a stage that was cut off leaves."""
+    folder.mkdir(parents=True)
+    (folder / "key.json").write_text(json.dumps(key))
+    (folder / "state").write_text(folder.parent.name)
+    return folder
+
+
+def test_what_one_began_another_goes_on_with_unless_it_has_begun_too(tmp_path):
+    place = store.place_in(tmp_path / "store", "baseline", None, KEY)
+    place.parent.mkdir()
+    store.adopt(place, tmp_path / "a", "baseline", KEY)
+    begun(tmp_path / "a" / "baseline.partial")
+    begun(tmp_path / "b" / "baseline.partial", "c" * 64)
+    store.adopt(place, tmp_path / "b", "baseline", KEY)
+    assert (tmp_path / "b" / "baseline.partial" / "state").read_text() == "a"
+    assert not (tmp_path / "a" / "baseline.partial").exists()
+    begun(tmp_path / "d" / "baseline.partial")
+    store.adopt(place, tmp_path / "d", "baseline", KEY)
+    assert (tmp_path / "d" / "baseline.partial" / "state").read_text() == "d"
+    assert (tmp_path / "b" / "baseline.partial").exists()
+    store.give(place, finished(tmp_path / "d" / "baseline"), KEY, "rows.json")
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [place.name]
+
+
+def test_what_was_begun_under_another_key_is_left_alone(tmp_path):
+    place = store.place_in(tmp_path / "store", "baseline", None, KEY)
+    place.parent.mkdir()
+    store.adopt(place, tmp_path / "a", "baseline", KEY)
+    begun(tmp_path / "a" / "baseline.partial", "c" * 64)
+    store.adopt(place, tmp_path / "b", "baseline", KEY)
+    assert (tmp_path / "a" / "baseline.partial").exists()
+    assert not (tmp_path / "b").exists()
+
+
 def holding(place: Path, begun, end) -> None:
     with store.alone_at(place):
         begun.set()

@@ -169,7 +169,7 @@ def asking(job: Job, known: list[dict], together=None):
 
     job.folder.mkdir(exist_ok=True)
     trials = Trials(job.folder / "sweep.jsonl", {trial["trial"]: trial for trial in known})
-    return Asking(job, trials, lambda trial: judged(job.sweep, trial), together), trials
+    return Asking(job, trials, lambda trial: judged(job.sweep, trial), together, 2), trials
 
 
 def told(searcher) -> list[tuple[dict, object, str]]:
@@ -217,7 +217,7 @@ def test_no_point_is_run_twice_and_every_point_is_reached(job, search):
 @with_optuna
 @pytest.mark.slow  # Ray is loaded
 def test_with_latency_trials_run_in_groups_which_are_timed_when_all_have_ended(job):
-    made = job(SPACE + "objectives: [score]\nparallel: 2")
+    made = job(SPACE + "objectives: [score]")
     timed: list[int] = []
     searcher, trials = asking(made, [], together=lambda: timed.append(len(trials.ended())))
     names = {}
@@ -236,3 +236,13 @@ def test_with_latency_trials_run_in_groups_which_are_timed_when_all_have_ended(j
     assert timed == [2]
     assert len(told(searcher)) == 2
     assert searcher.suggest("ray3")["task"]
+
+
+@with_ray
+@with_optuna
+@pytest.mark.slow  # Ray is loaded
+def test_a_row_that_no_trial_has_ends_the_search_with_its_sentence(job):
+    made = job(SPACE + "objectives: [score]\nrow: pruned/other")
+    searcher, _ = asking(made, [ended(made, stages__pruned__ratio=1)])
+    assert "have no row 'pruned/other'" in str(searcher.fault)
+    assert searcher.suggest("ray1") == "FINISHED"
