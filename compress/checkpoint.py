@@ -8,6 +8,7 @@ changed once it is written: what `compress eval --tune` finds stands in `tuned.j
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from compress.cost import unshipped
 from compress.data.prepare import network_input
 from compress.description import Described, check_tuned, told, understood
 from compress.errors import CompressError
@@ -79,15 +81,29 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 def save(model: Model, folder: Path) -> None:
     """Write `model` into `folder`, but for what was tuned. Each file appears whole or not at all; the description comes last."""
-    from compress.quantization.nncf_torch import plain_state
-
     folder.mkdir(parents=True, exist_ok=True)
-    state = plain_state(model.network) if model.quantization else model.network.state_dict()
-    write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
+    write_tensors(weights_of(model), folder / WEIGHTS)
     if model.quantization:
         write_text(folder / QUANTIZATION, model.quantization)
     description = {name: value for name, value in model.description().items() if name != "tuned"}
     write_text(folder / DESCRIPTION, yaml.safe_dump(description, sort_keys=False))
+
+
+def weights_of(model: Model) -> dict[str, Tensor]:
+    """All weights and statistics, as they are written."""
+    from compress.quantization.nncf_torch import plain_state
+
+    state = plain_state(model.network) if model.quantization else model.network.state_dict()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def shipped_bytes(model: Model) -> int:
+    """The size of a file of the weights, without parts that are for training alone and never shipped."""
+    without = unshipped(model.network)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS
+        write_tensors({name: tensor for name, tensor in weights_of(model).items() if not name.startswith(without)}, path)
+        return path.stat().st_size
 
 
 def save_tuned(folder: Path, tuned: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_data, cli_recipes, cli_sweep, extras
+from compress import cli_data, cli_init, cli_recipes, cli_sweep, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
 # Characters in what is told: a path may have some hundred, and a sentence names several.
@@ -21,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_recipes.recipes)
 app.command()(cli_sweep.sweep)
+app.command()(cli_init.init)
 
 
 @app.callback()
@@ -96,15 +97,25 @@ def run(
     """
     from compress import experiment
     from compress.processes import main_process
+    from compress.progress import quiet, say
+    from compress.rows import Timing, UnmetError
     from compress.session import folder_of
 
     if dry_run:
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
             typer.echo(line)
         return
-    rows = experiment.run(
-        recipe, override or (), out=out, redo_from=from_stage, timing="again" if time_again else "once", store=store, device=device
-    )
+    if main_process() and not (quiet() or from_stage or time_again):
+        from compress.plan import plan as make
+        from compress.report.plan import estimate_text
+
+        say(estimate_text(make(recipe, override or (), out=out)))
+    try:
+        timing: Timing = "again" if time_again else "once"
+        rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, timing=timing, store=store, device=device)
+    except UnmetError as error:
+        show(error.rows)
+        raise
     if main_process():
         show(rows)
         typer.echo(f"Files, table.md, table.csv and ledger.jsonl are in {folder_of(recipe, out)}")

@@ -6,10 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from compress.models.layers import TrainingOnly
+
 
 def parameters(network: nn.Module) -> int:
-    """All parameters, training branches included."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    """All parameters, training branches included, but for what is never shipped."""
+    return sum(parameter.numel() for name, parameter in network.named_parameters() if not name.startswith(unshipped(network)))
+
+
+def unshipped(network: nn.Module) -> tuple[str, ...]:
+    """What the names of the weights start with that run in training alone and are part of no file but checkpoints."""
+    return tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, TrainingOnly))
 
 
 def inference_parameters(network: nn.Module, example: Tensor) -> int:

@@ -155,7 +155,7 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
     if main_process():
         run.rows += [*teachers, *rows]
         ledger.write(folder, [*run.rows, *rows_to_come(session, stage)])
-        hold_to(stage, rows, run.rows[0])
+        hold_to(stage, rows, run.rows)
     wait_for_everyone()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.checkpoint import WEIGHTS, Model, load
+from compress.checkpoint import Model, load, shipped_bytes
 from compress.cost import macs, parameters
 from compress.lab import Lab
 from compress.predictor import of_model, open_predictor
@@ -31,7 +31,7 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | N
         facts = {
             "params": parameters(model.network),
             "macs": macs(model.network, latency.input),
-            "bytes": (path / WEIGHTS).stat().st_size,
+            "bytes": shipped_bytes(model),
         }
     else:
         if network is None:
@@ -77,7 +77,6 @@ def integers(path: Path) -> dict[str, Any]:
 
 def checkpoint_latency(model: Model, latency: Latency, runtimes: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Latency of a checkpoint in torch, and of a float one in the other runtimes, those that read files through temporary ones."""
-    from compress.exporters.write import write_files
     from compress.runtimes import from_network, interleaved
 
     times = {}
@@ -88,12 +87,20 @@ def checkpoint_latency(model: Model, latency: Latency, runtimes: Sequence[str]) 
     if "torch.compile" in runtimes and not model.quantization:
         runtime = from_network(model.network, latency.threads, compiled=True)
         times[f"torch.compile {runtime.precision}"] = interleaved([runtime], latency.input, rounds=latency.rounds)[0]
-    formats = [{"onnxruntime": "onnx"}.get(name, name) for name in runtimes if not name.startswith("torch")]
-    if formats and not model.quantization:
-        with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder) / file for _, file, _ in write_files(model, formats, Path(folder), [])]
-            times |= file_latency(files, latency)
+    others = [name for name in runtimes if not name.startswith("torch")]
+    if others and not model.quantization:
+        times |= written_latency(model, latency, others)
     return times
+
+
+def written_latency(model: Model, latency: Latency, runtimes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Latency of a checkpoint, float or quantized, in runtimes that read files, through temporary ones."""
+    from compress.exporters.write import write_files
+
+    formats = [{"onnxruntime": "onnx"}.get(name, name) for name in runtimes]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / file for _, file, _ in write_files(model, formats, Path(folder), [])]
+        return file_latency(files, latency)
 
 
 def file_latency(paths: Sequence[Path], latency: Latency) -> dict[str, dict[str, Any]]:

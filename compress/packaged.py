@@ -19,3 +19,18 @@ def default_model() -> Path:
     if len(found) != 1:
         raise CompressError(f"There should be one model in {folder}, not {len(found)}; install the package again, or give --model.")
     return found[0]
+
+
+def float_parent(task: str) -> Path:
+    """The checkpoint that training for `task` can start from, in the package's folder `parents`.
+
+    Raises CompressError where the package has none for it.
+    """
+    folder = Path(str(files("compress") / "parents"))
+    if not (folder / task).is_dir():
+        there = ", ".join(sorted(path.name for path in folder.glob("*")))
+        raise CompressError(
+            f"The package has float weights for {there} alone, none for {task}; give a checkpoint, such as one made by "
+            "`compress convert`, or start from scratch."
+        )
+    return folder / task

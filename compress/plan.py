@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import time
 from itertools import islice
 from pathlib import Path
@@ -34,7 +33,8 @@ QAT_SLOWDOWN = 3.5
 
 @allowing()
 def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> dict[str, Any]:
-    """`stages`: for each its name, kind, parent, state, params, macs, bytes, groups (of a prune stage) and seconds (of one to do).
+    """`stages`: for each its name, kind, parent, state, params, macs, bytes, groups (of a prune stage), epochs (of one that trains) and
+    seconds (of one to do).
 
     `seconds`: the guess for all that is to do. Sizes of a stage whose channels depend on weights that are not there yet are None.
     Raises CompressError for whatever would stop a run before its work.
@@ -71,6 +71,8 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
         elif stage.gives_model:
             models[stage.name] = as_left(models[parent], stage)
         entry |= sizes(models[stage.name], recipe) if stage.gives_model else {}
+        schedule = stage.schedule()
+        entry |= {"epochs": schedule.epochs} if schedule else {}
         entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, session, timings)
         stages.append(entry)
     return stages
@@ -95,15 +97,13 @@ def total(guesses: Sequence[float | None]) -> float | None:
 
 def sizes(model: Model | None, recipe: RunSettings) -> dict[str, Any]:
     """Parameters, multiply-accumulates on the recipe's latency input, and bytes of the float32 weights file."""
-    from compress.checkpoint import WEIGHTS, save
+    from compress.checkpoint import shipped_bytes
     from compress.cost import macs, parameters
 
     if model is None:
         return {"params": None, "macs": None, "bytes": None}
-    with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder))
-        weights = (Path(folder) / WEIGHTS).stat().st_size
-    return {"params": parameters(model.network), "macs": macs(model.network, recipe.latency.input), "bytes": weights}
+    counted = macs(model.network, recipe.latency.input)
+    return {"params": parameters(model.network), "macs": counted, "bytes": shipped_bytes(model)}
 
 
 def as_left(model: Model | None, stage: Stage) -> Model | None:
@@ -131,15 +131,15 @@ def after_prune(
     groups = find_groups(model, pruning.scope, pruning.protect)
     if left:
         channels = read_json(left, Channels)
-        kept: dict[str, int] | None = {group.name: channels[group.name][1] for group in groups}
+        kept: dict[str, int] | None = {group.name: channels[group.name][1] // group.unit for group in groups}
     else:
         kept = kept_by_uniform(model, pruning, recipe)
     described = [
         {
             "name": group.name,
             "members": list(group.members),
-            "before": group.channels,
-            "after": kept and kept[group.name],
+            "before": group.channels * group.unit,
+            "after": kept and kept[group.name] * group.unit,
             "protected": False,
         }
         for group in groups
@@ -166,11 +166,11 @@ def kept_by_uniform(model: Model, pruning: Pruning, recipe: RunSettings) -> dict
         return uniform(groups, pruning.ratio or 0.0, pruning.round_to)
     if target.kind not in ("params", "macs", "size"):
         return None
-    wanted = limit(target.kind, getattr(target, target.kind), cost_of(target, model, recipe.latency))
+    wanted = limit(target.kind, getattr(target, target.kind), cost_of(target, model, recipe.latency).value)
 
     def enough(strength: float) -> bool:
         smaller = with_widths(model, pruning, uniform(groups, strength, pruning.round_to))
-        return cost_of(target, smaller, recipe.latency) <= wanted
+        return cost_of(target, smaller, recipe.latency).value <= wanted
 
     strength = weakest_enough(enough, tries=10)
     return None if strength is None else uniform(groups, strength, pruning.round_to)

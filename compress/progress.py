@@ -64,8 +64,14 @@ class Bar:
 
 
 def say(text: str) -> None:
-    """A lasting line about long work; in a log, which is no terminal, with the time of day."""
-    console.print(f"  {text}" if console.is_terminal else f"{time.strftime('%H:%M:%S')} {text}", markup=False)
+    """A lasting line about long work, if there is anything to tell; in a log, which is no terminal, with the time of day."""
+    if text:
+        console.print(f"  {text}" if console.is_terminal else f"{time.strftime('%H:%M:%S')} {text}", markup=False)
+
+
+def quiet() -> bool:
+    """Whether nothing is told about work that goes on."""
+    return console.quiet
 
 
 def be_quiet() -> None:

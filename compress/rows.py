@@ -129,18 +129,26 @@ def measure_artefact(
     }
 
 
-def hold_to(stage: Stage, rows: Sequence[Row], first: Row) -> None:
-    """Stop the run where a stage's own row, or one of its files', is not what the recipe expects."""
+class UnmetError(CompressError):
+    """A stage is not what the recipe expects. rows: the table so far, that of the stage last."""
+
+    def __init__(self, sentence: str, rows: Sequence[Row]) -> None:
+        super().__init__(sentence)
+        self.rows = list(rows)
+
+
+def hold_to(stage: Stage, rows: Sequence[Row], table: Sequence[Row]) -> None:
+    """Stop the run where a stage's own row, or one of its files', is not what the recipe expects. table: all rows so far."""
     expect = stage.expect
     if expect is None:
         return
     for row in [row for row in rows if row.stage == stage.name] or rows:
         task = TASKS[row.task]
         slowest = max((values["median"] for values in row.latency_ms.values()), default=0.0)
-        drop = -task.gain(first.scores, row.scores)
+        drop = -task.gain(table[0].scores, row.scores)
         figures = {"max_drop": drop, "min_score": row.score, "max_latency_ms": slowest, "max_bytes": row.bytes}
         for name, limit in expect.model_dump(exclude_none=True).items():
             excess = task.metric.gain(row.score, limit) if name == "min_score" else figures[name] - limit
             if excess > ROUNDING:
                 told = f"'{row.stage}' was expected to keep {name} {limit}, but has {told_apart(figures[name], limit)}"
-                raise CompressError(f"{told}; its row is in the ledger.")
+                raise UnmetError(f"{told}; its row is in the ledger.", table)

@@ -359,6 +359,7 @@ def check_stages(session: Session) -> None:
             config = before(recipe, stage)
             model = model if model.config == config else fresh(config, recipe.evaluate)
             stage.check(model)
+            check_schedules(stage, model)
             check_crops(stage, model.algorithm)
             train_split(session, stage)
             for name in stage.other_models():
@@ -398,6 +399,16 @@ def check_samples(session: Session, stage: Stage, model: Model, batch: int, size
         if "value per channel" in told:
             raise CompressError(f"a batch of one image cannot be normalised ({told}); take a larger batch") from None
         raise CompressError(f"crop: the network cannot be trained on images of {size[0]}x{size[1]} ({told}); take larger ones.") from None
+
+
+def check_schedules(stage: Stage, model: Model) -> None:
+    """Refuse layers to freeze that the unpruned model has not."""
+    from compress.training.frozen import check_frozen
+
+    pruning = stage.pruning()
+    for schedule in (stage.schedule(), pruning.recover if pruning else None):
+        if schedule and schedule.freeze:
+            check_frozen(model.network, schedule.freeze)
 
 
 def check_crops(stage: Stage, algorithm: Algorithm) -> None:

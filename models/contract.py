@@ -135,11 +135,13 @@ class Algorithm:
     features: patterns (`fnmatch`, on module names, of nested matches the outermost) of the layers whose (B, C, H, W) outputs a student
         may learn from a teacher's.
     kept_layers: patterns (`fnmatch`, on module names) of the layers that give the outputs: they are neither pruned nor quantized.
+    kept_inside: patterns of layers that give no output, but are neither pruned nor quantized either.
     labels: those that a :class:`Classification` of it may have; empty where any may occur, and for other tasks.
     alphabet: the characters that a :class:`Transcription` of it may have; None for other tasks.
     input: what images the network takes.
     reads_targets: whether the network takes the batched targets as a second argument, as decoders do that are shown the true text in
         training. It must do without them too, then with any text of its own, and reads them only when its own `training` flag is True.
+    longest: characters of the longest text that a decoder gives; None where the width of the image decides, and for other tasks.
     """
 
     task: str
@@ -152,10 +154,17 @@ class Algorithm:
     copies: Mapping[str, Divergence] = field(default_factory=dict)
     features: tuple[str, ...] = ()
     kept_layers: tuple[str, ...] = ()
+    kept_inside: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     alphabet: Alphabet | None = None
     input: Input = Input()
     reads_targets: bool = False
+    longest: int | None = None
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Patterns of all layers that are neither pruned nor quantized."""
+        return (*self.kept_layers, *self.kept_inside)
 
     def extra(self, targets: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], ...]:
         """What the network takes behind the images when all of its outputs are asked for: the targets, or nothing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compress.models.alphabet import BLANK, Alphabet
-from compress.models.contract import Algorithm, Input, Sample, Transcription
-from compress.models.registry import of_network
+from compress.models.contract import Algorithm, Input, Sample, Transcription, Weight
+from compress.models.registry import checked, of_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Greedy:
     """A text is read off the probabilities: there is nothing to choose."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss besides CTC's, which is 1. ace: of aggregation cross entropy, 0.1 in PaddleOCR's Enhanced CTC."""
+
+    ace: Weight = 0.0
 
 
 def ctc_recogniser(network: Callable[[], nn.Module], alphabet: Alphabet, wanted: Input) -> Algorithm:
@@ -46,6 +53,17 @@ def ctc_recogniser(network: Callable[[], nn.Module], alphabet: Alphabet, wanted:
         alphabet=alphabet,
         input=wanted,
     )
+
+
+def weighted(algorithm: Algorithm, loss: Mapping[str, Any]) -> Algorithm:
+    """An algorithm with CTC whose loss has the weights `loss`, fields of :class:`LossWeights`.
+
+    Raises ValueError for others, and for weights of an algorithm without CTC.
+    """
+    if loss and algorithm.reads_targets:
+        raise ValueError("model.loss: its weights are those of CTC, and this model has a decoder of its own; leave `loss` out.")
+    weights = checked(LossWeights, loss, "model.loss")()
+    return replace(algorithm, loss=partial(of_network, "ctc", "ctc_loss", weights=weights)) if loss else algorithm
 
 
 def ctc_targets(sample: Sample, alphabet: Alphabet, stride: int) -> dict[str, np.ndarray]:
@@ -83,9 +101,17 @@ def ctc_decode(probability: np.ndarray, alphabet: Alphabet) -> list[Transcriptio
     best = rows.argmax(2)
     kept = best != BLANK
     kept[:, 1:] &= best[:, 1:] != best[:, :-1]
+    probabilities = np.take_along_axis(rows, best[..., None], 2)[..., 0]
+    return transcriptions(best, kept, probabilities, alphabet)
+
+
+def transcriptions(best: np.ndarray, kept: np.ndarray, probabilities: np.ndarray, alphabet: Alphabet) -> list[Transcription]:
+    """The text of each row, and the mean probability of its characters as the confidence; 0 for an empty text.
+
+    best: (B, T) classes. kept: (B, T) bool, which of them are the characters of the text. probabilities: (B, T), of those classes.
+    """
     counts = kept.sum(1)
-    sums = np.where(kept, np.take_along_axis(rows, best[..., None], 2)[..., 0], 0).sum(1, dtype=np.float64)
-    confidences = (sums / counts.clip(min=1)).tolist()
+    confidences = (np.where(kept, probabilities, 0).sum(1, dtype=np.float64) / counts.clip(min=1)).tolist()
     text = "".join(map(alphabet.characters.__getitem__, (best[kept] - 1).tolist()))
     ends = counts.cumsum().tolist()
     return [Transcription(text[start:end], confidence) for start, end, confidence in zip([0, *ends], ends, confidences, strict=False)]

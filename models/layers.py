@@ -34,6 +34,15 @@ def conv_bn(
     return nn.Sequential(*layers)
 
 
+class Branching(nn.Sequential):
+    """A convolution without bias and its batch norm, which a network may be trained with in several parallel copies: see stage `train`."""
+
+
+def branching_conv_bn(inputs: int, outputs: int, kernel: int = 1, *, stride: int | tuple[int, int] = 1, groups: int = 1) -> Branching:
+    """:func:`conv_bn` without an activation, as :class:`Branching`."""
+    return Branching(*conv_bn(inputs, outputs, kernel, stride=stride, groups=groups, activation=None))
+
+
 class SqueezeExcite(nn.Module):
     """Squeeze-and-excite (Hu et al. 2018) with MobileNetV3's hard sigmoid; names as in torchvision's `SqueezeExcitation`.
 
@@ -68,6 +77,50 @@ class Uncoupled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)
+
+
+class KeptWidth(nn.Module):
+    """A layer whose output channels must not be pruned, nor those that they are added to.
+
+    Example: to the steps of a Transformer positions are added, which are no weights and cannot lose channels.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class TrainingOnly(nn.Module):
+    """A part of a network that runs in training alone and is never shipped: it counts in no size, and its widths stay."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *given: Any) -> Tensor:
+        return self.layer(*given)
+
+
+class Detached(nn.Module):
+    """The same values, through which no gradient passes. Pruning follows channels through it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach()
+
+
+class Unrolled(nn.Module):
+    """A module that runs its layers once for each of `steps` steps, of which each reads what the one before gave.
+
+    Exported files have so many copies of its operators, and its weights once. int8 networks compute it in float. Pruning follows channels
+    through two steps of it, which show all that a step can read of another.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
 
 
 def assembled(network: Callable[..., nn.Module], backbone: Mapping[str, Any], neck: Mapping[str, Any], *settings: Any) -> nn.Module:

@@ -17,7 +17,9 @@ from compress.models.contract import Algorithm
 from compress.models.wording import suggestion
 
 # Name -> module; the factory in that module has the same name.
-MODELS = {name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "pan", "psenet", "sast", "svtr_lcnet")}
+MODELS = {
+    name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "nrtr", "pan", "psenet", "sar", "sast", "svtr_lcnet")
+}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -41,32 +43,38 @@ NECKS = {
     "fpn_asf": "compress.models.necks.asf",
     **dict.fromkeys(("fpn", "db_fpn", "rse_fpn", "separable_rse_fpn", "lkpan"), "compress.models.necks.fpn"),
 }
+# Of these a step is eight pixels wide, and a line 48 high: its features are one row then. PP-OCR's recognisers since version 3 have them.
+LINES_OF_48 = {
+    "lcnet_v3_lines": "compress.models.backbones.lcnet_v3",
+    "lcnet_v4_lines_small": "compress.models.backbones.lcnet_v4",
+    "lcnet_v4_lines_tiny": "compress.models.backbones.lcnet_v4",
+    "mobilenet_v1_enhance": "compress.models.backbones.mobilenet_v1_enhance",
+    "pphgnet_small_lines": "compress.models.backbones.pphgnet",
+}
 # Those of recognisers keep most of a line's width. Names are those of detectors where the architecture is the same but for its strides.
 LINE_BACKBONES = {
+    "mobilenet_v1_enhance_v2": "compress.models.backbones.lines",
     "mobilenet_v3_large": "compress.models.backbones.lines",
     "mobilenet_v3_small": "compress.models.backbones.lines",
+    "resnet31": "compress.models.backbones.lines",
     "resnet34": "compress.models.backbones.lines",
     "resnet34_vd": "compress.models.backbones.lines",
+    **LINES_OF_48,
 }
 SEQUENCES = {
     "bilstm": "compress.models.sequences.bilstm",
     "none": "compress.models.sequences.none",
+    **dict.fromkeys(("light_svtr", "separable", "svtr"), "compress.models.sequences.svtr"),
 }
+TRANSFORMS = dict.fromkeys(("none", "tps"), "compress.models.transforms")
+HEADS = dict.fromkeys(("attention", "conv_ctc", "ctc"), "compress.models.heads")
+SAR_BACKBONES = {"resnet31": "compress.models.backbones.resnet31"}  # of maps, not of columns
+GUIDES = dict.fromkeys(("none", "nrtr", "sar"), "compress.models.guides")
 # Key of a model's section -> what it may name, of detectors and of recognisers.
 PARTS = {"backbone": BACKBONES, "neck": NECKS}
-LINE_PARTS = {"backbone": LINE_BACKBONES, "sequence": SEQUENCES}
-# Those of PP-OCR's recognisers since version 3: one step for eight pixels, and features of one row where a line is 48 pixels high.
-SVTR_LCNET_PARTS = {
-    "backbone": {
-        "lcnet_v3_lines": "compress.models.backbones.lcnet_v3",
-        "lcnet_v4_lines_small": "compress.models.backbones.lcnet_v4",
-        "lcnet_v4_lines_tiny": "compress.models.backbones.lcnet_v4",
-        "mobilenet_v1_enhance": "compress.models.backbones.mobilenet_v1_enhance",
-    },
-    "sequence": dict.fromkeys(("light_svtr", "separable", "svtr"), "compress.models.sequences.svtr"),
-}
+LINE_PARTS = {"transform": TRANSFORMS, "backbone": LINE_BACKBONES, "sequence": SEQUENCES, "head": HEADS, "guide": GUIDES}
 # Name of a model -> its own parts, where they are not `PARTS`.
-PARTS_OF = {"crnn": LINE_PARTS, "svtr_lcnet": SVTR_LCNET_PARTS}
+PARTS_OF = {"crnn": LINE_PARTS, "nrtr": {}, "sar": {"backbone": SAR_BACKBONES}, "svtr_lcnet": LINE_PARTS}
 
 
 def build(config: str | Mapping[str, Any]) -> Algorithm:
@@ -94,6 +102,11 @@ def check_parts(config: str | Mapping[str, Any]) -> None:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
+
+
+def line_multiple(backbone: str) -> tuple[int, int]:
+    """Of what the height and the width of a line, in pixels, are multiples for one of `LINE_BACKBONES`; the width is that of a step."""
+    return (48, 8) if backbone in LINES_OF_48 else (16, 4)
 
 
 def of_network(model: str, name: str, *arguments: Any, **keywords: Any) -> Any:

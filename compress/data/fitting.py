@@ -63,16 +63,21 @@ def unknown_told(split: Split, alphabet: Alphabet, places: Sequence[int]) -> str
 
 
 def warn_of_long(split: Split, algorithm: Algorithm, width: int) -> None:
-    """Tell how many texts need more steps than an input of `width` pixels gives: they are no part of the loss."""
+    """Tell how many texts are longer than an input of `width` pixels has steps for, or a decoder: they are no part of the loss."""
     if algorithm.alphabet is None:
         return
-    steps = width // algorithm.input.multiple[1]
-    long = [annotation for annotation in split.annotations if steps_needed(annotation.truth.text) > steps]
+    most = algorithm.longest or width // algorithm.input.multiple[1]
+    needed = len if algorithm.longest else steps_needed
+    long = [annotation for annotation in split.annotations if needed(annotation.truth.text) > most]
+    told = (
+        f"the {most} characters of the model's decoder"
+        if algorithm.longest
+        else f"the {most} steps of an input that is {width} pixels wide"
+    )
     if long:
         log.warning(
-            "%d of %d texts of the %s split need more than the %d steps of an input that is %d pixels wide, that of %s first: '%s'. "
-            "They are left out of the loss.",
-            *(len(long), len(split), split.name, steps, width, long[0].name, long[0].truth.text),
+            "%d of %d texts of the %s split need more than %s, that of %s first: '%s'. They are left out of the loss.",
+            *(len(long), len(split), split.name, told, long[0].name, long[0].truth.text),
         )
 
 

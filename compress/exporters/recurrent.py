@@ -1,9 +1,10 @@
-"""Recurrent layers and squeeze-and-excites of a quantized network: they compute in float; their weights lie in the file in 8 bits, rounded
-as it is written.
+"""Recurrent layers, steps of decoders and squeeze-and-excites of a quantized network: they compute in float; their weights lie in the file
+in 8 bits, rounded as it is written.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +14,17 @@ if TYPE_CHECKING:
 
 KINDS = ("LSTM", "GRU", "RNN")
 WEIGHTS = (1, 2)  # places among the inputs of such a node: what reads the step before it, and what reads its own last output
+TABLES = ("Gather", "Gemm", "MatMul")  # what reads the weights of a step that is written out again and again
 MEANS = ("GlobalAveragePool", "ReduceMean")  # what the first convolution of a squeeze-and-excite reads
 LARGEST = 127
 
 
 def store_in_8_bits(model: onnx.ModelProto) -> None:
-    """Replace the float weights of recurrent layers and squeeze-and-excites, in place, by integers of 8 bits times a step for each row.
+    """Replace the float weights of recurrent layers, of what a decoder runs at every step and of squeeze-and-excites, in place, by integers
+    of 8 bits times a step for each row.
 
-    Runtimes compute that once, when they open the file. Weights that several layers share, or that are no constants, stay as they are.
+    Runtimes compute that once, when they open the file. Weights of recurrent layers and squeeze-and-excites that others share, or that are
+    no constants, stay as they are.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -28,11 +32,10 @@ def store_in_8_bits(model: onnx.ModelProto) -> None:
     stored = {constant.name: constant for constant in graph.initializer}
     names = [node.input[place] for node in graph.node if node.op_type in KINDS for place in WEIGHTS]
     names += [node.input[1] for node in squeezes(graph)]
-    readers = [name for node in graph.node for name in node.input]
+    readers = Counter(name for node in graph.node for name in node.input)
+    alone = [name for name in names if name in stored and readers[name] == 1]
     spelt = []
-    for name in names:
-        if name not in stored or readers.count(name) > 1:
-            continue
+    for name in [*alone, *of_steps(graph)]:
         integers, step = rounded(numpy_helper.to_array(stored[name]))
         graph.initializer.remove(stored[name])
         graph.initializer.append(numpy_helper.from_array(integers, f"{name}_int8"))
@@ -44,6 +47,18 @@ def store_in_8_bits(model: onnx.ModelProto) -> None:
     nodes = [*spelt, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def of_steps(graph: onnx.GraphProto) -> list[str]:
+    """Names of the float weights, of more than one column, that several nodes read each as a table or a matrix: those of unrolled steps."""
+    from onnx import TensorProto
+
+    readers = Counter(name for node in graph.node if node.op_type in TABLES for name in node.input)
+    return [
+        constant.name
+        for constant in graph.initializer
+        if readers[constant.name] > 1 and constant.data_type == TensorProto.FLOAT and len(constant.dims) == 2 and constant.dims[1] > 1
+    ]
 
 
 def squeezes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -63,9 +78,9 @@ def squeezes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def rounded(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 of a recurrent layer, (directions, rows, n), or of a convolution, (rows, n, h, w), as int8 of the same shape, and a positive
-    step for each row, in as many dimensions.
+    """Float32 of a recurrent layer, (directions, rows, n), of a matrix, (rows, n), or of a convolution, (rows, n, h, w), as int8 of that
+    shape, and a positive step for each row, in as many dimensions.
     """
-    largest = np.abs(weights).max(2 if weights.ndim == 3 else (1, 2, 3), keepdims=True)
+    largest = np.abs(weights).max((1, 2, 3) if weights.ndim == 4 else -1, keepdims=True)
     step = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
     return np.round(weights / step).clip(-LARGEST, LARGEST).astype(np.int8), step

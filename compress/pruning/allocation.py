@@ -17,7 +17,7 @@ Widths = dict[str, int]
 
 def uniform(groups: Sequence[Group], strength: float, round_to: int) -> Widths:
     """Every group loses the share `strength` of its channels."""
-    return {group.name: rounded(group.channels * (1 - strength), group.channels, round_to) for group in groups}
+    return {group.name: rounded(group.channels * (1 - strength), group.channels, step(group, round_to)) for group in groups}
 
 
 def ranked(groups: Sequence[Group], scores: Mapping[str, Tensor], strength: float, round_to: int, max_ratio: float) -> Widths:
@@ -27,7 +27,7 @@ def ranked(groups: Sequence[Group], scores: Mapping[str, Tensor], strength: floa
     count = min(round(strength * sum(group.channels for group in groups)), len(pool))
     limit = pool[count - 1] if count else -torch.inf
     lost = {name: int((values <= limit).sum()) for name, values in candidates.items()}
-    return {group.name: rounded(group.channels - lost[group.name], group.channels, round_to) for group in groups}
+    return {group.name: rounded(group.channels - lost[group.name], group.channels, step(group, round_to)) for group in groups}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def by_sensitivity(groups: Sequence[Group], curves: Mapping[str, Curve], strengt
     for group in groups:
         curve = curves[group.name]
         ratio = min(max_ratio, float(np.interp(price, curve.prices, curve.ratios)))
-        kept[group.name] = rounded(group.channels * (1 - ratio), group.channels, round_to)
+        kept[group.name] = rounded(group.channels * (1 - ratio), group.channels, step(group, round_to))
     return kept
 
 
@@ -88,6 +88,11 @@ def curves_from(sensitivity: Mapping[str, Any], cost: str) -> dict[str, Curve]:
         at_end = at_middles[-1] + (at_middles[-1] - (at_middles[-2] if len(middles) > 1 else 0)) / 2
         curves[name] = Curve(np.array([0.0, *middles, ratios[name][-1]]), np.array([0.0, *at_middles, at_end]))
     return curves
+
+
+def step(group: Group, round_to: int) -> int:
+    """What the width of a group is rounded to: whole heads are left as they are."""
+    return 1 if group.unit > 1 else round_to
 
 
 def rounded(wanted: float, channels: int, round_to: int) -> int:

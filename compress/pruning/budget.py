@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
+import copy
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import torch
 
 from compress.errors import CompressError
 
@@ -17,23 +18,45 @@ if TYPE_CHECKING:
 STRONGEST = 0.98
 
 
-def cost_of(target: Target, model: Model, latency: Latency) -> float:
-    """What `model` has of the target's kind: parameters, bytes, multiply-accumulates or milliseconds, each measured."""
-    from compress.checkpoint import WEIGHTS, save
+class Cost(NamedTuple):
+    """What a model has of a target's kind, measured. told: the same with its unit, and of a latency with its scatter."""
+
+    value: float
+    told: str
+
+
+def cost_of(target: Target, model: Model, latency: Latency) -> Cost:
+    """Parameters, bytes, multiply-accumulates or milliseconds of `model`, whichever the target is about."""
+    from compress.checkpoint import shipped_bytes
     from compress.cost import macs, parameters
 
     if target.kind == "params":
-        return parameters(model.network)
+        count = parameters(model.network)
+        return Cost(count, f"{count / 1e6:.4g}M")
     if target.kind == "macs":
-        return macs(model.network, latency.input)
+        count = macs(model.network, latency.input)
+        return Cost(count, f"{count / 1e9:.4g}G")
     if target.kind == "size":
-        with tempfile.TemporaryDirectory() as folder:
-            save(model, Path(folder))
-            return (Path(folder) / WEIGHTS).stat().st_size
-    from compress.measure import checkpoint_latency
+        count = shipped_bytes(model)
+        return Cost(count, f"{count / 1e6:.4g}MB")
+    timed = timed_as(target, model, latency)
+    return Cost(timed["median"], f"{timed['median']:.4g}ms (nine of ten calls within {timed['p90']:.4g}ms)")
 
-    (timed,) = checkpoint_latency(model, latency, [target.runtime]).values()
-    return timed["median"]
+
+def timed_as(target: Target, model: Model, latency: Latency) -> dict[str, Any]:
+    """Latency in the target's runtime of a file in the target's precision that is written for the purpose."""
+    from compress.measure import checkpoint_latency, written_latency
+
+    if target.precision == "fp32":
+        (timed,) = checkpoint_latency(model, latency, [target.runtime]).values()
+        return timed
+    from compress.quantization.nncf_torch import config_json, quantize
+
+    # Ranges, which the images decide, change no latency: any image will do.
+    example = torch.rand(tuple(latency.input), generator=torch.Generator().manual_seed(0))
+    network = quantize(copy.deepcopy(model.network).cpu(), [example], example, model.algorithm.kept)
+    (timed,) = written_latency(model.with_network(network, config_json(network)), latency, [target.runtime]).values()
+    return timed
 
 
 def weakest_enough(enough: Callable[[float], bool], *, tries: int) -> float | None:
@@ -62,10 +85,10 @@ def strongest_good(good: Callable[[float], bool], *, tries: int) -> float | None
     return low or None
 
 
-def refuse_unreachable(target: Target, smallest: float) -> NoReturn:
-    """One sentence for a target that no allowed pruning reaches; `smallest` is what came nearest."""
+def refuse_unreachable(target: Target, nearest: str) -> NoReturn:
+    """One sentence for a target that no allowed pruning reaches; `nearest` is what came nearest, in words."""
     wanted = getattr(target, target.kind)
     raise CompressError(
-        f"target {target.kind}: {wanted} cannot be reached: the nearest that the stage allows is {smallest:.4g}; "
+        f"target {target.kind}: {wanted} cannot be reached: the nearest that the stage allows is {nearest}; "
         "raise max_ratio, widen scope, protect less, lower round_to, or ask for less."
     )

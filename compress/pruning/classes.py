@@ -13,7 +13,7 @@ from compress.checkpoint import Model, resized
 from compress.errors import CompressError
 from compress.models.alphabet import Alphabet
 
-CLASSIFIERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+CLASSIFIERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d)
 
 
 def keep_classes(model: Model, alphabet: Alphabet, kept: Sequence[int]) -> None:
@@ -47,11 +47,10 @@ def enclosing(name: str) -> list[str]:
 @torch.no_grad()
 def keep_rows(layer: Any, rows: Sequence[int]) -> None:
     """Keep some outputs of a layer, in place."""
-    for name in ("weight", "bias"):
+    for name in ("weight", "bias", "running_mean", "running_var"):
         values = getattr(layer, name, None)
         if values is not None:
-            smaller = resized(values, (len(rows), *values.shape[1:]))
-            smaller.copy_(values[list(rows)])
-            setattr(layer, name, smaller)
-    size = {nn.Linear: "out_features", nn.Embedding: "num_embeddings"}.get(type(layer), "out_channels")
+            chosen = values[list(rows)]
+            setattr(layer, name, resized(values, chosen.shape).copy_(chosen) if isinstance(values, nn.Parameter) else chosen)
+    size = {nn.Linear: "out_features", nn.Embedding: "num_embeddings", nn.BatchNorm2d: "num_features"}.get(type(layer), "out_channels")
     setattr(layer, size, len(rows))

@@ -10,8 +10,9 @@ import torch_pruning as tp
 from torch import Tensor
 
 from compress.checkpoint import Model
+from compress.pruning.attention import Heads
 from compress.pruning.groups import Group
-from compress.pruning.recurrent import channel_scores, lstms_in
+from compress.pruning.recurrent import hidden_channels, lstms_in
 from compress.pruning.settings import Criterion
 from compress.training.modes import show_all_maps
 
@@ -37,7 +38,7 @@ def score_channels(model: Model, groups: Sequence[Group], criterion: Criterion, 
     to what is left above it (Lee et al. 2021). `bn_scale`: |gamma| (Liu et al. 2017), and the l2 norm in a group without a norm. `fpgm`:
     distance to the group's other channels (He et al. 2019). `taylor`: (gradient x weight)^2 (Molchanov et al. 2019). `hessian`:
     mean squared gradient x weight^2 (LeCun et al. 1989, Fisher's diagonal). `random`: a number from the seed. A hidden channel of an LSTM
-    is scored by all of its weights there, as the output channel of a linear layer that has them would be.
+    and a head of attention are scored by all of their weights, as the output channel of a linear layer that has them would be.
     """
     torch.manual_seed(seed)
     model.network.zero_grad(set_to_none=True)
@@ -48,13 +49,18 @@ def score_channels(model: Model, groups: Sequence[Group], criterion: Criterion, 
     importance, without_norm = IMPORTANCE[criterion](), IMPORTANCE["l2"]()
     scores = {}
     for group in groups:
-        if layers := lstms_in(group.coupled):
-            scores[group.name] = channel_scores(importance, without_norm, layers)
-            continue
-        score = importance(group.coupled)
-        scores[group.name] = (without_norm(group.coupled) if score is None else score).detach().float().cpu()
+        given = [(importance(coupled), coupled) for coupled in scored_groups(group)]
+        each = [without_norm(coupled) if score is None else score for score, coupled in given]
+        scores[group.name] = torch.stack([score.detach().float().cpu() for score in each]).sum(0)
     model.network.zero_grad(set_to_none=True)
     return scores
+
+
+def scored_groups(group: Group) -> list[tp.dependency.Group]:
+    """torch-pruning's groups whose importance is that of a group: of LSTMs and of heads those that stand in for them."""
+    if isinstance(group.coupled, Heads):
+        return [group.coupled.as_channels()]
+    return [hidden_channels(layer) for layer in lstms_in(group.coupled)] or [group.coupled]
 
 
 def sum_gradients(model: Model, batches: Batches) -> None:

@@ -7,6 +7,7 @@ channel 2 takes row 2 of both weights and column 2 of whatever reads y.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from compress.checkpoint import Model, channels_last, example_input
 from compress.errors import CompressError, suggestion
-from compress.models.layers import Uncoupled
+from compress.models.layers import Detached, KeptWidth, TrainingOnly, Uncoupled, Unrolled
+from compress.pruning.attention import Heads, attention_layers, cut_at_heads
 from compress.pruning.recurrent import PRUNER, keeps_hidden, stood_in_for
 from compress.training.modes import show_all_maps
 
@@ -27,13 +29,15 @@ class Group:
     """Layers with common output channels.
 
     name: the first member's, in the network's order. members: layers whose output channels these are. channels: how many.
-    coupled: torch-pruning's group of all the channels, from which importance is read.
+    coupled: torch-pruning's group of all the channels, from which importance is read, or the heads of attention.
+    unit: outputs of the first member for one channel: 1, but for heads, each of which counts as one channel.
     """
 
     name: str
     members: tuple[str, ...]
     channels: int
-    coupled: tp.dependency.Group = field(repr=False, compare=False)
+    coupled: tp.dependency.Group | Heads = field(repr=False, compare=False)
+    unit: int = 1
 
 
 def find_groups(model: Model, scope: str = "model", protect: Sequence[str] = ()) -> list[Group]:
@@ -43,8 +47,16 @@ def find_groups(model: Model, scope: str = "model", protect: Sequence[str] = ())
     graph = tp.DependencyGraph().build_dependency(network, example, forward_fn=all_maps, customized_pruners={nn.LSTM: PRUNER})
     order = {layer: place for place, (_, layer) in enumerate(prunable(network))}
     names = {layer: name for name, layer in prunable(network)}
-    found = []
-    for coupled in graph.get_all_groups(ignored_layers=kept_layers(model, scope, protect), root_module_types=list(PRUNABLE)):
+    kept = kept_layers(model, scope, protect)
+    found, fused = [], []
+    for layer in attention_layers(network).values():
+        linears = [linear for linear, _ in layer.packed()]
+        fused += linears
+        if not any(linear in kept for linear in linears):
+            unit = width(linears[0]) // layer.heads
+            group = Group(names[linears[0]], tuple(names[linear] for linear in linears), layer.heads, Heads(layer), unit)
+            found.append((order[linears[0]], group))
+    for coupled in graph.get_all_groups(ignored_layers=[*kept, *fused], root_module_types=list(PRUNABLE)):
         layers = {item.dep.target.module for item in coupled if graph.is_out_channel_pruning_fn(item.dep.handler)}
         members = sorted((layer for layer in layers if layer in order), key=order.__getitem__)
         found.append((order[members[0]], Group(names[members[0]], tuple(names[m] for m in members), len(coupled[0].idxs), coupled)))
@@ -68,8 +80,8 @@ def remove_channels(model: Model, groups: Sequence[Group], removed: Mapping[str,
 def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     """Every map of the algorithm, so that branches which run in training alone are pruned with the rest.
 
-    The graph is cut behind every :class:`Uncoupled`, whose outputs are added as maps, or their inputs would not be seen. Products stand in
-    for LSTMs.
+    The graph is cut behind every :class:`Uncoupled`, whose outputs are added as maps, or their inputs would not be seen, and at the heads
+    of attention. Products stand in for LSTMs, and two steps for those of every :class:`Unrolled`.
     """
     show_all_maps(network)
     ends: list[Tensor] = []
@@ -78,18 +90,36 @@ def all_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
         ends.append(output)
         return output.detach()
 
+    def attach(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+        return inputs[0]
+
     handles = [module.register_forward_hook(detach) for module in network.modules() if isinstance(module, Uncoupled)]
+    handles += [module.register_forward_hook(attach) for module in network.modules() if isinstance(module, Detached)]
     try:
-        with stood_in_for(network):
+        with stood_in_for(network), two_steps(network), cut_at_heads(network, ends):
             return [*network(images).values(), *ends]
     finally:
         for handle in handles:
             handle.remove()
 
 
+@contextlib.contextmanager
+def two_steps(network: nn.Module) -> Iterator[None]:
+    """Until the block ends, every :class:`Unrolled` in `network` has two steps: more show nothing more, and take long to follow."""
+    unrolled = [module for module in network.modules() if isinstance(module, Unrolled)]
+    steps = [module.steps for module in unrolled]
+    for module in unrolled:
+        module.steps = min(2, module.steps)
+    try:
+        yield
+    finally:
+        for module, number in zip(unrolled, steps, strict=True):
+            module.steps = number
+
+
 def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Module]:
-    """Layers whose output channels stay: those that give the maps or are in an :class:`Uncoupled`, those outside the scope, and those
-    that `protect` names.
+    """Layers whose output channels stay: those that give the maps or are in a module of `WHOLE`, those outside the scope, and those that
+    `protect` names.
 
     Raises CompressError for a pattern that matches no layer, and for a network without a backbone where the scope is one.
     """
@@ -99,18 +129,19 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
     for pattern in protect:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise CompressError(f"'{pattern}' matches no layer{suggestion(pattern, layers)}")
-    kept = (*protect, *model.algorithm.kept_layers)
-    uncoupled = {layer for module in model.network.modules() if isinstance(module, Uncoupled) for layer in module.modules()}
+    kept = (*protect, *model.algorithm.kept)
+    whole = {layer for module in model.network.modules() if isinstance(module, WHOLE) for layer in module.modules()}
     return [
         layer
         for name, layer in layers.items()
-        if layer in uncoupled
+        if layer in whole
         or keeps_hidden(layer)
         or any(fnmatchcase(name, pattern) for pattern in kept)
         or (scope == "backbone" and not name.startswith("backbone."))
     ]
 
 
+WHOLE = (Uncoupled, KeptWidth, TrainingOnly)  # what is in them keeps its widths
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM)
 
 

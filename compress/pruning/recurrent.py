@@ -11,7 +11,7 @@ one while the graph is found.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -96,14 +96,11 @@ def hidden_channels(layer: nn.LSTM) -> tp.dependency.Group:
     The weights of a channel are all that it has in the LSTM: its row in each gate, and its column of `weight_hh`. Gradients go along.
     """
     parameters = dict(layer.named_parameters())
-    twin = nn.Linear(1, layer.hidden_size, bias=False)
-    twin.weight = nn.Parameter(by_channel(parameters.items(), layer.hidden_size))
+    weight, gradients = by_channel(parameters.items(), layer.hidden_size), None
     if all(parameter.grad is not None for parameter in parameters.values()):
-        gradients = ((name, parameter.grad) for name, parameter in parameters.items() if parameter.grad is not None)
-        twin.weight.grad = by_channel(gradients, layer.hidden_size)
-    twin.in_features = twin.weight.shape[1]
-    graph = tp.DependencyGraph().build_dependency(nn.Sequential(twin), torch.zeros(1, twin.in_features))
-    return graph.get_pruning_group(twin, tp.prune_linear_out_channels, list(range(layer.hidden_size)))
+        found = ((name, parameter.grad) for name, parameter in parameters.items() if parameter.grad is not None)
+        gradients = by_channel(found, layer.hidden_size)
+    return of_rows(weight, gradients)
 
 
 def by_channel(tensors: Any, hidden: int) -> Tensor:
@@ -117,11 +114,10 @@ def by_channel(tensors: Any, hidden: int) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def channel_scores(importance: Any, without: Any, layers: Sequence[nn.LSTM]) -> Tensor:
-    """(hidden,): the sum over `layers` of the importance of their hidden channels; by `without` where the criterion knows none."""
-    scores = []
-    for layer in layers:
-        group = hidden_channels(layer)
-        found = importance(group)
-        scores.append(without(group) if found is None else found)
-    return torch.stack([score.detach().float().cpu() for score in scores]).sum(0)
+def of_rows(weight: Tensor, gradients: Tensor | None) -> tp.dependency.Group:
+    """The group of the output channels of a linear layer that has the (channels, n) `weight`, and these gradients of it."""
+    layer = nn.Linear(1, len(weight), bias=False)
+    layer.weight, layer.in_features = nn.Parameter(weight), weight.shape[1]
+    layer.weight.grad = gradients
+    graph = tp.DependencyGraph().build_dependency(nn.Sequential(layer), torch.zeros(1, layer.in_features))
+    return graph.get_pruning_group(layer, tp.prune_linear_out_channels, list(range(len(weight))))

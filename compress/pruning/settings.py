@@ -42,8 +42,10 @@ class Target(BaseModel):
 
     params: parameters, training branches included (`0.35M`, `-40%`). size: bytes of the float32 weights file (`1.15MB`). macs:
     multiply-accumulates at inference on the recipe's latency input (`-60%`). latency: median milliseconds (`12ms`) in `runtime`, measured
-    on a file written for the purpose with the recipe's latency input and threads. max_drop: largest loss of the main metric, in its own
-    unit, against the parent, on validation after training by the stage's `recover`; as much is pruned as that allows.
+    on a file written for the purpose with the recipe's latency input and threads, and met with 3 % to spare, so that it holds when it is
+    measured again. precision: of that file; `int8` quantizes every layer but those that give the outputs. max_drop: largest loss of the
+    main metric, in its own unit, against the parent, on validation after training by the stage's `recover`; as much is pruned as that
+    allows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
@@ -53,6 +55,7 @@ class Target(BaseModel):
     macs: str | None = None
     latency: str | None = None
     runtime: Literal["torch", "onnxruntime", "openvino"] = "openvino"
+    precision: Literal["fp32", "int8"] = "fp32"
     max_drop: float | None = Field(None, ge=0)
 
     @field_validator(*SUFFIXES)
@@ -69,6 +72,10 @@ class Target(BaseModel):
         given = [name for name in (*SUFFIXES, "max_drop") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"say exactly one of params, size, macs, latency and max_drop (there are {len(given)})")
+        if self.precision == "int8" and (self.latency is None or self.runtime == "torch"):
+            raise ValueError(
+                "precision: int8 is of a `latency` in onnxruntime or openvino; a network in torch does not compute in integers"
+            )
         return self
 
     @property
@@ -87,7 +94,8 @@ class Pruning(BaseModel):
     costs the same loss (`sensitivity`, measured on validation when the stage runs).
     scope: `backbone`, or the whole `model`. protect: patterns (`*` matches anything) of layers whose outputs are left alone.
     criterion: what makes a channel important; see :func:`compress.pruning.criteria.score_channels`.
-    round_to: widths are rounded to a multiple of it. max_ratio: largest share that one group may lose under `global` and `sensitivity`.
+    round_to: widths are rounded to a multiple of it; heads of attention are not rounded.
+    max_ratio: largest share that one group may lose under `global` and `sensitivity`.
     steps: prune in so many steps, each taking the same share of what is left, with training by `recover` between them.
     recover: schedule of that training, and of the short recovery before `max_drop` is judged.
     batches, batch, crop: training samples for the statistics, and for criteria that look at the loss.

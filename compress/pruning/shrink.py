@@ -15,7 +15,7 @@ from compress.files import remembered, write_json
 from compress.lab import Lab
 from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
 from compress.pruning.batch_norm import first_batches, move_statistics, observed
-from compress.pruning.budget import cost_of, refuse_unreachable, strongest_good, weakest_enough
+from compress.pruning.budget import Cost, cost_of, refuse_unreachable, strongest_good, weakest_enough
 from compress.pruning.criteria import score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
 from compress.pruning.settings import Pruning
@@ -23,6 +23,7 @@ from compress.records import PruneSensitivity
 from compress.runtimes.runtime import available_threads
 
 BUDGET_TRIES, LATENCY_TRIES, DROP_TRIES = 16, 7, 5
+LATENCY_MARGIN = 0.97  # of a latency: what a measurement of the same file differs by on a quiet machine
 SENSITIVITY_RATIOS = (0.2, 0.4, 0.6, 0.8)
 
 
@@ -32,7 +33,7 @@ def shrink(model: Model, stage: Pruning, lab: Lab) -> Model:
     draw = partial(first_batches, lab.training_set(stage.crop or lab.task.crop), stage.batch, stage.batches, lab)
     if stage.target is not None and stage.target.kind == "max_drop":
         return shrink_within_drop(model, stage, lab, draw)
-    start = cost_of(stage.target, model, lab.recipe.latency) if stage.target else 0.0
+    start = cost_of(stage.target, model, lab.recipe.latency).value if stage.target else 0.0
     for step in range(1, stage.steps + 1):
         groups = find_groups(model, stage.scope, stage.protect)
         scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
@@ -111,20 +112,21 @@ def widths_within(
     lab: Lab,
 ) -> Widths:
     """The weakest allocation whose measured cost is at most `wanted`. Raises CompressError where none is."""
-    costs: dict[tuple[int, ...], float] = {}
+    costs: dict[tuple[int, ...], Cost] = {}
     target = stage.budget()
+    most = wanted * LATENCY_MARGIN if target.kind == "latency" else wanted
 
     def cost(strength: float) -> float:
         kept = widths_at(strength)
         key = tuple(kept.values())
         if key not in costs:
             costs[key] = cost_of(target, cut_copy(model, stage, groups, scores, kept), lab.recipe.latency)
-        return costs[key]
+        return costs[key].value
 
     tries = LATENCY_TRIES if target.kind == "latency" else BUDGET_TRIES
-    strength = weakest_enough(lambda strength: cost(strength) <= wanted, tries=tries)
+    strength = weakest_enough(lambda strength: cost(strength) <= most, tries=tries)
     if strength is None:
-        refuse_unreachable(target, min(costs.values()))
+        refuse_unreachable(target, min(costs.values()).told)
     return widths_at(strength)
 
 
@@ -162,7 +164,7 @@ def shrink_within_drop(model: Model, stage: Pruning, lab: Lab, draw: Callable[[]
     strength = strongest_good(good, tries=DROP_TRIES)
     write_json(lab.folder / "search.json", {"parent_val_score": parent[lab.task.main], "tried": tried, "strength": strength})
     if strength is None:
-        refuse_unreachable(target, min(entry["drop"] for entry in tried))
+        refuse_unreachable(target, f"{min(entry['drop'] for entry in tried):.4g}")
     return keep_found(lab, f"search/{strength:.4f}")
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from compress.checkpoint import Model, example_input, narrow_kernel
 from compress.errors import CompressError
 from compress.models.layers import running_statistics
+from compress.pruning.attention import Heads
 from compress.pruning.groups import Group, find_groups, remove_channels
 from compress.quantization.folding import BatchNorm, foldable_pairs
 from compress.training.modes import show_all_maps
@@ -202,6 +203,8 @@ def folded(model: Model, groups: Sequence[Group], seen: Inputs, silent: bool) ->
 
 def readers_of(group: Group) -> list[tuple[Any, dict[int, int]]]:
     """The layers that read a group's channels, each with channel -> its place in the layer's input; none where the channels must stay."""
+    if isinstance(group.coupled, Heads):
+        return []
     items = list(group.coupled)
     modules = [item.dep.target.module for item in items]
     if any(isinstance(module, nn.Module) and not isinstance(module, THROUGH) and list(module.parameters()) for module in modules):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from compress.errors import CompressError, suggestion
 from compress.files import parse_json
+from compress.models.layers import Unrolled
 from compress.quantization.fake_quantize import FUNCTIONS
 from compress.quantization.folding import BatchNorm, fold_batch_norms
 from compress.quantization.settings import Quantizers
@@ -58,7 +59,8 @@ def quantize(
     the same quantizers. `network` itself is left as it was.
 
     calibration: normalised (B, 3, H, W) batches, all of which are used. example: one such batch, of any content.
-    keep_float: `fnmatch` patterns on module names; every weighted layer in or under a matching module stays float.
+    keep_float: `fnmatch` patterns on module names; every weighted layer in or under a matching module stays float, as does all of an
+    :class:`Unrolled`.
     settings: what quantizers, and how their ranges are chosen; the defaults of :class:`Quantizers` unless given.
     Raises CompressError for a pattern that matches no module, and for an empty `calibration`.
     """
@@ -129,7 +131,8 @@ def layer_norms(network: nn.Module) -> set[str]:
 
 
 def operators_of(network: nn.Module, example: Tensor, modules: set[str]) -> list[str]:
-    """NNCF's names of the operators that read a weight of one of `modules`.
+    """NNCF's names of the operators that read a weight of one of `modules`, and of all operators of an :class:`Unrolled`: errors of its
+    steps would add up, and a quantizer for each of them would weigh more than it saves.
 
     NNCF names an operator by its place in the calls, without the index in a `ModuleList`, so names alone do not tell layers
     apart; the weight that an operator reads does.
@@ -138,7 +141,9 @@ def operators_of(network: nn.Module, example: Tensor, modules: set[str]) -> list
     from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
 
     graph = build_nncf_graph(wrap_model(copy.deepcopy(network)), example)
-    return [
+    unrolled = tuple(name.replace(".", "/") + "/" for name, module in network.named_modules() if isinstance(module, Unrolled))
+    steps = [node.node_name for node in graph.get_all_nodes() if node.node_name.startswith(unrolled)]
+    return steps + [
         node.node_name
         for node in graph.get_all_nodes()
         for parent in graph.get_previous_nodes(node)

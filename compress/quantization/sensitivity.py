@@ -62,7 +62,7 @@ def quantization_sensitivity(
     settings = (settings or Quantizers()).model_copy(update={"bias_correction": False})
     example = example_input(model)
     calibrated_on = calibration_batches(model, lab, calibration)
-    network = quantize(model.network.cpu(), calibrated_on, example, (*model.algorithm.kept_layers, *keep_float), settings)
+    network = quantize(model.network.cpu(), calibrated_on, example, (*model.algorithm.kept, *keep_float), settings)
     layers = layer_quantizers(network, example)
     predictor = of_model(model.with_network(network.to(lab.device))).shown_as(lab.recipe.evaluate)
     report = begin(path, model, lab, artefact, split, len(samples), key_of(model, lab, split, calibration, keep_float, settings))

@@ -49,6 +49,9 @@ def groups_table(stage: dict[str, Any]) -> Table:
     return table
 
 
+LONG = 12 * 3600  # seconds: more than a night
+
+
 def duration(seconds: float | None) -> str:
     """`40 s`, `12 min`, `3.5 h`; `?` where it is not known."""
     if seconds is None:
@@ -56,6 +59,25 @@ def duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def estimate_text(made: dict[str, Any]) -> str:
+    """What :func:`compress.plan.plan` says of the time, in a sentence; empty where nothing is to be trained, or where nobody knows.
+
+    Above :data:`LONG` it names the epochs by which the training would take as long.
+    """
+    if not made["seconds"]:
+        return ""
+    told = f"About {duration(made['seconds'])} of training on this machine, guessed from a few timed steps; all else comes on top."
+    if made["seconds"] <= LONG:
+        return told
+    share = LONG / made["seconds"]
+    fewer = [
+        f"-o stages.{stage['name']}.{'train.' if stage['kind'] == 'quantize' else ''}epochs={max(1, int(stage['epochs'] * share))}"
+        for stage in made["stages"]
+        if stage["seconds"] and "/" not in stage["name"]
+    ]
+    return f"{told} With {' '.join(fewer)} it would be {duration(LONG)}." if fewer else told
 
 
 def throughput_text(rates: dict[str, Any]) -> str:

@@ -65,8 +65,10 @@ class Distill(Distillation, Schedule, Stage):
         if self.teachers and self.weight:
             check_names("response.maps", self.response_weights(model.algorithm), model.algorithm)
             check_names("response.teacher_maps", self.response.teacher_maps, model.algorithm)
+            check_divergences(self.response, model.algorithm)
         if self.mutual:
             check_names("mutual.maps", self.mutual_weights(model.algorithm), model.algorithm)
+            self.mutual_layers(model.algorithm)
         if self.feature:
             try:
                 matching_layers(model.network, self.layers(model.algorithm))
@@ -89,7 +91,7 @@ class Distill(Distillation, Schedule, Stage):
         if teacher.algorithm.alphabet != model.algorithm.alphabet:
             raise CompressError("the teacher has another alphabet than the student: their classes cannot be compared; give both the same.")
         names = {name: self.response.sources(name) for name in self.response_weights(model.algorithm)}
-        check_maps(model, teacher, names, over_time=self.response.divergence == "time_kl")
+        check_maps(model, teacher, names, over_time=[name for name in names if self.response.of_logits(name) == "time_kl"])
         if self.cache:
             check_can_be_kept(teacher, self.copied_maps(model.algorithm))
         if self.labels == "teacher":
@@ -146,6 +148,16 @@ def check_names(place: str, names: Iterable[str], algorithm: Algorithm) -> None:
     for name in names:
         if name not in algorithm.copies:
             raise CompressError(f"{place}: there is no map '{name}' to copy{suggestion(name, algorithm.copies)}")
+
+
+def check_divergences(response: Response, algorithm: Algorithm) -> None:
+    """Refuse a divergence for an output that the algorithm does not name, or for one that is no logits of classes."""
+    if isinstance(response.divergence, str):
+        return
+    check_names("response.divergence", response.divergence, algorithm)
+    for name in response.divergence:
+        if algorithm.copies[name] == "dice":
+            raise CompressError(f"response.divergence: '{name}' is a map, which is compared by dice alone; leave it out.")
 
 
 def kept(lab: Lab) -> Model:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compress.errors import CompressError
+from compress.packaged import float_parent
 from compress.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from compress.lab import Lab
 
 
+PACKAGED = "packaged/"
+
+
 class Load(Stage):
     """Take a model that was trained elsewhere, so that a recipe can compress it without training it first.
 
-    checkpoint: a checkpoint folder, such as `compress convert` writes, pruned ones included; or a recipe, whose last model it is, and which
-    is run first where it has not been. Its architecture must be that of the recipe's `model`; its thresholds are not taken over.
+    checkpoint: a checkpoint folder, such as `compress convert` writes, pruned ones included; `packaged/detection`, the float weights of
+    the detector that comes with the package; or a recipe, whose last model it is, and which is run first where it has not been. Its
+    architecture must be that of the recipe's `model`; its thresholds are not taken over.
     """
 
     kind: ClassVar[str] = "load"
@@ -28,6 +33,17 @@ class Load(Stage):
     others_have_rows: ClassVar[bool] = False  # the model's row is the stage's own
 
     checkpoint: str = Field(min_length=1)
+
+    @field_validator("checkpoint")
+    @classmethod
+    def unpacked(cls, checkpoint: str) -> str:
+        """The folder of a checkpoint that comes with the package."""
+        if not checkpoint.startswith(PACKAGED):
+            return checkpoint
+        try:
+            return str(float_parent(checkpoint.removeprefix(PACKAGED)))
+        except CompressError as error:
+            raise ValueError(str(error)) from None
 
     def other_models(self) -> tuple[str, ...]:
         """The checkpoint."""

@@ -105,7 +105,7 @@ class Quantize(Quantizers, Stage):
 
         def quantized(kept: Sequence[str]) -> nn.Module:
             images = calibration_batches(model, lab, self.calibration)
-            return quantize(folded.network, images, example, (*model.algorithm.kept_layers, *self.keep_float, *kept), self)
+            return quantize(folded.network, images, example, (*model.algorithm.kept, *self.keep_float, *kept), self)
 
         facts = {}
         if self.max_drop is not None:

@@ -26,6 +26,9 @@ class Train(Schedule, Stage):
     temperature: what the logits of the outputs are divided by before the first step (Guo et al. 2017, section 4.2); 1 leaves them. A model
     that was trained for long has logits of some 50, which take hundreds of steps to come back from where the new images prove it wrong:
     8 suits PP-OCR's detectors. For networks whose outputs are all probabilities.
+    branches: how many parallel copies of a convolution are trained in its place, beside a 1x1 one and the identity, where the architecture
+    has such layers (PP-LCNetV3, PP-LCNetV4); 1 is the convolution alone. What is kept of the stage has the one convolution that does the
+    same, so further stages train, prune and export that.
     group_sparsity: weight of the penalty that shrinks whole channel groups, the weakest channels fastest (Fang et al. 2023), 0 for none;
     1e-4 or so before pruning. `sparsity` is the older way, on batch-norm scales alone.
     """
@@ -38,6 +41,7 @@ class Train(Schedule, Stage):
     weights: str | None = Field(None, min_length=1)
     data: DataConfig | None = None
     temperature: float = Field(1.0, ge=1, le=1000)
+    branches: int = Field(1, ge=1, le=8)
     group_sparsity: float = Field(0.0, ge=0, le=1)
 
     def initial_weights(self) -> str | None:
@@ -56,11 +60,19 @@ class Train(Schedule, Stage):
         """Its own keys."""
         return self
 
+    def check(self, model: Model) -> None:
+        """Refuse branches of a network that has no layers for them."""
+        from compress.training.branches import check_can_be_split
+
+        if self.branches > 1:
+            check_can_be_split(model.network)
+
     def apply(self, model: Model | None, lab: Lab) -> Model:
         """Leaves the best epoch on validation in the folder itself and the last one in `last`."""
         import torch
 
         from compress.checkpoint import fresh
+        from compress.training.branches import split
         from compress.training.loop import fit
         from compress.training.weights import soften, start_from
 
@@ -70,6 +82,7 @@ class Train(Schedule, Stage):
             if self.weights:
                 model = start_from(model, self.weights)
         soften(model, self.temperature)
+        split(model.network, self.branches, lab.recipe.seed)
         objective, hooks = self.lesson(model)
         model = fit(model, objective, self, lab, label=self.name, folder=lab.folder, **hooks)
         lab.add_trained()

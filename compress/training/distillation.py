@@ -8,7 +8,7 @@ from operator import add
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div, max_pool2d, pad
+from torch.nn.functional import kl_div, max_pool2d, mse_loss, pad
 
 from compress.models.contract import Divergence
 
@@ -96,6 +96,11 @@ def dilated(maps: Tensor, side: int) -> Tensor:
 def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], tau: float) -> Tensor:
     """Mean over levels of :func:`channel_wise`, so that a weight means the same for any number of levels."""
     return reduce(add, [channel_wise(one, other, tau) for one, other in zip(student, teacher, strict=True)]) / len(student)
+
+
+def squared_difference(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Mean over levels of the mean squared difference of features of equal shapes."""
+    return reduce(add, [mse_loss(one.float(), other.float()) for one, other in zip(student, teacher, strict=True)]) / len(student)
 
 
 def channel_wise(student: Tensor, teacher: Tensor, tau: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import cast
@@ -63,11 +63,11 @@ def tried_out(model: Model, layers: Sequence[str], images: Tensor) -> tuple[dict
     return maps, seen
 
 
-def check_maps(student: Model, teacher: Model, names: Mapping[str, Sequence[str]], *, over_time: bool = False) -> None:
+def check_maps(student: Model, teacher: Model, names: Mapping[str, Sequence[str]], *, over_time: Collection[str] = ()) -> None:
     """Raises CompressError where the teacher does not give one of the outputs, or gives one that the student's cannot be held against.
 
-    names: output of the student -> those of the teacher that it is held against. Maps may be of another resolution. over_time: whether
-    classes are compared as means over time, so that the numbers of steps may differ.
+    names: output of the student -> those of the teacher that it is held against. Maps may be of another resolution. over_time: outputs
+    whose classes are compared as means over time, so that the numbers of steps may differ.
     """
     images = example_input(student)
     (given, _), (copied, _) = tried_out(student, (), images), tried_out(teacher, (), images)
@@ -77,7 +77,7 @@ def check_maps(student: Model, teacher: Model, names: Mapping[str, Sequence[str]
                 raise CompressError(f"the teacher gives no map '{other}'{suggestion(other, teacher.algorithm.copies)}")
             kinds = student.algorithm.copies.get(name), teacher.algorithm.copies[other]
             ours, theirs = given[name].shape, copied[other].shape
-            if kinds[0] != kinds[1] or compared_sizes(ours, over_time) != compared_sizes(theirs, over_time):
+            if kinds[0] != kinds[1] or compared_sizes(ours, name in over_time) != compared_sizes(theirs, name in over_time):
                 sizes = f"{tuple(theirs[1:])}, the student's '{name}' {tuple(ours[1:])}"
                 raise CompressError(f"the teacher's map '{other}' is of size {sizes}: they cannot be compared; choose another teacher.")
 

@@ -14,6 +14,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from compress.checkpoint import Model
+from compress.pruning.attention import Heads
 from compress.pruning.groups import find_groups
 
 ALPHA = 4.0
@@ -23,7 +24,7 @@ ALPHA = 4.0
 class Part:
     """What one layer's parameter has of a group: its slices `indices` along `dim` are those of channels `channels`."""
 
-    parameter: nn.Parameter
+    parameter: Tensor
     dim: int
     indices: Tensor
     channels: Tensor
@@ -64,8 +65,15 @@ def shrinkage(norms: Tensor) -> Tensor:
     return 2 ** (ALPHA * (norms.max() - norms) / spread.clamp_min(1e-12))
 
 
-def parts_of(coupled: tp.dependency.Group, device: torch.device) -> list[Part]:
+def parts_of(coupled: tp.dependency.Group | Heads, device: torch.device) -> list[Part]:
     """The parameters that lose something with the group: weights of its members and readers, and scales of its norms."""
+    if isinstance(coupled, Heads):
+        return [
+            Part(
+                linear.weight, dim, places.flatten().to(device), torch.arange(len(places), device=device).repeat_interleave(places.shape[1])
+            )
+            for linear, dim, places in coupled.parts()
+        ]
     parts = []
     for item in coupled:
         layer, dim = item.dep.target.module, pruned_dim(item.dep.target.module, item.dep.handler)

@@ -11,6 +11,7 @@ from compress.errors import CompressError
 from compress.models.contract import Algorithm, Divergence
 
 Weights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
+OfLogits = Literal["kl", "dkd", "time_kl"]
 Name = Annotated[str, Field(min_length=1)]
 Sources = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
@@ -31,7 +32,7 @@ class Response(BaseModel):
         highest value counts at each pixel. Where a teacher's map has another resolution, it is resized to the student's.
     dilate: side, in pixels, of the square by which the teachers' maps are dilated first; 2 in PP-OCRv2's CML, 1 for none.
     divergence: how logits of classes are compared, `kl` unless said: `dkd` is decoupled (Zhao et al. 2022), `time_kl` compares means over
-        time, for which teachers may have another number of steps.
+        time, for which teachers may have another number of steps. One for all outputs, or a mapping of outputs to theirs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -39,7 +40,11 @@ class Response(BaseModel):
     maps: Weights | None = None
     teacher_maps: dict[Name, Sources] = {}
     dilate: int = Field(1, ge=1, le=31)
-    divergence: Literal["kl", "dkd", "time_kl"] = "kl"
+    divergence: OfLogits | dict[Name, OfLogits] = "kl"
+
+    def of_logits(self, name: str) -> OfLogits:
+        """How the logits `name` are compared."""
+        return self.divergence if isinstance(self.divergence, str) else self.divergence.get(name, "kl")
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The teacher's outputs that the student's output `name` is held against."""
@@ -48,9 +53,10 @@ class Response(BaseModel):
 
 
 class Feature(BaseModel):
-    """Channel-wise distillation (Shu et al. 2021) from the first teacher.
+    """What the features of the student are held against: those of the first teacher.
 
-    weight: of the term in the loss. tau: temperature of the softmax over positions.
+    weight: of the term in the loss. distance: `channel_wise` (Shu et al. 2021), or `l2`, the mean squared difference. tau: temperature of
+    the softmax over positions, for `channel_wise`.
     layers: patterns (`*` matches anything) of the layers that are compared; those that the algorithm names unless said.
     teacher_layers: the same in the teacher, where its layers have other names. They are paired in the networks' order.
     """
@@ -58,6 +64,7 @@ class Feature(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(1.0, gt=0, le=10_000)
+    distance: Literal["channel_wise", "l2"] = "channel_wise"
     tau: float = Field(4.0, gt=0, le=1000)
     layers: tuple[Name, ...] = ()
     teacher_layers: tuple[Name, ...] = ()
@@ -67,6 +74,8 @@ class Mutual(BaseModel):
     """A second student, the peer, trained beside the first; each also learns from the other's outputs.
 
     weight: of the term in the loss. maps: as under `response`.
+    feature: weight, within the term, of the mean squared difference of the features that the algorithm names; 1 in PP-OCRv3's U-DML, whose
+        two students differ in nothing but their weights.
     peer: `perturbed`, the student's own weights with noise from the recipe's seed; `fresh`, new weights in the same widths; or an
     earlier stage or a checkpoint folder, of the same layers and widths.
     """
@@ -75,6 +84,7 @@ class Mutual(BaseModel):
 
     weight: float = Field(1.0, gt=0, le=1000)
     maps: Weights | None = None
+    feature: float = Field(0.0, ge=0, le=10_000)
     peer: str = Field("perturbed", min_length=1)
 
 
@@ -84,7 +94,8 @@ class Distillation(BaseModel):
     response: sum over the outputs that the algorithm names of the divergence of the student's from the teacher's: dice of maps, for DB the
     probability and the approximate binary map, and Kullback-Leibler of classes. Of several teachers the student copies the mean output.
     feature: divergence between the features of student and first teacher, through a learned 1x1 convolution where widths differ.
-    mutual: the same sum between student and peer. The peer has the same loss; the better of the two on validation is the stage's model.
+    mutual: the same sum between student and peer, and mutual.feature times the mean squared difference of their features. The peer has
+    the same loss; the better of the two on validation is the stage's model.
 
     teacher: a recipe, whose last model is used and which is run first if it has not been, a checkpoint folder, an earlier stage, or a
     list of such. Teachers are frozen, their batch norms in evaluation mode. weight: share of the response in the loss; with 0, and
@@ -116,7 +127,7 @@ class Distillation(BaseModel):
 
     def divergences(self, algorithm: Algorithm) -> dict[str, Divergence]:
         """How each output of an algorithm is compared: as it says, or logits of classes as `response.divergence` does."""
-        return {name: kind if kind == "dice" else self.response.divergence for name, kind in algorithm.copies.items()}
+        return {name: kind if kind == "dice" else self.response.of_logits(name) for name, kind in algorithm.copies.items()}
 
     def copied_maps(self, algorithm: Algorithm) -> tuple[str, ...]:
         """The teachers' outputs that the response needs."""
@@ -125,6 +136,10 @@ class Distillation(BaseModel):
     def mutual_weights(self, algorithm: Algorithm) -> dict[str, float]:
         """The weight of each output between two students; none where there is one."""
         return output_weights(self.mutual.maps, algorithm) if self.mutual else {}
+
+    def mutual_layers(self, algorithm: Algorithm) -> tuple[str, ...]:
+        """Patterns of the layers whose features two students compare; none without `mutual.feature`."""
+        return named_features(algorithm, "mutual.feature") if self.mutual and self.mutual.feature else ()
 
     def layers(self, student: Algorithm) -> tuple[str, ...]:
         """Patterns of the student's layers whose features are compared; none without `feature`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate
 from compress.checkpoint import Model
 from compress.data.training import CARRIED
 from compress.models.contract import Algorithm
-from compress.training.distillation import dilated, feature_loss, mean_outputs, response_loss
-from compress.training.features import Levels, outputs_of
+from compress.training.distillation import dilated, feature_loss, mean_outputs, response_loss, squared_difference
+from compress.training.features import Levels, matching_layers, outputs_of
 from compress.training.lesson_settings import Distillation
 from compress.training.loop import Batch, JointObjective
 from compress.training.modes import show_all_maps
@@ -24,10 +24,13 @@ from compress.training.teacher_maps import WHOLE
 
 @dataclass(frozen=True)
 class Given:
-    """What a network gave for one batch: its training maps, and the features of the levels that are compared."""
+    """What a network gave for one batch: its training maps, the features of the levels that are compared with a teacher's, and those that
+    two students compare.
+    """
 
     maps: dict[str, Tensor]
     features: list[Tensor]
+    mutual: list[Tensor] = field(default_factory=list)
 
 
 def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[Model], levels: Levels | None) -> JointObjective:
@@ -40,13 +43,14 @@ def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[M
         show_all_maps(teacher.network.requires_grad_(False))
     algorithm = students[0].algorithm
     here, there = (levels.student, levels.teacher) if levels else ((), ())
+    shared = matching_layers(students[0].network, stage.mutual_layers(algorithm))
 
     def objective(modules: Sequence[nn.Module], images: Tensor, targets: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         extra = algorithm.extra(targets)
-        given = [run(student, network, here, images, *extra) for student, network in zip(students, modules, strict=False)]
+        given = [run(student, network, here, shared, images, *extra) for student, network in zip(students, modules, strict=False)]
         if levels:
             adapted = modules[-1]([one.features for one in given])
-            given = [Given(one.maps, features) for one, features in zip(given, adapted, strict=True)]
+            given = [replace(one, features=features) for one, features in zip(given, adapted, strict=True)]
         taught = teach(stage, algorithm, teachers, there, images, targets) if teachers else None
         if stage.cache:
             taught = recalled(stage, algorithm, targets)
@@ -60,11 +64,11 @@ def lessons(stage: Distillation, students: Sequence[Model], teachers: Sequence[M
     return objective
 
 
-def run(model: Model, network: Callable[..., dict[str, Tensor]], layers: Sequence[str], *given: Any) -> Given:
-    """Call `network`, the model's own or a wrapper around it, and keep what leaves `layers`."""
-    with outputs_of(model.network, layers) as seen:
+def run(model: Model, network: Callable[..., dict[str, Tensor]], layers: Sequence[str], shared: Sequence[str], *given: Any) -> Given:
+    """Call `network`, the model's own or a wrapper around it, and keep what leaves `layers`, and the `shared` ones."""
+    with outputs_of(model.network, [*layers, *shared]) as seen:
         maps = network(*given)
-    return Given(maps, [seen[name] for name in layers])
+    return Given(maps, [seen[name] for name in layers], [seen[name] for name in shared])
 
 
 @torch.no_grad()
@@ -73,7 +77,7 @@ def teach(
 ) -> Given:
     """The teachers' mean maps, and the first one's features. `targets`: the student's."""
     given = [(normalised_for(teacher.algorithm, images, algorithm), *teacher.algorithm.extra(targets)) for teacher in teachers]
-    first = run(teachers[0], teachers[0].network, layers, *given[0])
+    first = run(teachers[0], teachers[0].network, layers, (), *given[0])
     others = [teacher.network(*one) for teacher, one in zip(teachers[1:], given[1:], strict=True)]
     maps = mean_outputs([first.maps, *others], stage.copied_maps(algorithm))
     return Given(as_student(stage, algorithm, maps), first.features)
@@ -123,10 +127,14 @@ def student_loss(
         parts["response"] = response_loss(own.maps, resized(taught.maps, own.maps), weights, stage.divergences(algorithm))
         loss = (1 - stage.weight) * loss + stage.weight * parts["response"]
     if stage.feature and taught:
-        parts["feature"] = feature_loss(own.features, taught.features, stage.feature.tau)
+        compared = own.features, taught.features
+        parts["feature"] = squared_difference(*compared) if stage.feature.distance == "l2" else feature_loss(*compared, stage.feature.tau)
         loss = loss + stage.feature.weight * parts["feature"]
     if stage.mutual:
         copied = {name: tensor.detach() for name, tensor in other.maps.items()}
         parts["mutual"] = response_loss(own.maps, copied, stage.mutual_weights(algorithm), stage.divergences(algorithm))
+        if stage.mutual.feature:
+            parts["mutual_feature"] = squared_difference(own.mutual, [features.detach() for features in other.mutual])
+            loss = loss + stage.mutual.weight * stage.mutual.feature * parts["mutual_feature"]
         loss = loss + stage.mutual.weight * parts["mutual"]
     return loss, parts

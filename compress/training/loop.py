@@ -25,7 +25,9 @@ from compress.models.contract import Algorithm
 from compress.records import Epoch
 from compress.stage_folder import METRICS, STATE, metrics_digest
 from compress.training.averaging import start_average, update_average
+from compress.training.branches import merged
 from compress.training.devices import keep_freed_memory, mixed_precision
+from compress.training.frozen import freeze, hold
 from compress.training.modes import hold_norms
 from compress.training.schedules import lr_factor
 from compress.training.settings import Schedule
@@ -152,6 +154,8 @@ def set_up(models: Mapping[Path, Model], beside: Sequence[nn.Module], schedule: 
     keep_freed_memory()
     AcceleratorState._reset_state()  # a stage may train in another precision than the one before it
     accelerator = Accelerator(cpu=lab.device.type == "cpu", mixed_precision=mixed_precision(schedule.precision, lab.device))
+    for model in models.values():
+        freeze(model.network, schedule.freeze)
     modules = [*(model.network for model in models.values()), *beside]
     optimizer = make_optimizer(nn.ModuleList(modules), schedule)
     modules = [accelerator.prepare(module) if list(module.parameters()) else module for module in modules]
@@ -194,6 +198,8 @@ def train_epoch(
     torch.manual_seed((lab.recipe.seed * 1_000_003 + run.epoch) % 2**63)
     for module in run.modules:
         module.train()
+    for student in run.students:
+        hold(student.model.network, schedule.freeze)
     steps, milestones = per_epoch * schedule.epochs, [epoch * per_epoch for epoch in schedule.milestones]
     warmup = int(schedule.warmup * per_epoch)
     factor = partial(lr_factor, steps=steps, warmup_steps=warmup, decay=schedule.decay, milestones=milestones, gamma=schedule.gamma)
@@ -285,12 +291,12 @@ def evaluate_student(student: Student, lab: Lab, entry: dict[str, Any], *, last:
 
 
 def snapshot(model: Model, average: dict[str, Tensor] | None) -> Model:
-    """The model to evaluate and keep: itself as it is, or a copy of it with the averaged weights."""
+    """The model to evaluate and keep: itself as it is, or a copy of it with the averaged weights; branches merged."""
     if average is None:
-        return model.with_network(model.network, model.quantization)
+        return model.with_network(merged(model.network), model.quantization)
     averaged = copy.deepcopy(model.network)
     averaged.load_state_dict(average)
-    return model.with_network(averaged, model.quantization)
+    return model.with_network(merged(averaged), model.quantization)
 
 
 def write_metrics(path: Path, entry: dict[str, Any]) -> None:

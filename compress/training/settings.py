@@ -39,6 +39,7 @@ class Schedule(BaseModel):
     sparsity: weight of the L1 penalty on every batch-norm scale (Liu et al. 2017, equation 1), 0 for none.
     freeze_norms: share of the steps after which batch norms use and keep their running statistics; 1 is never. 0 suits a short training
     from good weights, whose statistics those of a few crops would only disturb.
+    freeze: patterns (`*` matches anything) of layers whose weights and norms stay as they are, such as `backbone`.
     precision: `auto` takes bf16 autocast where the device computes it natively, else fp32.
     evaluate_every: epochs between evaluations on the validation split; the last epoch is always evaluated.
     workers: processes that prepare samples beside the training process; the samples do not depend on it.
@@ -61,6 +62,7 @@ class Schedule(BaseModel):
     clip: float = Field(0.0, ge=0)
     sparsity: float = Field(0.0, ge=0, le=1)
     freeze_norms: float = Field(1.0, ge=0, le=1)
+    freeze: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluate_every: int = Field(1, ge=1)
     workers: int = Field(0, ge=0, le=64)

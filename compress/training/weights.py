@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from compress.checkpoint import Model, load
+from compress.cost import unshipped
 from compress.errors import CompressError
 from compress.files import check_file, read_tensors
 from compress.runtimes.runtime import telling
@@ -30,7 +31,24 @@ def start_from(model: Model, source: str) -> Model:
     loaded = load(path)
     if architecture(loaded) != architecture(model):
         raise CompressError(f"{path} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
+    if loaded.config.get("guide") != model.config.get("guide"):
+        return beside_its_guide(model, loaded, path)
     return model.with_network(loaded.network, loaded.quantization)
+
+
+def beside_its_guide(model: Model, loaded: Model, path: Path) -> Model:
+    """`model`, with fresh weights of its own guide if it has one, and all others of `loaded`, whose guide is left behind.
+
+    Raises CompressError where `loaded` is pruned, quantized or folded: guides are made for the channels of the whole backbone.
+    """
+    own, theirs = model.network.state_dict(), loaded.network.state_dict()
+    of_guides = (unshipped(model.network), unshipped(loaded.network))
+    given = {name: tensor for name, tensor in theirs.items() if not name.startswith(of_guides[1])}
+    shapes = {name: tensor.shape for name, tensor in own.items() if not name.startswith(of_guides[0])}
+    if {name: tensor.shape for name, tensor in given.items()} != shapes:
+        raise CompressError(f"{path} is pruned or quantized, and cannot be given another guide; start from the whole float model.")
+    model.network.load_state_dict(own | given)
+    return model
 
 
 @torch.no_grad()
@@ -43,8 +61,8 @@ def soften(model: Model, temperature: float) -> None:
 
 
 def architecture(model: Model) -> dict[str, Any]:
-    """The `model` section without the weights of the loss, which may be others than those that a checkpoint was trained by."""
-    return {key: value for key, value in model.config.items() if key != "loss"}
+    """The `model` section without the weights of the loss and the guide, which may be others than those that trained a checkpoint."""
+    return {key: value for key, value in model.config.items() if key not in ("loss", "guide")}
 
 
 def with_backbone(model: Model, path: Path) -> Model:

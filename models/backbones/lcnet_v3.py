@@ -1,7 +1,8 @@
 """PP-LCNetV3, the backbone of PP-OCRv4's mobile detector and recogniser (after Cui et al. 2021, "PP-LCNet"), in its form for inference.
 
-In training each convolution there is a sum of parallel branches with batch norm (Ding et al. 2021, "RepVGG") and a learned scale and
-shift; all of that is linear, and is one convolution with batch norm here. The scale and shift after an activation stay.
+PaddleOCR trains each convolution of a block as a sum of parallel branches with batch norm (Ding et al. 2021, "RepVGG") and a learned scale
+and shift: `branches: 4` of stage `train`. All of that is linear, and is one convolution with batch norm here. The scale and shift after an
+activation stay.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn.functional import avg_pool2d
 
 from compress.models.backbones.lcnet import FIRST_ROWS, LAST_ROWS
 from compress.models.backbones.mobilenet_v3 import tapped
-from compress.models.layers import SqueezeExcite, conv_bn, initialise
+from compress.models.layers import SqueezeExcite, branching_conv_bn, conv_bn, initialise
 
 ROWS = (*FIRST_ROWS, *[(5, 256, 1, False)] * 4, *LAST_ROWS, *[(5, 512, 1, False)] * 2)
 TAPS = (2, 4, 9, 13)
@@ -42,10 +43,10 @@ class LCNetV3Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int], squeeze: bool) -> None:
         super().__init__()
-        self.depthwise = conv_bn(inputs, inputs, kernel, stride=stride, groups=inputs, activation=None)
+        self.depthwise = branching_conv_bn(inputs, inputs, kernel, stride=stride, groups=inputs)
         self.depthwise_activation = ScaledHardswish() if stride != 2 else nn.Identity()
         self.squeeze = SqueezeExcite(inputs, inputs // 4) if squeeze else nn.Identity()
-        self.pointwise = conv_bn(inputs, outputs, activation=None)
+        self.pointwise = branching_conv_bn(inputs, outputs)
         self.pointwise_activation = ScaledHardswish()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,13 +5,14 @@ RepViT (Wang et al. 2024, "RepViT: Revisiting Mobile CNN From ViT Perspective", 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, max_pool2d, pad
 
 from compress.models.backbones.mobilenet_v3 import Width, round_to_8
-from compress.models.layers import SqueezeExcite, conv_bn, initialise
+from compress.models.layers import SqueezeExcite, branching_conv_bn, conv_bn, initialise
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class LCNetV4Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int | tuple[int, int], squeeze: bool) -> None:
         super().__init__()
-        self.depthwise = conv_bn(inputs, inputs, 3, stride=stride, groups=inputs, activation=None)
+        depthwise = branching_conv_bn if stride == 1 else partial(conv_bn, activation=None)
+        self.depthwise = depthwise(inputs, inputs, 3, stride=stride, groups=inputs)
         self.squeeze = SqueezeExcite(inputs, inputs // 4) if squeeze else nn.Identity()
         self.expand = conv_bn(inputs, 2 * inputs, activation=None)
         self.project = conv_bn(2 * inputs, outputs, activation=None)

@@ -5,14 +5,14 @@ convolutions with hard swish, and squeeze-and-excite in the last two.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
 
 from compress.models.backbones.lcnet import LCNetBlock
 from compress.models.backbones.mobilenet_v3 import Width
 from compress.models.layers import conv_bn, initialise
 
 # Kernel, output channels, stride, squeeze-and-excite: 48 rows of pixels become 3, and two pixels of width become one.
-ROWS: tuple[tuple[int, int, int | tuple[int, int], bool], ...] = (
+Rows = tuple[tuple[int, int, int | tuple[int, int], bool], ...]
+ROWS: Rows = (
     (3, 64, 1, False),
     (3, 128, 1, False),
     (3, 128, 1, False),
@@ -26,23 +26,24 @@ ROWS: tuple[tuple[int, int, int | tuple[int, int], bool], ...] = (
 
 
 class MobileNetV1Enhance(nn.Module):
-    """Stem, blocks, and the mean of 2 x 2 columns: (B, 3, 48, W) lines to (B, channels, 1, W / 8) features."""
+    """Stem, blocks, and what `pool` makes of their columns: (B, 3, H, W) lines to (B, channels, 1, T) features."""
 
-    def __init__(self, width: float) -> None:
+    def __init__(self, width: float, rows: Rows, pool: nn.Module) -> None:
         super().__init__()
-        outputs = [int(row[1] * width) for row in ROWS]
+        outputs = [int(row[1] * width) for row in rows]
         inputs = [int(32 * width), *outputs]
         self.channels = outputs[-1]
         self.stem = conv_bn(3, inputs[0], 3, stride=2, activation=nn.Hardswish)
         self.blocks = nn.Sequential(
-            *(LCNetBlock(inputs[i], outputs[i], kernel, stride, squeeze) for i, (kernel, _, stride, squeeze) in enumerate(ROWS))
+            *(LCNetBlock(inputs[i], outputs[i], kernel, stride, squeeze) for i, (kernel, _, stride, squeeze) in enumerate(rows))
         )
+        self.pool = pool
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return avg_pool2d(self.blocks(self.stem(x)), 2)
+        return self.pool(self.blocks(self.stem(x)))
 
 
 def mobilenet_v1_enhance(width: Width = 0.5) -> MobileNetV1Enhance:
     """1024 channels at full width; 512 at half, as in PP-OCRv3."""
-    return MobileNetV1Enhance(width)
+    return MobileNetV1Enhance(width, ROWS, nn.AvgPool2d(2))

@@ -5,6 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
+def steps_of(x: Tensor) -> Tensor:
+    """(B, C, 1, T) features as (B, T, C) steps. Not by `squeeze`, which ONNX writes as a branch where the height of an image is open."""
+    return x.mean(2).transpose(1, 2)
+
+
 class Columns(nn.Module):
     """(B, C, 1, T) features as (B, T, C) steps."""
 
@@ -13,7 +18,7 @@ class Columns(nn.Module):
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.squeeze(2).transpose(1, 2)
+        return steps_of(x)
 
 
 def none(channels: int) -> Columns:

@@ -12,34 +12,12 @@ from torch import Tensor, nn
 
 from compress.models.contract import Width
 from compress.models.layers import initialise
+from compress.models.multihead import Attention
+from compress.models.sequences.none import steps_of
 
 HEADS = 8
 Blocks = Annotated[int, Field(ge=1, le=16)]
 Dims = Annotated[int, Field(gt=0, le=2048, multiple_of=HEADS)]
-
-
-def steps_of(x: Tensor) -> Tensor:
-    """(B, C, 1, T) features as (B, T, C) steps. Not by `squeeze`, which ONNX writes as a branch where the height of an image is open."""
-    return x.mean(2).transpose(1, 2)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over all steps (Vaswani et al. 2017, section 3.2): (B, T, C) to (B, T, C).
-
-    Heads are as wide as the weights say, so that they may lose channels.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, steps, _ = x.shape
-        inner = self.proj.in_features
-        query, key, value = self.qkv(x).reshape(batch, steps, 3, HEADS, inner // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
-        weights = (query * (inner // HEADS) ** -0.5 @ key.transpose(2, 3)).softmax(3)
-        return self.proj((weights @ value).transpose(1, 2).reshape(batch, steps, inner))
 
 
 class GlobalBlock(nn.Module):
@@ -48,7 +26,7 @@ class GlobalBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
-        self.mixer = Attention(channels)
+        self.mixer = Attention(channels, HEADS)
         self.norm2 = nn.LayerNorm(channels)
         self.fc1 = nn.Linear(channels, 2 * channels)
         self.fc2 = nn.Linear(2 * channels, channels)

@@ -52,7 +52,8 @@ EXPECT = {"max_drop": 0.1, "min_score": 0.1, "max_latency_ms": 1.0, "max_bytes":
 # Another value of every setting. A field that is new is missing here, and fails the test until somebody says whether it moves the key.
 OTHER_SCHEDULE = {
     "epochs": 4, "batch": 2, "crop": (96, 96), "optimizer": "sgd", "lr": 0.5, "momentum": 0.5, "weight_decay": 0.5, "decay": "cosine",
-    "milestones": (2.0,), "gamma": 0.5, "warmup": 0.5, "ema": 0.5, "clip": 0.5, "sparsity": 0.5, "freeze_norms": 0.5, "precision": "bf16",
+    "milestones": (2.0,), "gamma": 0.5, "warmup": 0.5, "ema": 0.5, "clip": 0.5, "sparsity": 0.5, "freeze_norms": 0.5,
+    "freeze": ("backbone",), "precision": "bf16",
     "evaluate_every": 2, "workers": 7,
 }  # fmt: skip
 OTHER: dict[str, Any] = {
@@ -60,17 +61,19 @@ OTHER: dict[str, Any] = {
     **{f"{section}.{name}": value for section in ("recover", "train") for name, value in OTHER_SCHEDULE.items()},
     **{f"expect.{name}": 2 * value for name, value in EXPECT.items()},
     "name": "renamed", "from_": "other",
-    "weights": "https://example.org/b.pth", "data": None, "temperature": 2.0, "group_sparsity": 0.5,
+    "weights": "https://example.org/b.pth", "data": None, "temperature": 2.0, "branches": 4, "group_sparsity": 0.5,
     "ratio": 0.25, "scope": "backbone", "criterion": "l1", "allocation": "global", "round_to": 2, "max_ratio": 0.5, "protect": ("neck.*",),
     "steps": 3, "recover": None, "batches": 3, "target": None,
     "target.params": "2M", "target.size": "2MB", "target.macs": "2M", "target.latency": "2ms", "target.runtime": "torch",
-    "target.max_drop": 0.2,
+    "target.precision": "int8", "target.max_drop": 0.2,
     "teacher": "other", "weight": 0.5, "response": None, "feature": None, "mutual": None,
     "response.maps": {"probability": 2.0}, "response.dilate": 2,
     "response.divergence": "dkd", "response.teacher_maps": {"probability": "binary"},
     "cache": True, "labels": "teacher",
-    "feature.weight": 2.0, "feature.tau": 2.0, "feature.layers": ("a",), "feature.teacher_layers": ("a",),
-    "mutual.weight": 2.0, "mutual.maps": {"probability": 2.0}, "mutual.peer": "fresh",
+    "feature.weight": 2.0, "feature.tau": 2.0, "feature.distance": "l2",
+    "feature.layers": ("a",), "feature.teacher_layers": ("a",),
+    "mutual.weight": 2.0, "mutual.maps": {"probability": 2.0}, "mutual.feature": 2.0,
+    "mutual.peer": "fresh",
     "mode": "ptq", "train": None, "calibration": 3, "keep_float": ("a",), "max_drop": 0.2, "freeze_ranges": 0.5, "control": True,
     "per_channel": False, "activations": "symmetric", "ranges": "histogram", "percentile": 99.0, "bias_correction": False,
     "images": 3, "tolerance": 1e-3, "silent": True, "characters": {"characters": "ab"},

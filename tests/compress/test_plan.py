@@ -9,6 +9,7 @@ import pytest
 from compress.files import read_json
 from compress.ledger import read
 from compress.plan import plan
+from compress.report.plan import estimate_text
 
 pytestmark = pytest.mark.slow
 
@@ -106,3 +107,23 @@ def test_the_plan_is_printed_with_every_stage_and_group(new, capsys):
     for stage in new["stages"]:
         assert stage["name"] in shown
     assert "backbone.blocks.3.project.0" in shown
+
+
+def stage_entry(name: str, seconds: float, kind: str = "train") -> dict:
+    return {"name": name, "kind": kind, "seconds": seconds, "epochs": 1200}
+
+
+def test_a_long_training_is_told_with_the_epochs_of_a_night():
+    made = {"seconds": 992 * 3600.0, "stages": [stage_entry("baseline", 990 * 3600.0), stage_entry("int8", 2 * 3600.0, "quantize")]}
+    told = estimate_text(made)
+    assert told.startswith("About 992.0 h of training on this machine")
+    assert told.endswith("With -o stages.baseline.epochs=14 -o stages.int8.train.epochs=14 it would be 12.0 h.")
+
+
+@pytest.mark.parametrize("seconds", [0.0, None])
+def test_nothing_is_told_where_nothing_is_trained_or_known(seconds):
+    assert estimate_text({"seconds": seconds, "stages": []}) == ""
+
+
+def test_a_short_training_is_told_alone():
+    assert estimate_text({"seconds": 240.0, "stages": [stage_entry("baseline", 240.0)]}).endswith("all else comes on top.")

@@ -45,6 +45,7 @@ def recipe(tmp_path) -> Path:
         ("stages.baseline.warmup=.inf", "finite"),
         ("stages.baseline.warmup=-1", "greater than or equal to 0"),
         ("stages.baseline.ema=1", "less than 1"),
+        ("stages.baseline.freeze=[backbon]", "freeze: 'backbon' matches no layer"),
         ("stages.baseline.epochs=1000000000", "less than or equal to"),
         ("stages.baseline.batch=1000000000", "less than or equal to"),
         ("stages.baseline.crop=100", "multiple"),

@@ -14,9 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import compress
 from compress import experiment, rows
+from compress.cli import app
 from compress.errors import CompressError
 from compress.files import read_json, read_lines
 from compress.processes import only_run_in
@@ -126,8 +128,11 @@ def test_expectations_stop_the_run_with_the_row_written(tmp_path):
         "  - train: {name: baseline, epochs: 1, batch: 8, crop: 96, expect: {min_score: 0.9}}\n"
         "  - prune: {name: pruned, ratio: 0.5, batches: 1, batch: 2, crop: 96}\n"
     )
-    with pytest.raises(CompressError, match=r"'baseline' was expected to keep min_score 0\.9"):
-        compress.run(recipe, out=tmp_path / "out", quiet=True)
+    result = CliRunner().invoke(app, ["run", str(recipe), "--out", str(tmp_path / "out")])
+    assert isinstance(result.exception, CompressError)
+    assert str(result.exception).startswith("'baseline' was expected to keep min_score 0.9")
+    assert "baseline/last" in result.output  # the table, then the failure
+    assert "of training on this machine" in result.output
     assert list(rows_of(tmp_path / "out")) == ["baseline", "baseline/last"]
     assert not (tmp_path / "out" / "pruned").exists()
 

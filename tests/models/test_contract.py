@@ -20,9 +20,32 @@ SMALL = {
     "angle": {"name": "angle", "width": 0.1},
     "craft": {"name": "craft", "width": 0.1},
     "crnn": {"name": "crnn", "backbone": {"name": "mobilenet_v3_small", "width": 0.25}, "sequence": {"name": "bilstm", "hidden": 8}},
+    "crnn with attention": {
+        "name": "crnn",
+        "backbone": {"name": "mobilenet_v3_small", "width": 0.25},
+        "sequence": "none",
+        "head": {"name": "attention", "hidden": 8, "longest": 5},
+    },
+    "crnn with a guide": {
+        "name": "crnn",
+        "backbone": {"name": "mobilenet_v3_small", "width": 0.25},
+        "sequence": "none",
+        "guide": {"name": "nrtr", "dims": 16, "heads": 2, "hidden": 16, "layers": 1, "longest": 5},
+    },
+    "crnn with convolutions": {"name": "crnn", "backbone": {"name": "resnet31", "width": 0.125}, "sequence": "none", "head": "conv_ctc"},
     "db": {"name": "db", "backbone": BACKBONE, "neck": {"name": "fpn", "channels": 16}},
+    "nrtr": {
+        "name": "nrtr",
+        "dims": 16,
+        "heads": 2,
+        "hidden": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "longest": 5,
+    },
     "pan": {"name": "pan", "backbone": BACKBONE, "neck": {"name": "fpem_ffm", "channels": 8, "repeats": 1}},
     "psenet": {"name": "psenet", "backbone": BACKBONE, "neck": {"name": "fpn", "channels": 16}},
+    "sar": {"name": "sar", "backbone": {"name": "resnet31", "width": 0.125}, "hidden": 8, "keys": 8, "longest": 5},
     "sast": {"name": "sast", "backbone": BACKBONE, "neck": {"name": "cab_fpn", "channels": 16, "blocks": 1}},
     "svtr_lcnet": {"name": "svtr_lcnet", "alphabet": "digits"},
 }
@@ -62,12 +85,12 @@ def algorithm(request) -> Algorithm:
 
 
 def test_every_architecture_is_looked_at():
-    assert SMALL.keys() == MODELS.keys()
+    assert {config["name"] for config in SMALL.values()} == MODELS.keys()
 
 
 def test_the_loss_casts_what_it_needs_and_targets_keep_their_integers(algorithm):
     images, targets = batch(algorithm)
-    outputs = algorithm.network().train()(images)
+    outputs = algorithm.network().train()(images, *algorithm.extra(targets))
     total, parts = algorithm.loss(outputs, targets)
     assert total.shape == ()
     assert total.isfinite()
@@ -95,6 +118,14 @@ def test_what_is_copied_and_what_is_kept_is_there(algorithm):
     for pattern in algorithm.kept_layers:
         assert any(fnmatchcase(name, pattern) for name in layers), pattern
     assert matching_layers(network, algorithm.features)
+
+
+def test_the_same_outputs_are_given_without_targets(algorithm):
+    images, targets = batch(algorithm)
+    network = algorithm.network().train()
+    with torch.no_grad():
+        shown, alone = network(images, *algorithm.extra(targets)), network(images)
+    assert {name: tensor.shape for name, tensor in shown.items()} == {name: tensor.shape for name, tensor in alone.items()}
 
 
 def test_the_settings_have_defaults_and_what_is_tuned_is_among_them(algorithm):

@@ -12,6 +12,7 @@ from compress.models.alphabet import Alphabet
 from compress.models.contract import Line, Sample
 from compress.models.ctc import ctc_decode, ctc_targets, steps_needed
 from compress.models.networks.ctc import ctc_loss
+from compress.models.registry import build
 
 ABC = Alphabet("abc")
 
@@ -100,3 +101,32 @@ def test_a_batch_of_nothing_that_fits_costs_nothing():
     loss.backward()
     assert float(loss.detach()) == 0
     assert float(logits.grad.abs().max()) == 0
+
+
+def test_aggregation_compares_the_shares_of_classes():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (3, 6, 4))
+    texts, lengths = np.array([[1, 3, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0]]), np.array([3, 0, 1])
+    each = []
+    for row, text, length in zip(logits, texts, lengths, strict=True):
+        if length:
+            shares = (np.exp(row) / np.exp(row).sum(1, keepdims=True)).mean(0)
+            counts = np.bincount(text[:length], minlength=4)
+            counts[0] = 6 - length
+            each.append(-(counts / 6 * np.log(shares)).sum())
+    targets = {"text": torch.from_numpy(texts), "length": torch.from_numpy(lengths)}
+    outputs = {"logits": torch.from_numpy(logits).float()}
+    alone, _ = ctc_loss(outputs, targets)
+    found = build({"name": "crnn", "sequence": "none", "alphabet": {"characters": "abc"}, "loss": {"ace": 0.1}}).loss(outputs, targets)
+    assert float(found[1]["ace"]) == pytest.approx(np.mean(each), rel=1e-5)
+    assert float(found[0]) == pytest.approx(float(alone) + 0.1 * np.mean(each), rel=1e-5)
+    guided = build({"name": "crnn", "sequence": "none", "alphabet": {"characters": "abc"}, "loss": {"ace": 0.1}, "guide": "sar"})
+    told = {**outputs, "guide": torch.zeros(3, 26, 7)}, {**targets, "characters": torch.zeros(3, 26, dtype=torch.int64)}
+    assert float(guided.loss(*told)[0]) == pytest.approx(float(found[0]), rel=1e-6), "a guide without characters adds nothing"
+
+
+def test_weights_of_a_loss_that_is_not_there_are_refused():
+    with pytest.raises(ValueError, match=r"model\.loss: its weights are those of CTC"):
+        build({"name": "crnn", "head": "attention", "loss": {"ace": 0.1}})
+    with pytest.raises(ValueError, match=r"model\.loss\.acee is not known; did you mean 'ace'"):
+        build({"name": "svtr_lcnet", "loss": {"acee": 0.1}})

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from compress.models.contract import Line, Sample
-from compress.models.registry import SVTR_LCNET_PARTS, build, check_parts
-from compress.models.sequences.svtr import HEADS, Attention
-from compress.models.svtr_lcnet import STRIDE
+from compress.models.multihead import Attention
+from compress.models.registry import LINES_OF_48, build, check_parts
+from compress.models.sequences.svtr import HEADS
+
+STRIDE = 8  # pixels of width for a step
 
 
-@pytest.mark.parametrize("backbone", sorted(SVTR_LCNET_PARTS["backbone"]))
-@pytest.mark.parametrize("sequence", sorted(SVTR_LCNET_PARTS["sequence"]))
+@pytest.mark.parametrize("backbone", sorted(LINES_OF_48.keys() - {"pphgnet_small_lines"}))
+@pytest.mark.parametrize("sequence", ["light_svtr", "separable", "svtr"])
 def test_every_sequence_on_every_backbone_gives_a_step_for_eight_pixels(backbone, sequence):
     network = build({"name": "svtr_lcnet", "backbone": backbone, "sequence": sequence, "alphabet": "digits"}).network().eval()
     with torch.inference_mode():
@@ -26,7 +28,7 @@ def test_every_sequence_on_every_backbone_gives_a_step_for_eight_pixels(backbone
 
 def test_attention_is_torchs_own():
     torch.manual_seed(0)
-    ours, theirs = Attention(32).eval(), torch.nn.MultiheadAttention(32, HEADS, batch_first=True).eval()
+    ours, theirs = Attention(32, HEADS).eval(), torch.nn.MultiheadAttention(32, HEADS, batch_first=True).eval()
     theirs.load_state_dict(
         {
             "in_proj_weight": ours.qkv.weight,

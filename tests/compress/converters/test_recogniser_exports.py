@@ -13,9 +13,11 @@ from torch import nn
 
 from compress.checkpoint import fresh, load
 from compress.convert import convert, convert_file
+from compress.data.lines.alphabets import from_file
 from compress.errors import CompressError
 from compress.models.necks.fpn import joined, top_down
 from compress.quantization.folding import fold_pair
+from compress.stages.alphabet import KeepCharacters
 from compress.tasks.detection import EvaluateDetection
 from compress.tasks.recognition import EvaluateRecognition
 
@@ -157,6 +159,21 @@ def test_dictionaries_from_files_and_settings(file, tmp_path):
     assert beside.model.algorithm.alphabet.characters == "a\ue000c "
     assert beside.private == {"🇩🇪": "\ue000"}
     torch.testing.assert_close(beside.model.network.head.weight, given.model.network.head.weight)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_recipe_takes_the_dictionary_that_a_file_carries(file, tmp_path):
+    settings = tmp_path / "rec.yml"
+    settings.write_text("PostProcess: {character_dict: ['1', '🇩🇪', é]}", encoding="utf-8")
+    assert from_file(str(settings)) == {"characters": "1\ue000é "}
+    carrying = onnx.load(file)
+    carrying.metadata_props.add(key="character", value="x\ny\n ")
+    onnx.save(carrying, tmp_path / "rec.onnx")
+    assert from_file(str(tmp_path / "rec.onnx")) == {"characters": "xy "}
+    assert KeepCharacters(name="a", characters={"file": str(settings)}).characters == {"characters": "1\ue000é "}
+    (tmp_path / "cut.onnx").write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(CompressError, match=r"model.alphabet.file: .*cut.onnx cannot be read as an ONNX model"):
+        from_file(str(tmp_path / "cut.onnx"))
 
 
 @pytest.mark.filterwarnings("ignore")

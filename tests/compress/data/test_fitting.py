@@ -61,6 +61,16 @@ def test_texts_longer_than_an_input_are_told(caplog):
         assert not caplog.text
 
 
+def test_texts_longer_than_a_decoder_gives_are_told_whatever_the_width(caplog):
+    algorithm = build({"name": "crnn", "alphabet": "en", "head": {"name": "attention", "longest": 4}})
+    with caplog.at_level(logging.WARNING):
+        warn_of_long(split("aabb", "abcde"), algorithm, 8)
+        assert "1 of 2 texts of the train split need more than the 4 characters of the model's decoder, that of line_1 first" in caplog.text
+        caplog.clear()
+        warn_of_long(split("aabb", "abc"), algorithm, 8)
+        assert not caplog.text
+
+
 @pytest.mark.parametrize("written", ["{texts: train}", "{texts: [train, val, test]}"])
 def test_an_alphabet_of_the_texts_is_written_into_the_recipe(tmp_path, written):
     (tmp_path / "r.yml").write_text(RECIPE.format(alphabet=written, characters="digits"))

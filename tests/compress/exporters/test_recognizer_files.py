@@ -28,14 +28,16 @@ CONFIG = {
 }
 
 
-def model():
+SIZES = {"height": 32, "width": [64, 160]}
+
+
+def model(**changed):
     torch.manual_seed(0)
-    found = fresh(CONFIG, EvaluateRecognition(height=32, width=[64, 160]))
+    found = fresh({**CONFIG, **changed}, EvaluateRecognition(**SIZES))
     nn.init.normal_(found.network.head.weight, std=3)  # fresh weights alone give the same classes everywhere
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torchscript"])
 def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
     ours = model()
@@ -52,7 +54,90 @@ def test_a_file_gives_what_torch_gives_at_any_width_and_batch(name, tmp_path):
             assert expected.std() > 0.1
     predictor = open_predictor(tmp_path / path, threads=1)
     assert predictor.algorithm.alphabet.characters == "aé漢 "
-    assert predictor.evaluate == EvaluateRecognition(height=32, width=[64, 160])
+    assert predictor.evaluate == EvaluateRecognition(**SIZES)
+
+
+def largest_difference(ours, path, sizes):
+    """Between the file and torch, of the probabilities, over lines of several sizes."""
+    runtime = open_file(path, threads=1)
+    worst = 0.0
+    for size in sizes:
+        images = torch.randn(size[0], 3, *size[1:], generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            expected = ours.network.eval()(images)["probability"].numpy()
+        assert expected.std() > 0.1
+        worst = max(worst, float(np.abs(runtime.run(images.numpy())["probability"] - expected).max()))
+    return worst
+
+
+@pytest.mark.parametrize("backbone", [{"name": "mobilenet_v1_enhance", "width": 0.125}, {"name": "pphgnet_small_lines", "width": 0.0625}])
+def test_an_lstm_behind_features_of_one_row_is_exported_too(backbone, tmp_path):
+    ours = model(backbone=backbone)
+    ((_, path, _),) = write_files(ours, ["onnx"], tmp_path, [])
+    assert largest_difference(ours, tmp_path / path, [(2, 48, 136)]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_lines_are_straightened_in_files_too(name, tmp_path):
+    ours = model(transform="tps")
+    nn.init.normal_(ours.network.transform.offsets.weight, std=0.1)
+    ((_, path, _),) = write_files(ours, [name], tmp_path, [])
+    assert largest_difference(ours, tmp_path / path, [(1, 32, 32), (3, 32, 100), (1, 48, 324)]) < 1e-4
+
+
+DECODERS = {
+    "crnn": {**CONFIG, "head": {"name": "attention", "hidden": 8, "longest": 4}},
+    "sar": {"name": "sar", "backbone": {"name": "resnet31", "width": 0.125}, "hidden": 8, "keys": 8, "longest": 4, "alphabet": "digits"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "name"), [("crnn", "onnx"), ("crnn", "torchscript"), ("sar", "openvino")])
+def test_a_file_of_a_decoder_reads_what_torch_reads_at_any_width_and_batch(config, name, tmp_path):
+    torch.manual_seed(0)
+    ours = fresh(DECODERS[config], EvaluateRecognition(height=32))
+    for parameter in ours.network.decoder.parameters():
+        nn.init.normal_(parameter)
+    ((_, path, _),) = write_files(ours, [name], tmp_path, [])
+    runtime = open_file(tmp_path / path, threads=1)
+    for batch in (1, 3):
+        for width in (32, 100, 324):
+            images = torch.randn(batch, 3, 32, width, generator=torch.Generator().manual_seed(width))
+            with torch.inference_mode():
+                expected = ours.network.eval()(images)["probability"].numpy()
+            np.testing.assert_allclose(runtime.run(images.numpy())["probability"], expected, atol=1e-4)
+            assert expected.std(1).max() > 0.02  # a step gives something else than the one before
+    if name == "onnx":  # so many copies of the operators of a step, and its weights once
+        import onnx
+
+        names = [constant.name for constant in onnx.load(tmp_path / path).graph.initializer if constant.name.startswith("decoder")]
+        assert (
+            len(names) == len(set(names)) == len([name for name, _ in ours.network.decoder.named_parameters() if "attention" not in name])
+        )
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_decoder_stay_float_in_int8_files_and_their_weights_lie_in_8_bits(tmp_path):
+    import onnx
+    from onnx import TensorProto
+
+    from compress.checkpoint import example_input
+    from compress.quantization.nncf_torch import config_json, quantize, quantizers
+
+    torch.manual_seed(0)
+    ours = fresh(DECODERS["sar"], EvaluateRecognition(height=32))
+    images = torch.randn(4, 3, 32, 64)
+    network = quantize(ours.network, [images], example_input(ours), ours.algorithm.kept_layers)
+    places = list(quantizers(network))
+    assert any("keys" in place for place in places)
+    assert not [place for place in places if "decoder" in place]
+    ((_, path, _),) = write_files(ours.with_network(network, config_json(network)), ["onnx"], tmp_path, [])
+    with torch.inference_mode():
+        expected = network.eval()(images)["probability"].numpy()
+    np.testing.assert_allclose(open_file(tmp_path / path, threads=1).run(images.numpy())["probability"], expected, atol=0.01)
+    kinds = {constant.name: constant.data_type for constant in onnx.load(tmp_path / path).graph.initializer}
+    assert kinds["decoder.embedding.weight_int8"] == kinds["decoder.second.reveal.state.weight_int8"] == TensorProto.INT8
+    assert "decoder.second.reveal.state.weight" not in kinds
 
 
 def test_torch_export_is_refused_as_it_would_fix_the_width(tmp_path):

@@ -67,3 +67,41 @@ def test_a_file_with_integers_computes_with_the_rounded_weights(kind):
     for found in (by_onnxruntime, by_openvino):
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert 1e-4 < np.abs(found - exact).max() < 0.02
+
+
+class Unrolled(nn.Module):
+    """The same layers at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.layer, self.last = nn.Embedding(4, 6), nn.Linear(6, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        found = []
+        for _ in range(3):
+            x = self.layer(x).tanh() + self.table(self.last(x).argmax(1))
+            found.append(x)
+        return torch.stack(found, 1)
+
+
+def test_weights_of_steps_that_are_written_out_lie_in_8_bits_once():
+    torch.manual_seed(0)
+    network, x = Unrolled().eval(), torch.randn(2, 6)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (x,), buffer, input_names=["x"], output_names=["y"], opset_version=17, dynamo=False)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    store_in_8_bits(model)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = [tuple(constant.dims) for constant in model.graph.initializer if constant.data_type == onnx.TensorProto.INT8]
+    assert sorted(kinds) == [(4, 6), (4, 6), (6, 6)]
+    with torch.no_grad():
+        exact = network(x).numpy()
+        for weight in (network.table.weight, network.layer.weight, network.last.weight):
+            integers, step = rounded(weight.numpy())
+            weight.copy_(torch.from_numpy(integers * step))
+        expected = network(x).numpy()
+    found = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert 1e-4 < np.abs(found - exact).max() < 0.1

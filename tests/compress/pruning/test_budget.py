@@ -88,7 +88,7 @@ def test_a_budget_is_met_and_not_by_far(tiny_model, lab, allocation, target, mon
 def test_a_budget_out_of_reach_is_refused_with_what_would_be_reached(tiny_model, lab):
     from compress.pruning.shrink import shrink
 
-    with pytest.raises(CompressError, match=r"target params: 1k cannot be reached: the nearest that the stage allows is \d"):
+    with pytest.raises(CompressError, match=r"target params: 1k cannot be reached: the nearest that the stage allows is 0\.\d+M;"):
         shrink(tiny_model, Prune(target={"params": "1k"}, criterion="l1", **FEW), lab)
 
 
@@ -110,11 +110,37 @@ def test_latency_is_measured_on_every_candidate(tiny_model, lab, monkeypatch):
 
     def stopwatch(model, _latency, runtimes):
         assert runtimes == ["openvino"]
-        return {"openvino fp32": {"median": parameters(model.network) / 1000}}
+        return {"openvino fp32": {"median": parameters(model.network) / 1000, "p90": 1000.0}}
 
     monkeypatch.setattr("compress.measure.checkpoint_latency", stopwatch)
     shrink(tiny_model, Prune(target={"latency": "300ms"}, criterion="l1", **FEW), lab)
     assert 200 < parameters(load(lab.folder).network) / 1000 <= 300
+
+
+def test_latency_of_int8_is_that_of_files_whose_layers_are_integers(tiny_model, lab, monkeypatch):
+    from compress import measure
+    from compress.exporters.inspect import inspect
+    from compress.pruning.budget import cost_of
+
+    seen = []
+
+    def stopwatch(paths, _latency):
+        seen.extend(inspect(path)["integer_convs"] for path in paths)
+        return {"onnxruntime int8": {"median": 7.0, "p90": 8.5}}
+
+    monkeypatch.setattr(measure, "file_latency", stopwatch)
+    before = parameters(tiny_model.network)
+    cost = cost_of(Target(latency="10ms", runtime="onnxruntime", precision="int8"), tiny_model, lab.recipe.latency)
+    assert cost == (7.0, "7ms (nine of ten calls within 8.5ms)")
+    assert seen[0] > 5
+    assert not tiny_model.quantization
+    assert parameters(tiny_model.network) == before
+
+
+@pytest.mark.parametrize("keys", [{"params": "1M"}, {"latency": "9ms", "runtime": "torch"}])
+def test_int8_is_of_a_latency_of_files(keys):
+    with pytest.raises(ValidationError, match="precision: int8 is of a `latency`"):
+        Target(precision="int8", **keys)
 
 
 def test_as_much_is_pruned_as_the_drop_allows(tiny_model, lab, monkeypatch):

@@ -33,7 +33,9 @@ def train(folder: Path, stage: Train) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"ema": 0.9}, {"optimizer": "sgd", "clip": 1.0, "sparsity": 1e-4, "evaluate_every": 2}], ids=["adamw+ema", "sgd"]
+    "settings",
+    [{"ema": 0.9, "freeze": ["backbone"]}, {"optimizer": "sgd", "clip": 1.0, "sparsity": 1e-4, "evaluate_every": 2}],
+    ids=["adamw+ema, frozen backbone", "sgd"],
 )
 def test_a_resumed_stage_ends_in_the_same_bytes_as_an_uninterrupted_one(tmp_path, monkeypatch, settings):
     stage = Train(name="baseline", epochs=4, batch=8, crop=96, lr=1e-2, **settings)
@@ -91,6 +93,32 @@ def test_norms_keep_their_statistics_from_the_share_of_the_steps_that_freezes_th
     assert all(torch.equal(tensor, torch.full_like(tensor, float("running_var" in name))) for name, tensor in always.items())
     assert all(torch.equal(late[name], one_epoch[name]) for name in late)
     assert any(not torch.equal(never[name], late[name]) for name in late)
+
+
+def test_frozen_layers_keep_weights_and_statistics_and_the_others_learn(tmp_path):
+    from compress.files import read_tensors
+
+    train(tmp_path, Train(name="a", epochs=2, batch=8, crop=96, lr=1e-2, ema=0.5, freeze=("backbone", "neck.smooths.*")))
+    torch.manual_seed(load(TINY).seed)
+    before = fresh(load(TINY).model, load(TINY).evaluate).network.state_dict()
+    after = read_tensors(tmp_path / "last" / "model.safetensors")
+    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    frozen = {name for name in after if name.startswith(("backbone.", "neck.smooths."))}
+    assert len(frozen) > 10
+    assert not moved & frozen
+    assert any(name.startswith("neck.laterals") for name in moved)
+    assert any("running_mean" in name for name in moved)
+
+
+def test_layers_to_freeze_must_be_there_and_others_must_be_left():
+    from compress.training.frozen import check_frozen
+
+    network = fresh(load(TINY).model, load(TINY).evaluate).network
+    check_frozen(network, ("backbone",))
+    with pytest.raises(CompressError, match=r"freeze: 'backbon' matches no layer; did you mean 'backbone'"):
+        check_frozen(network, ("backbon",))
+    with pytest.raises(CompressError, match=r"freeze: the patterns match every layer that could be trained"):
+        check_frozen(network, ("*",))
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage_with_a_sentence(tmp_path):
