@@ -64,6 +64,8 @@ def cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         told = " ".join(str(error).split())[:200]
+        if address is None:
+            raise CompressError(f"Ray does not start on this machine ({told}).") from None
         raise CompressError(f"--address {address}: there is no Ray cluster ({told}); start one with `ray start --head`.") from None
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

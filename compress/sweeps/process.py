@@ -13,17 +13,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
+
+from filelock import FileLock, Timeout
 
 from compress.errors import CompressError
 from compress.files import read_lines, remembered, write_json
 from compress.last_resort import RAISE, sentence_for
+from compress.processes import LOCK
 from compress.records import Epoch, SweepEnd
 from compress.stage_folder import METRICS, partial_folder
 from compress.sweeps.trials import END, LOG, RUN
 
 WAIT = 0.2  # seconds between two looks at a trial
+PATIENCE = 180.0  # seconds for the locks of a lost machine to be given up, as NFS does after 90
 
 
 class Order(TypedDict):
@@ -56,12 +61,20 @@ def obey(order: Order) -> SweepEnd:
 
     try:
         out = Path(order["folder"]) / RUN
+        wait_for_predecessor(out)
         experiment.run(order["recipe"], order["overrides"], out=out, store=order["store"], timing="never", device=order["device"])
     except CompressError as error:
         return SweepEnd(state="failed", why=str(error))
     except Exception as error:
         return SweepEnd(state="failed", why=sentence_for(error))
     return SweepEnd(state="finished", why="")
+
+
+def wait_for_predecessor(run: Path) -> None:
+    """Let a process of the same trial, whose worker or machine was lost, come to its end: another machine notices that late."""
+    run.mkdir(parents=True, exist_ok=True)
+    with suppress(Timeout), FileLock(run / LOCK, timeout=PATIENCE):
+        pass
 
 
 def run_alone(order: Order, threads: int, cwd: Path, watch: Callable[[], None]) -> SweepEnd:
