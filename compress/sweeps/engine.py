@@ -34,13 +34,14 @@ TASK = "task"  # in Ray's settings of a trial: its name, point and seed
 LOSSES = 3  # how often a trial begins again whose worker or machine was lost
 PATIENCE = 5.0  # seconds for a cluster to answer
 AGAIN = 100  # how often a sampler is asked for a point that it has not given before
-QUIET = {
+OPTIONS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last report of a trial is of its end, and of no epoch
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 # The figures of a trial that has ended, in the order of the objectives; None where it has none.
@@ -55,7 +56,7 @@ def cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
 
     Raises CompressError where no cluster answers, or where no machine of it has what one trial takes.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    os.environ.update({name: os.environ.get(name, value) for name, value in OPTIONS.items()})
     wanted = sweep.resources
     if address:
         check_answers(address)
@@ -66,7 +67,8 @@ def cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
         told = " ".join(str(error).split())[:200]
         if address is None:
             raise CompressError(f"Ray does not start on this machine ({told}).") from None
-        raise CompressError(f"--address {address}: there is no Ray cluster ({told}); start one with `ray start --head`.") from None
+        mend = "start one with `ray start --head`, or set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it has them"
+        raise CompressError(f"--address {address}: no Ray cluster takes this sweep ({told}); {mend}.") from None
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(node.get("CPU", 0) >= wanted.cpus and node.get("GPU", 0) >= wanted.gpus for node in nodes):
@@ -203,7 +205,7 @@ def scheduler(job: Job) -> ASHAScheduler | None:
         time_attr="epoch",
         metric="validation",
         mode="max" if task_of(base).metric.higher_is_better else "min",
-        max_t=schedule.epochs if schedule else 1,
+        max_t=schedule.epochs - 1 if schedule else 1,  # after its last epoch there is nothing to save
         grace_period=asha.grace,
         reduction_factor=asha.factor,
         stop_last_trials=False,  # other stages come after the one that is watched
@@ -294,7 +296,7 @@ class Asking(Searcher):
         names = [f"objective{place}" for place in range(len(job.sweep.objectives))]
         modes = ["max" if name == "score" else "min" for name in job.sweep.objectives]
         self.names = names
-        self.searcher = OptunaSearch(
+        self.inner = OptunaSearch(
             space=OptunaSearch.convert_search_space({key: domain(choice) for key, choice in job.sweep.space.items()}),
             metric=names if len(names) > 1 else names[0],
             mode=modes if len(names) > 1 else modes[0],
@@ -302,7 +304,7 @@ class Asking(Searcher):
             sampler=sampler(job.sweep),
         )
         for trial in trials.ended():
-            self.searcher.suggest(trial["trial"])
+            self.inner.suggest(trial["trial"])
             self.tell(trial["trial"], trial["trial"])
 
     def tell(self, identity: str, name: str) -> None:
@@ -313,7 +315,7 @@ class Asking(Searcher):
         except CompressError as fault:
             self.fault = fault
         result = dict(zip(self.names, figures, strict=True)) if figures is not None else None
-        self.searcher.on_trial_complete(identity, result, error=result is None)
+        self.inner.on_trial_complete(identity, result, error=result is None)
 
     def suggest(self, trial_id: str) -> Any:
         """The next point; None while there is to be none yet."""
@@ -323,10 +325,10 @@ class Asking(Searcher):
             return None
         for turn in range(AGAIN):
             identity = trial_id if turn == 0 else f"{trial_id}-{turn}"
-            point = {key: plain(value) for key, value in (self.searcher.suggest(identity) or {}).items()}
+            point = {key: plain(value) for key, value in (self.inner.suggest(identity) or {}).items()}
             name = new_trial(self.job, point, self.seed)["trial"]
             if name in self.running.values():
-                self.searcher.on_trial_complete(identity, None)
+                self.inner.on_trial_complete(identity, None)
             elif name in self.trials.found and self.trials.found[name]["state"] != "running":
                 self.tell(identity, name)
             else:
@@ -352,7 +354,8 @@ class Asking(Searcher):
         self.waiting = {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: `sweep.jsonl` has all."""
+        """Nothing, in a file: `sweep.jsonl` has all, and Ray moves the file."""
+        Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing."""

@@ -141,3 +141,49 @@ def test_the_third_time_nothing_is_run(folder, done):
     assert "3 trial(s) done, 0 to run" in printed
     assert done.splitlines()[-1] == printed.splitlines()[-1]
     assert (folder / "out" / "sweep.jsonl").read_bytes() == before
+
+
+LINES = """
+model: {name: angle, width: 0.35}
+data:
+  format: turned
+  of: {format: synthetic_lines, train: 96, val: 16, test: 16, characters: {characters: AFGJLPRTVY347}, words: 1, longest: 4}
+evaluate: {size: [48, 96]}
+latency: {input: [1, 3, 48, 96], threads: 1, runtimes: [torch], rounds: 3}
+stages:
+  - train:  {name: baseline, epochs: 1, batch: 32, crop: [48, 96], precision: fp32}
+  - prune:  {name: pruned, ratio: 0.5, criterion: l1, round_to: 4, batches: 1, batch: 32, crop: [48, 96]}
+  - train:  {name: finetuned, epochs: 4, batch: 32, crop: [48, 96], precision: fp32}
+  - export: {name: files, formats: [onnx], check_images: 2}
+"""
+SAMPLED = """
+recipe: small.yml
+space:
+  stages.pruned.ratio: {from: 0.2, to: 0.8, step: 0.1}
+  stages.finetuned.lr: {from: 1.0e-4, to: 1.0e-1, log: true}
+search: tpe
+trials: 4
+objectives: [latency_ms, score]
+stop: {asha: {stage: finetuned, grace: 1, factor: 2}}
+parallel: 2
+"""
+
+
+def test_a_sampler_learns_from_latencies_and_trials_are_stopped_early(tmp_path):
+    pytest.importorskip("optuna")
+    (tmp_path / "small.yml").write_text(LINES)
+    (tmp_path / "sweep.yml").write_text(SAMPLED)
+    process = start(tmp_path)
+    printed, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, printed[-3000:]
+    trials = read_lines(tmp_path / "out" / "sweep.jsonl")
+    assert len(trials) == 4
+    for trial in trials:
+        assert trial["state"] in ("finished", "stopped"), trial["why"]
+        if trial["state"] == "finished":
+            assert trial["rows"][-1]["latency_ms"]
+        else:
+            assert "others were better" in trial["why"]
+            assert not (tmp_path / "out" / "trials" / trial["trial"] / "run" / "files").exists()
+    assert "turn 1 of 3" in printed
+    assert not (tmp_path / "out" / ".ray").exists()

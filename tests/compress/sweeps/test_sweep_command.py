@@ -174,7 +174,7 @@ def asking(job: Job, known: list[dict], together=None):
 
 def told(searcher) -> list[tuple[dict, object, str]]:
     """What Optuna knows of trials that have ended: parameters, figures, state."""
-    study = searcher.searcher._ot_study
+    study = searcher.inner._ot_study
     return [(trial.params, trial.values, trial.state.name) for trial in study.trials if trial.state.is_finished()]
 
 
