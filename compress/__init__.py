@@ -1,9 +1,8 @@
 """A model compression workbench for OCR models.
 
 >>> rows = compress.run("recipes/db_mv3_prune0.6_distill.yml", ["seed=1"])
->>> words = compress.load().predict("photo.jpg")  # the packaged detector
+>>> text = compress.load().predict("photo.jpg").text  # the packaged pipeline
 >>> words = compress.load("experiments/db_mv3_prune0.6_distill/distilled").predict(image)
->>> words = compress.load().predict("photo.jpg")  # the packaged detector
 >>> words = compress.load("experiments/mine/distilled", modules=["my_module"]).predict(image)  # a model of my own, docs/third_party.md
 """
 

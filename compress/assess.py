@@ -11,6 +11,7 @@ from compress import progress
 from compress.data.fitting import open_fitting
 from compress.data.formats import DataConfig, from_options
 from compress.data.split import SPLITS, Split
+from compress.description import save_tuned
 from compress.errors import CompressError, suggestion
 from compress.outside import allowing
 from compress.predictor import Predictor, check_there, open_predictor, score
@@ -50,7 +51,7 @@ def assess(
     named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
     stored = open_predictor(artefact, device=device)
     config, seed, evaluate = find_data(artefact, named, data, root, overrides)
-    if config.task != stored.task.name:
+    if not config.serves(stored.task.name):
         raise CompressError(f"{artefact} is a model for {stored.task.name}, but data of the format {config.format} are for {config.task}.")
     predictor = stored.shown_as(evaluate or stored.evaluate)
     predictor.evaluate.settings(predictor.algorithm)
@@ -111,7 +112,5 @@ def tune_on(predictor: Predictor, images: Split, artefact: Path) -> dict[str, An
         settings, scores = choose(predictor, images, bar.advance)
     tuned = {"settings": settings, "shown": predictor.evaluate.how_shown(), "val_score": scores[predictor.task.main]}
     if artefact.is_dir():
-        from compress.checkpoint import save_tuned
-
         save_tuned(artefact, tuned)
     return tuned

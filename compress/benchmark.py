@@ -17,10 +17,15 @@ from typing import Any
 import numpy as np
 
 from compress import progress
+from compress.data.images import read_image
 from compress.description import understood
 from compress.errors import CompressError, suggestion
 from compress.exporters.inspect import inspect
+from compress.image_timing import image_timings
 from compress.models.contract import Input
+from compress.pipeline import is_pipeline
+from compress.predict import expanded
+from compress.predictor import open_predictor
 from compress.runtimes import FILES, Runtime, from_network, open_file, runtime_of
 from compress.runtimes.runtime import available_threads, figures, processor, timed
 from compress.slower import Timing, is_int8, slower_in_int8
@@ -50,10 +55,12 @@ def benchmark(
     threads: Sequence[str] = ("1",),
     rounds: int = 20,
     runtimes: Sequence[str] = (),
+    images: Sequence[Path] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Time exported files and checkpoint folders on one image of noise of `size` (HEIGHTxWIDTH, in pixels).
+    """Time exported files, checkpoint folders and pipelines on one image of noise of `size` (HEIGHTxWIDTH, in pixels), or on `images`.
 
+    images: files and folders; all artefacts are then timed on each, in turn, from pixels to answer, as pipelines always are.
     size: by default a usual input of the first artefact's network.
     threads: numbers, each of which is a run of its own, pinned to as many cores where the system can. runtimes: NAME or
     NAME:PRECISION; every artefact is timed in each that fits it, its own alone where none are given.
@@ -62,8 +69,14 @@ def benchmark(
     artefact), `ratio_quartiles`, and `integers` as in :func:`compress.exporters.inspect.inspect`.
     Raises CompressError, before anything is timed, for what cannot be run as asked.
     """
-    wanted = image_size(size) if size else None
     counts = thread_counts(threads)
+    if images:
+        if size or runtimes:
+            raise CompressError("--image times what a user waits for; leave out --input and --runtime beside it.")
+        return on_images(paths, expanded_images(images), counts, quiet)
+    if pipelines := [path for path in paths if is_pipeline(path)]:
+        raise CompressError(f"{pipelines[0]} is a pipeline, whose time depends on what is in an image; name some with --image.")
+    wanted = image_size(size) if size else None
     if rounds < 3:
         raise CompressError(f"--rounds {rounds} is too few for a median that means something; give at least 3.")
     entries = pairs(paths, runtimes)
@@ -171,18 +184,54 @@ def run(entries: Sequence[Entry], shape: Sequence[int], threads: int, rounds: in
             check_size(entry, runtime, shape)
         with progress.bar(f"{threads} thread(s)", len(opened) * (rounds + WARMUP), quiet=quiet) as bar:
             seconds = timed(opened, shape, rounds, WARMUP, bar.advance)
-    ratios = np.quantile(seconds / seconds[0], (0.25, 0.5, 0.75), axis=1)
     return [
         {
             "artefact": str(entry.path),
             "runtime": runtime.name,
             "precision": runtime.precision,
             **figures(runtime, shape, times),
-            "ratio": float(ratio[1]),
-            "ratio_quartiles": [float(ratio[0]), float(ratio[2])],
+            **ratio,
         }
-        for entry, runtime, times, ratio in zip(entries, opened, seconds, ratios.T, strict=True)
+        for entry, runtime, times, ratio in zip(entries, opened, seconds, ratios(seconds), strict=True)
     ]
+
+
+def ratios(seconds: np.ndarray) -> list[dict[str, Any]]:
+    """Of each row of (artefacts, rounds) seconds, `ratio`, the median of what it is of the first row, and `ratio_quartiles`."""
+    quartiles = np.quantile(seconds / seconds[0], (0.25, 0.5, 0.75), axis=1).T.tolist()
+    return [{"ratio": middle, "ratio_quartiles": [low, high]} for low, middle, high in quartiles]
+
+
+def expanded_images(inputs: Sequence[Path]) -> list[Path]:
+    """The images that are meant. Raises CompressError for a name that leads to none."""
+    given = expanded(inputs)
+    if problem := next((problem for problem in given.values() if problem), None):
+        raise CompressError(problem)
+    return list(given)
+
+
+def on_images(paths: Sequence[Path], images: Sequence[Path], counts: Sequence[int], quiet: bool) -> dict[str, Any]:
+    """:func:`benchmark` on real images, which are read one by one and not timed while they are."""
+    results = []
+    for threads in counts:
+        with pinned(threads):
+            predictors = [open_predictor(path, threads=threads) for path in paths]
+            with progress.bar(f"{threads} thread(s)", len(paths) * len(images), quiet=quiet) as bar:
+                timings = image_timings(predictors, map(read_image, images), bar.advance)
+        compared = ratios(np.array([timing.seconds for timing in timings]))
+        results += [
+            {
+                "artefact": str(path),
+                "runtime": predictor.runtime,
+                "precision": predictor.precision,
+                **timing.figures(),
+                "threads": threads,
+                **ratio,
+                "integers": None,
+            }
+            for path, predictor, timing, ratio in zip(paths, predictors, timings, compared, strict=True)
+        ]
+    return {"cpu": processor(), "input": [], "rounds": len(images), "results": results, "remarks": remarks(results)}
 
 
 @contextmanager

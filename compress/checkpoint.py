@@ -21,20 +21,19 @@ from torch import Tensor, nn
 
 from compress.cost import unshipped
 from compress.data.prepare import network_input
-from compress.description import Described, check_tuned, told, understood
+from compress.description import TUNED, Described, check_tuned, read_tuned, told, understood
 from compress.errors import CompressError
-from compress.files import read_json, read_tensors, read_text, tensors_digest, write_json, write_tensors, write_text
+from compress.files import read_tensors, read_text, tensors_digest, write_tensors, write_text
 from compress.models.contract import Algorithm
 from compress.outside import build
 from compress.quantization.folding import fold_like
-from compress.records import Tuned
 from compress.stage_folder import check_whole
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate
 from compress.yaml_text import read_yaml
 
 FORMAT = 1
-DESCRIPTION, WEIGHTS, QUANTIZATION, TUNED = "model.yml", "model.safetensors", "quantization.json", "tuned.json"
+DESCRIPTION, WEIGHTS, QUANTIZATION = "model.yml", "model.safetensors", "quantization.json"
 SMALL = 1 << 14  # pixels
 
 
@@ -104,17 +103,6 @@ def shipped_bytes(model: Model) -> int:
         path = Path(folder) / WEIGHTS
         write_tensors({name: tensor for name, tensor in weights_of(model).items() if not name.startswith(without)}, path)
         return path.stat().st_size
-
-
-def save_tuned(folder: Path, tuned: dict[str, Any]) -> None:
-    """Keep tuned settings beside a checkpoint."""
-    write_json(folder / TUNED, tuned)
-
-
-def read_tuned(folder: Path) -> dict[str, Any]:
-    """The tuned settings beside a checkpoint; none where nothing was tuned. Raises CompressError for a damaged file."""
-    path = folder / TUNED
-    return dict(read_json(path, Tuned)) if path.exists() else {}
 
 
 def load(folder: str | Path) -> Model:

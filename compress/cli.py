@@ -200,7 +200,9 @@ def sensitivity(
 
 @app.command("eval")
 def evaluate(
-    artefact: Annotated[Path, typer.Argument(help="A checkpoint folder, or an exported file: .onnx, .xml, .torchscript, .param.")],
+    artefact: Annotated[
+        Path, typer.Argument(help="A checkpoint folder, a pipeline, or an exported file: .onnx, .xml, .torchscript, .param.")
+    ],
     recipe: Annotated[
         Path | None, typer.Option(callback=named, help="Take the data from this recipe.", show_default="the artefact's own experiment")
     ] = None,
@@ -223,6 +225,8 @@ def evaluate(
       compress eval experiments/db_mv3_prune0.6_distill/distilled --tune -o evaluate.short_side=480
 
       compress eval checkpoints/angle --data labels --root lines
+
+      compress eval experiments/ocr_small/int8 --data icdar2015 --root data/icdar2015 --split val
     """
     from compress.assess import assess
     from compress.report.evaluation import evaluation_text
@@ -235,15 +239,21 @@ def evaluate(
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or patterns such as 'scans/*.jpg'.")],
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="A checkpoint folder or an exported file.", show_default="the packaged detector")
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A checkpoint folder, exported file or pipeline.",
+            show_default="the packaged pipeline",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("predictions"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each image, a line each.")] = False,
     device: Device = "auto",
 ) -> None:
-    """What a model says about images, drawn on them and written as JSON: where words are, or what class an image is of.
+    """What a model says about images, drawn on them and written as JSON: the text in them, where words are, or what class an image is of.
 
-    Without a model, it is by the small detector that comes with the package.
+    Without a model, they are read by the small pipeline that comes with the package.
 
     Results are called like the image, and where two would be called the same, with its suffix and its folder. Nothing that compress has
     not written is written over. An image without an answer is named, the others are done, and the status is 1.
@@ -273,7 +283,9 @@ def predict(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder; a quantized one becomes int8 files.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT|PIPELINE", help="A checkpoint folder; a quantized one becomes int8 files. Or a pipeline.")
+    ],
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -285,12 +297,21 @@ def export(
         list[Path] | None, typer.Option("--image", help="Images to check the files on.", show_default="synthetic ones")
     ] = None,
 ) -> None:
-    """Write files that other runtimes read, and check them against torch.
+    """Write files that other runtimes read, and check them against torch. A pipeline's files are copied, with a README that explains them.
 
     Example:
 
       compress export experiments/db_mv3_prune0.6_distill/distilled --format onnx --out exported
+
+      compress export experiments/ocr_small/int8 --out reads
     """
+    from compress.pipeline import is_pipeline
+
+    if is_pipeline(checkpoint):
+        from compress.ship import ship
+
+        typer.echo(ship(checkpoint, out, has_options=bool(formats or images)))
+        return
     from compress.exporters.write import export_checkpoint
 
     for line in export_checkpoint(checkpoint, tuple(formats or ("onnx", "openvino")), out or checkpoint / "files", images or ()):
@@ -334,23 +355,29 @@ def time_artefacts(
     ] = None,
     threads: Annotated[list[str] | None, typer.Option(help="Numbers of threads, such as 1,2.", show_default="1")] = None,
     rounds: Annotated[int, typer.Option(help="Timed calls of each, in turn.")] = 20,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="IMAGE|FOLDER", help="Time answers about these instead, from pixels on; may be repeated.", show_default=False),
+    ] = None,
     runtime: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME[:PRECISION]", help="Such as onnxruntime,openvino:bf16.", show_default="each artefact's own"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time files and checkpoints in turn, and say which is fastest.
+    """Time files, checkpoints and pipelines in turn, and say which is fastest.
 
     Examples:
 
       compress benchmark files/onnx/model.onnx files_int8/onnx/model.onnx --input 320x320 --threads 1,2
 
       compress benchmark files/onnx/model.onnx --runtime onnxruntime,openvino,openvino:bf16
+
+      compress benchmark experiments/ocr_small/float experiments/ocr_small/int8 --image scans
     """
     from compress.benchmark import benchmark
 
-    found = benchmark(artefacts, size=size, threads=threads or ("1",), rounds=rounds, runtimes=runtime or ())
+    found = benchmark(artefacts, size=size, threads=threads or ("1",), rounds=rounds, runtimes=runtime or (), images=image or ())
     if as_json:
         typer.echo(json.dumps(found))
         return

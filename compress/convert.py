@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load_weights, save
+from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, check_widths, fresh, load_weights, save
 from compress.converters.dictionary import dictionary_of
 from compress.converters.families import FAMILIES
 from compress.converters.folded_norms import take_statistics, with_norms
@@ -229,6 +229,7 @@ def filled(family: Family, model: Model, weights: Tensors, unused: list[str], pa
     fold_like(model.network, set(state))  # layers whose batch norm is merged into them
     state.update({name: torch.zeros((), dtype=torch.long) for name in counters if name in model.network.state_dict()})
     load_weights(model.network, state, path)
+    check_widths(model, path)
     model.network.eval()
     return Converted(family, model, unused, list(missing), {})
 

@@ -10,11 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from compress.errors import CompressError
-from compress.files import first_fault
+from compress.files import first_fault, read_json, write_json
 from compress.models.contract import Algorithm
 from compress.outside import build
+from compress.records import Tuned
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate
+
+TUNED = "tuned.json"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,17 @@ def check_tuned(tuned: Mapping[str, Any], algorithm: Algorithm, evaluate: Evalua
         evaluate.with_settings(settings).settings(algorithm)
     except (TypeError, ValueError, CompressError) as error:
         raise CompressError(f"{origin} is damaged: {told(error)} Delete it, or run `compress eval --tune` again.") from None
+
+
+def save_tuned(folder: Path, tuned: dict[str, Any]) -> None:
+    """Keep tuned settings beside a checkpoint, or beside the parts of a pipeline."""
+    write_json(folder / TUNED, tuned)
+
+
+def read_tuned(folder: Path) -> dict[str, Any]:
+    """The tuned settings in a folder; none where nothing was tuned. Raises CompressError for a damaged file."""
+    path = folder / TUNED
+    return dict(read_json(path, Tuned)) if path.exists() else {}
 
 
 def told(error: Exception) -> str:

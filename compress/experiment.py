@@ -31,6 +31,7 @@ from compress.session import (
     prepare,
     states,
     versions,
+    wanted_stage,
 )
 from compress.stage_folder import (
     ELAPSED,
@@ -196,7 +197,7 @@ def teacher_rows(run: Run, stage: Stage) -> list[Row]:
     session, rows = run.session, list[Row]()
     for name in stage.other_models() if stage.others_have_rows else ():
         its = session.others.get(name)
-        row = next((row for row in run.finished[its.folder] if row.stage == its.recipe.last_model()), None) if its else None
+        row = next((row for row in run.finished[its.folder] if row.stage == wanted_stage(its, name)), None) if its else None
         artefact = os.path.relpath(model_folder(session, name), session.folder)
         before = [known for known in (*run.rows, *rows) if known.kind == "teacher"]
         if its is None or row is None or any(known.artefact == artefact for known in before):

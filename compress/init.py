@@ -21,17 +21,7 @@ from compress.recipe import load as load_recipe
 from compress.tasks import TASKS
 
 PACKAGED, SCRATCH = "packaged", "scratch"
-# What a task is started from where nothing is named: a network of its own, small enough for a phone.
-FRESH: dict[str, dict[str, Any]] = {
-    "detection": {"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 96}},
-    "recognition": {
-        "name": "crnn",
-        "backbone": "mobilenet_v3_small",
-        "sequence": {"name": "bilstm", "hidden": 64},
-        "alphabet": {"texts": "train"},
-    },
-    "classification": {"name": "angle"},
-}
+TRAINED = [name for name, task in TASKS.items() if task.begun_with]
 # Views of training images after which such a network has learned about what it will, started from weights and from nothing.
 TUNED_VIEWS, FRESH_VIEWS = 4_000, 40_000
 FEWEST, MOST = 4, 400  # epochs
@@ -93,8 +83,8 @@ def recognised(root: Path, task: str | None) -> DataConfig:
 
     Raises CompressError where none does, saying what the nearest one found, and where formats of several tasks do.
     """
-    if task is not None and task not in TASKS:
-        raise CompressError(f"--task: '{task}' is none; give one of {', '.join(FRESH)}.")
+    if task is not None and task not in TRAINED:
+        raise CompressError(f"--task: '{task}' is none; give one of {', '.join(TRAINED)}.")
     if not root.is_dir():
         raise CompressError(f"--data: there is no folder {root}; give the one that holds your images and their labels.")
     fitting, faults = [], []
@@ -105,12 +95,13 @@ def recognised(root: Path, task: str | None) -> DataConfig:
             faults.append((usable(config), f"As {config.format}: {error}"))
         else:
             fitting.append(config)
-    # The words of a scene are JSON, which could be the text of a line or the name of a class, too: scenes go first.
-    tasks = {config.task for config in fitting}
-    if len(tasks - {"detection"}) > 1 and "detection" not in tasks:
-        raise CompressError(f"--data: {root} can be read for {' and for '.join(sorted(tasks))}; say which with --task.")
+    # A format that says more of an image could be read as one that says less, its words as one text: those go first.
+    fitting = [config for config in fitting if config.task == TRAINED[0]] or fitting
+    tasks = sorted({config.task for config in fitting})
+    if len(tasks) > 1:
+        raise CompressError(f"--data: {root} can be read for {' and for '.join(tasks)}; say which with --task.")
     if fitting:
-        return min(fitting, key=lambda config: config.task != "detection")
+        return fitting[0]
     if faults:
         raise CompressError(f"--data: {root} cannot be read. {max(faults)[1]}")
     names = ", ".join(name for name, kind in FORMATS.items() if "root" in kind.model_fields and task in (None, kind.task))
@@ -160,7 +151,7 @@ def written(data: DataConfig, images: dict[str, int], begun: Described | None, s
     lr = 3e-4 if begun else 2e-3
     again = max(FEWEST // 2, epochs // 2)
     size = budget.size or TASKS[data.task].crop
-    config = begun.config if begun else FRESH[data.task]
+    config = begun.config if begun else dict(TASKS[data.task].begun_with)
     schedule = f"epochs: {{}}, lr: {lr:.1e}, decay: cosine, warmup: 0.3, ema: 0.99"
     schedule += ", freeze_norms: 0" if begun else ""
     yield f"# Made by `compress init`, from {images['train']} training images in {data.model_dump(mode='json')['root']}."
@@ -189,13 +180,7 @@ def written(data: DataConfig, images: dict[str, int], begun: Described | None, s
 def shown(task: str, begun: Described | None, budget: Budget) -> dict[str, Any]:
     """The `evaluate` section: the model's own, at the size that the budget is about."""
     section = begun.evaluate.model_dump(mode="json") if begun else {}
-    if budget.size and task == "detection":
-        section["short_side"] = min(budget.size)
-    elif budget.size and task == "recognition":
-        section |= {"height": budget.size[0], "width": budget.size[1]}
-    elif budget.size:
-        section["size"] = list(budget.size)
-    return section
+    return {**section, **(TASKS[task].at_size(*budget.size) if budget.size else {})}
 
 
 def format_of(budget: Budget) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -34,9 +34,10 @@ class Row(BaseModel):
 
     stage: the stage's name, with `/last`, `/raw` and the like for its other artefacts. parent: the stage that it started from.
     params: parameters; a checkpoint's include branches that run in training alone, an exported file's do not. macs: at inference, on
-    `input`. bytes: the artefact's weights on disk. task: name of its task. scores: metric -> value on `split`, by `settings`, fixed in the
-    recipe. main: name of the metric that counts. delta: its gain against the first row, negative for a loss. val_score: its value on
-    validation, what the epoch was chosen by. latency_ms: runtime and precision -> median, p90, threads, input, rounds.
+    `input`. Both are None of a pipeline, whose parts have rows of their own. bytes: the artefact's weights on disk. task: name of its task.
+    scores: metric -> value on `split`, by `settings`, fixed in the recipe. main: name of the metric that counts. delta: its gain against
+    the first row, negative for a loss. val_score: its value on validation, what the epoch was chosen by. latency_ms: runtime and precision
+    -> median, p90, threads, input, rounds.
     seconds: what the stage took. artefact: path of what was measured, from the experiment's folder.
     A file's row also has `integers`, what :func:`compress.exporters.inspect.inspect` found in it.
     """
@@ -50,8 +51,8 @@ class Row(BaseModel):
     key: Word
     seed: Count
     task: Word
-    params: Count
-    macs: Count
+    params: Count | None
+    macs: Count | None
     bytes: Count
     scores: Scores
     main: Word
@@ -154,8 +155,8 @@ def cells(row: Row) -> tuple[list[Cell], ...]:
         [Cell(name, getattr(row, name), name, getattr(row, name)) for name in ("experiment", "stage")],
         plain("kind", "parent", "key", "seed", "task"),
         [
-            Cell("params", row.params, "params", f"{row.params / 1e6:.3f} M"),
-            Cell("macs", row.macs, "MACs", f"{row.macs / 1e9:.3f} G"),
+            Cell("params", row.params, "params", "" if row.params is None else f"{row.params / 1e6:.3f} M"),
+            Cell("macs", row.macs, "MACs", "" if row.macs is None else f"{row.macs / 1e9:.3f} G"),
             Cell("bytes", row.bytes, "MB", f"{row.bytes / 1e6:.3f}"),
         ],
         score_cells(row),
@@ -241,11 +242,8 @@ def caption(rows: Sequence[Row]) -> str:
     """What the figures were measured on and by: one line for each way that occurs."""
     lines = dict.fromkeys(f"{conditions(row)}; seed {row.seed}" for row in rows)
     directions = dict.fromkeys(f"delta: how much less {row.metric.label} is than in the first row" for row in rows if falls(row))
-    timed = dict.fromkeys(
-        f"latency: median of {values['rounds']} rounds, input {'x'.join(map(str, values['input']))}, {values['threads']} thread(s)"
-        for row in rows
-        for values in row.latency_ms.values()
-    )
+    timed = dict.fromkeys(f"latency: {timed_on(values)}" for row in rows for values in row.latency_ms.values())
+    parts = [f"{row.stage}: {shares_text(values['shares'])}" for row in rows for values in row.latency_ms.values() if "shares" in values]
     hosts = dict.fromkeys(str(row.facts.get("cpu", "")) for row in rows)
     integers = [f"{row.stage}: {words(row.facts['integers'])}" for row in rows if is_int8_file(row)]
     kept = [score_control_text(row) for row in rows if "score_control" in row.facts]
@@ -254,7 +252,20 @@ def caption(rows: Sequence[Row]) -> str:
         f"{case.int8_ms:.1f} ms against {case.float_ms:.1f} ms"
         for case in slower(rows)
     ]
-    return "\n".join([*lines, *directions, *timed, *(f"on {host}" for host in hosts if host), *integers, *kept, *slow])
+    return "\n".join([*lines, *directions, *timed, *(f"on {host}" for host in hosts if host), *parts, *integers, *kept, *slow])
+
+
+def timed_on(values: Mapping[str, Any]) -> str:
+    """What a latency was measured on."""
+    threads = f"{values['threads']} thread(s)"
+    if not values["input"]:
+        return f"median of {values['rounds']} images, from pixels to answer, {threads}"
+    return f"median of {values['rounds']} rounds, input {'x'.join(map(str, values['input']))}, {threads}"
+
+
+def shares_text(shares: Mapping[str, float]) -> str:
+    """What each part of a pipeline takes of its time."""
+    return ", ".join(f"{part} {100 * share:.0f} %" for part, share in shares.items()) + " of the time"
 
 
 def score_control_text(row: Row) -> str:
@@ -308,4 +319,4 @@ def timing(place: int, row: Row, runtime: str, precision: str) -> Timing:
     """One latency of the row at a place of the table."""
     values = row.latency_ms[f"{runtime} {precision}"]
     network = (row.experiment, row.macs, values["threads"], tuple(values["input"]))
-    return Timing(place, network, runtime, precision, values["median"], row.kind == "export")
+    return Timing(place, network, runtime, precision, values["median"], row.kind in ("export", "assemble"))

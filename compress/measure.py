@@ -9,9 +9,11 @@ from typing import Any
 
 from compress.checkpoint import Model, load, shipped_bytes
 from compress.cost import macs, parameters
+from compress.image_timing import image_timings
 from compress.lab import Lab
+from compress.pipeline import folder_bytes, is_pipeline
 from compress.predictor import of_model, open_predictor
-from compress.runtimes.runtime import processor
+from compress.runtimes.runtime import available_threads, processor
 from compress.runtimes.settings import Latency
 
 
@@ -24,7 +26,10 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | N
     timed: whether latency is measured.
     """
     latency = lab.recipe.latency
-    if path.is_dir():
+    if is_pipeline(path):
+        predictor = open_predictor(path)
+        facts: dict[str, Any] = {"params": None, "macs": None, "bytes": folder_bytes(path)}
+    elif path.is_dir():
         model = load(path)
         model.network.to(lab.device)
         predictor = of_model(model)
@@ -55,11 +60,22 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | N
 
 def latencies(path: Path, lab: Lab, runtimes: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Latencies of the checkpoint folder or exported file at `path`, as for :func:`measure`."""
+    if is_pipeline(path):
+        return pipeline_latency(path, lab)
     if path.is_file():
         return file_latency([path], lab.recipe.latency)
     model = load(path)
     model.network.to(lab.device)
     return checkpoint_latency(model, lab.recipe.latency, runtimes)
+
+
+def pipeline_latency(path: Path, lab: Lab) -> dict[str, dict[str, Any]]:
+    """Latency of a pipeline from pixels to answer, on the first images of the split that rows are measured on, and its parts' shares."""
+    latency, split = lab.recipe.latency, lab.split(lab.report_split)
+    predictor = open_predictor(path, threads=latency.threads)
+    images = [split[place].image for place in range(min(latency.rounds, len(split)))]
+    (found,) = image_timings([predictor], images)
+    return {f"{predictor.runtime} {predictor.precision}": {**found.figures(), "threads": available_threads(latency.threads)}}
 
 
 def weight_bytes(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The model that comes with the package, in its folder `default_model`."""
+"""What comes with the package: the pipeline in its folder `default_model`, and float weights to train from in `parents`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from importlib.resources import files
 from pathlib import Path
 
 from compress.errors import CompressError
-from compress.runtimes import FILES
+from compress.pipeline import DESCRIPTION, is_pipeline, read
 
 
 def default_model() -> Path:
-    """The exported file in the package's folder `default_model`, which may hold one of any format that `compress.runtimes` opens.
-
-    Raises CompressError where there is none, or more than one.
-    """
+    """The package's folder `default_model`. Raises CompressError where it holds no pipeline."""
     folder = Path(str(files("compress") / "default_model"))
-    found = [path for path in folder.glob("*") if path.suffix in FILES]
-    if len(found) != 1:
-        raise CompressError(f"There should be one model in {folder}, not {len(found)}; install the package again, or give --model.")
-    return found[0]
+    if not is_pipeline(folder):
+        raise CompressError(f"There is no {DESCRIPTION} in {folder}; install the package again, or give --model.")
+    return folder
+
+
+def default_part(part: str) -> Path:
+    """The exported file of one of its parts, such as `detector`."""
+    return read(default_model()).files[part]
 
 
 def float_parent(task: str) -> Path:

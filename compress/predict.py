@@ -84,7 +84,7 @@ def failure(path: Path, sentence: str) -> Prediction:
 def answered(predictor: Predictor, path: Path, image: np.ndarray, stem: Path) -> Prediction:
     """The answer about one image, written into two files: `stem` with `.json` and with `.png` behind it."""
     task = predictor.task
-    found = predictor.predict(image)
+    found = predictor.predict(image).answer
     drawing, answer = (stem.with_name(stem.name + suffix) for suffix in RESULTS)
     size = {"height": image.shape[0], "width": image.shape[1]}
     record = {"image": str(path), "drawing": str(drawing), **size, **task.record(found)}

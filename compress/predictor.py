@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from pydantic import ValidationError
 
-from compress import extras
-from compress.data.images import read_image, rgb
+from compress import extras, pipeline
 from compress.data.prepare import network_input
-from compress.description import understood
+from compress.description import TUNED, check_tuned, read_tuned, understood
 from compress.errors import CompressError
+from compress.files import first_fault
 from compress.models.contract import Algorithm, Sample
 from compress.outside import allowing
 from compress.packaged import default_model
 from compress.processes import check_device, device_name
+from compress.result import Color, Result, Source, pixels_of
 from compress.tasks import TASKS
+from compress.tasks.reading import Models, read_words
 from compress.tasks.task import Evaluate, Scores, Task
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
 # With one thread, torch computes 1x1 convolutions of fewer than 16 images by a slower way: 16 of 320 x 320 take 0.88 of the time of 10.
 PIXELS_PER_BATCH = 1 << 21
 IMAGES_IN_MEMORY = 16
-Outputs = dict[str, np.ndarray]
+PIXELS_IN_MEMORY = 1 << 25  # 100 MB of them
+Outputs = dict[str, Any]  # arrays, but of a pipeline
 # What turns one image's outputs and original (height, width) into an answer.
 Reader = Callable[[Outputs, tuple[int, int]], Any]
 
@@ -39,6 +44,7 @@ class Predictor:
 
     run: (B, 3, H, W) normalised float32 -> the exported outputs. evaluate: input size and fixed decoding settings. tuned: settings chosen
     on validation, which `predict` prefers. precision: of the numbers, as the runtime names it.
+    look: of a pipeline, which has no network: (one image as it is shown, evaluate) -> what its parts make of it.
     """
 
     run: Callable[[np.ndarray], Outputs]
@@ -47,22 +53,45 @@ class Predictor:
     tuned: dict[str, Any]
     runtime: str
     precision: str
+    look: Callable[[np.ndarray, Evaluate], Outputs] | None = None
 
     @property
     def task(self) -> Task:
         """The kind of its answers."""
         return TASKS[self.algorithm.task]
 
-    def predict(self, image: np.ndarray | str | Path) -> Any:
-        """The answer about one image; coordinates are in its own pixels.
+    @overload
+    def predict(self, image: list[Source], color: Color = "rgb") -> list[Result]: ...
+    @overload
+    def predict(self, image: Source, color: Color = "rgb") -> Result: ...
 
-        image: the path of an image file, or an array: (H, W, 3) uint8 RGB, or what :func:`compress.data.images.rgb` makes that of, such
-            as grey, RGBA, uint16, and floats in 0..1.
-        Raises CompressError for one that it refuses.
+    def predict(self, image: Source | list[Source], color: Color = "rgb") -> Result | list[Result]:
+        """What the model says about an image, or about each of a list; coordinates are in the image's own pixels.
+
+        image: the path of an image file, its bytes, a PIL image, or an array: (H, W, 3) uint8 RGB, or what
+            :func:`compress.data.images.rgb` makes that of, such as grey, RGBA, uint16, and floats in 0..1. Those of a list are read one
+            by one.
+        color: of an array, the order of its channels: `rgb`, or `bgr`, as OpenCV has them.
+        Raises CompressError for an image that it refuses, and for what is none.
         """
-        image = read_image(Path(image)) if isinstance(image, (str, Path)) else rgb(image)
-        (outputs,) = self.outputs([image])
-        return self.reader(self.preferred())(outputs, image.shape[:2])
+        answer = self.asked(self.preferred())
+        if isinstance(image, list | tuple):
+            return [Result(answer(pixels_of(one, color)), self.task, partial(pixels_of, one, color)) for one in image]
+        return Result(answer(pixels_of(image, color)), self.task, partial(pixels_of, image, color))
+
+    def asked(self, evaluate: Evaluate | None = None) -> Callable[[np.ndarray], Any]:
+        """The answer about one (H, W, 3) uint8 RGB image, by the settings of `evaluate`, by default its own."""
+        read = self.reader(evaluate)
+
+        def answer(image: np.ndarray) -> Any:
+            (outputs,) = self.outputs([image])
+            return read(outputs, image.shape[:2])
+
+        return answer
+
+    def shown_width(self, image: np.ndarray) -> int:
+        """How many pixels wide an image is shown."""
+        return self.task.shown(image, self.evaluate, self.algorithm.input).shape[1]
 
     def preferred(self) -> Evaluate:
         """What `predict` goes by: tuned settings, where there are. Raises CompressError for those tuned on images of another size."""
@@ -76,6 +105,8 @@ class Predictor:
 
     def outputs_of(self, shown: Sequence[np.ndarray]) -> list[Outputs]:
         """The outputs of each of a few images that are resized already, in their order."""
+        if self.look:
+            return [self.look(image, self.evaluate) for image in shown]
         found: list[Outputs] = [{}] * len(shown)
         for places in equal_sizes([image.shape for image in shown]):
             outputs = self.run(network_input([shown[place] for place in places], self.algorithm.input))
@@ -125,12 +156,23 @@ def nothing(_count: int) -> None:
 
 
 def seen(predictor: Predictor, samples: Sequence[Sample] | Any, done: Callable[[int], None] = nothing) -> Iterator[tuple[Sample, Outputs]]:
-    """Every sample with its outputs, in order; a few images are in memory at a time. done: called with 1 after each."""
-    order = iter(range(len(samples)))
-    while chunk := [samples[index] for index in islice(order, IMAGES_IN_MEMORY)]:
+    """Every sample with its outputs, in order; a few images are in memory at a time, and of large ones fewer. done: called with 1 each."""
+    for chunk in few_at_a_time(samples[index] for index in range(len(samples))):
         for sample, outputs in zip(chunk, predictor.outputs(sample.image for sample in chunk), strict=True):
             yield sample, outputs
             done(1)
+
+
+def few_at_a_time(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """The samples in runs of at most `IMAGES_IN_MEMORY`; a run ends with the image by which it has `PIXELS_IN_MEMORY`."""
+    chunk: list[Sample] = []
+    for sample in samples:
+        chunk.append(sample)
+        if len(chunk) == IMAGES_IN_MEMORY or sum(one.image.shape[0] * one.image.shape[1] for one in chunk) >= PIXELS_IN_MEMORY:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def score(
@@ -181,7 +223,8 @@ def combinations(start: Mapping[str, Any], tunable: Mapping[str, Sequence[float]
 def open_predictor(
     path: str | Path | None = None, *, threads: int | None = None, device: str = "cpu", modules: Sequence[str] = ()
 ) -> Predictor:
-    """The model in a checkpoint folder, or in an exported file; without a path, the detector that comes with the package.
+    """The model in a checkpoint folder, or in an exported file; a pipeline folder; without a path, the pipeline that
+    comes with the package.
 
     threads: for the runtimes of exported files; None leaves it to them. device: `auto`, `cpu` or `cuda`; of a checkpoint, which needs
     torch. modules: names of those outside of the workbench that its model may be built by; see :mod:`compress.outside`.
@@ -200,6 +243,8 @@ def check_there(path: Path) -> None:
 def opened(path: Path, threads: int | None, device: str) -> Predictor:
     """:func:`open_predictor` with what is allowed already."""
     check_device(device)
+    if pipeline.is_pipeline(path):
+        return of_pipeline(path, threads)
     if path.is_dir():
         with extras.told(f"The checkpoint {path}"):
             from compress.checkpoint import load
@@ -208,11 +253,59 @@ def opened(path: Path, threads: int | None, device: str) -> Predictor:
         model.network.to(device_name(device))
         return of_model(model)
     check_there(path)
+    return of_file(path, threads)
+
+
+def of_file(path: Path, threads: int | None, steady: bool = False) -> Predictor:
+    """The predictor around an exported file. steady: as :func:`compress.runtimes.open_file` has it."""
     from compress.runtimes import open_file
 
-    runtime = open_file(path, threads=threads)
+    runtime = open_file(path, threads=threads, steady=steady)
     found = understood(runtime.description, path)
     return Predictor(runtime.run, found.algorithm, found.evaluate, found.tuned, runtime.name, runtime.precision)
+
+
+def of_pipeline(folder: Path, threads: int | None) -> Predictor:
+    """The predictor around the pipeline in a folder. Raises CompressError for parts that do not fit together."""
+    found = pipeline.read(folder)
+    parts = {part: of_file(path, threads, steady=True) for part, path in found.files.items()}
+    for part, path in found.files.items():
+        pipeline.check_part(part, path, parts[part].algorithm, found.characters if part == "recogniser" else None)
+    runtimes, precisions = ("+".join(dict.fromkeys(getattr(its, name) for its in parts.values())) for name in ("runtime", "precision"))
+
+    known: dict[str, Models] = {}
+
+    def look(image: np.ndarray, evaluate: Any) -> Outputs:
+        key = evaluate.model_dump_json()
+        if key not in known:
+            known[key] = models_of(parts, evaluate)
+        return read_words(image, known[key], evaluate)
+
+    models_of(parts, found.evaluate)  # refuses settings that a part does not have
+    tuned = read_tuned(folder)
+    if tuned:
+        check_tuned(tuned, found.algorithm, found.evaluate, folder / TUNED)
+    return Predictor(no_network, found.algorithm, found.evaluate, tuned, runtimes, precisions, look)
+
+
+def models_of(parts: Mapping[str, Predictor], evaluate: Evaluate) -> Models:
+    """The parts of a pipeline as functions, by what `evaluate` says of each, and else by their own settings."""
+    asked = {}
+    for part, its in parts.items():
+        try:
+            own = its.preferred().with_settings(getattr(evaluate, part))
+            own.settings(its.algorithm)
+        except ValidationError as error:
+            raise CompressError(f"evaluate.{part}.{first_fault(error)}.") from None
+        except CompressError as error:
+            raise CompressError(str(error).replace("evaluate.", f"evaluate.{part}.", 1)) from None
+        asked[part] = its.shown_as(own)
+    return Models({part: its.asked() for part, its in asked.items()}, asked["recogniser"].shown_width)
+
+
+def no_network(_images: np.ndarray) -> Outputs:
+    """What a pipeline has instead of a network of its own."""
+    raise ValueError("a pipeline has no network; it looks at images as they are.")
 
 
 def of_model(model: Model) -> Predictor:

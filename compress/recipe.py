@@ -129,9 +129,9 @@ def laid_over(defaults: dict[str, Any], key: str, document: Document) -> dict[st
 def read_data(values: dict[str, Any], place: Place, task: Task, document: Document) -> DataConfig:
     """A `data` section. Refuses a format that is unknown or has the ground truth of another task."""
     kind = data_format(values, place, document)
-    if kind.task != task.name:
+    if not kind.serves(task.name):
         told = f"data of the format {values['format']} are for {kind.task}, but the model is for {task.name}"
-        fitting = [known for known, kind in FORMATS.items() if kind.task == task.name]
+        fitting = [known for known, kind in FORMATS.items() if kind.serves(task.name)]
         raise CompressError(f"{document.where((*place, 'format'))}: {told}; use {' or '.join(fitting) or 'another model'}.")
     return section(kind, values, place, document)
 

@@ -14,6 +14,8 @@ from compress.yaml_text import Place, parsed, read_yaml
 DISCRIMINATORS = ("format", "name")
 SUFFIXES = (".yml", ".yaml")
 LONGEST_CHAIN = 20
+# Keys of a stage that name models: recipes, one of whose stages may follow behind a colon, checkpoint folders, files.
+MODELS = ("teacher", "checkpoint", "detector", "classifier", "recogniser")
 
 
 @dataclass
@@ -131,7 +133,7 @@ def find_models(stages: dict[str, Any], file: Path, known: Collection[str]) -> N
     """
     for keys in stages.values():
         mutual = keys.get("mutual") if isinstance(keys, dict) else None
-        for holder, key in ((keys, "teacher"), (keys, "checkpoint"), (mutual, "peer")):
+        for holder, key in (*((keys, key) for key in MODELS), (mutual, "peer")):
             if isinstance(holder, dict) and key in holder:
                 holder[key] = located(holder[key], partial(beside, recipe=file), known)
 
@@ -140,8 +142,16 @@ def located(written: Any, find: Callable[[str], Path], known: Collection[str]) -
     """A path, or each of a list, as it reads from the working folder; names of stages and words that lead nowhere are left alone."""
     if isinstance(written, list):
         return [located(item, find, known) for item in written]
-    is_path = isinstance(written, str) and written not in known and find(written).exists()
-    return from_here(find(written)) if is_path else written
+    if not isinstance(written, str) or written in known:
+        return written
+    path, stage = recipe_and_stage(written)
+    return from_here(find(path)) + (f":{stage}" if stage else "") if find(path).exists() else written
+
+
+def recipe_and_stage(written: str) -> tuple[str, str | None]:
+    """`a.yml:pruned` -> the recipe and the stage of it that is meant; None behind anything else, for which it is the last model."""
+    path, _, stage = written.rpartition(":")
+    return (path, stage) if path.endswith(SUFFIXES) and stage else (written, None)
 
 
 def from_here(path: Path) -> str:
@@ -200,7 +210,7 @@ def apply_override(document: Document, override: str) -> None:
         raise CompressError(f"-o {override}: there is no stage '{path[1]}'{suggestion(path[1], stages)}")
     if path[-1] in ("kind", "name") and path[0] == "stages" and len(path) == 3:
         raise CompressError(f"-o {override}: a stage's {path[-1]} is fixed by the recipe; edit the file instead.")
-    if path[0] == "stages" and path[-1] in ("teacher", "peer", "checkpoint"):
+    if path[0] == "stages" and path[-1] in (*MODELS, "peer"):
         value = located(value, Path, stages)
     target = document.values
     for part in path[:-1]:

@@ -87,6 +87,7 @@ class Timed(TypedDict):
     """A latency: median and 90th percentile in milliseconds, and what they were measured with.
 
     low, high: the least and the greatest median of several turns, of which `median` is the middle one.
+    input: shape of it; empty where real images were timed, from pixels to answer. shares: of a pipeline's parts.
     """
 
     median: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -96,6 +97,7 @@ class Timed(TypedDict):
     rounds: Count
     low: NotRequired[Finite]
     high: NotRequired[Finite]
+    shares: NotRequired[dict[str, Finite]]
 
 
 @with_config(MORE)

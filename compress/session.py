@@ -21,8 +21,10 @@ from compress.files import digest, fingerprint
 from compress.lab import Lab
 from compress.ledger import LEDGER, TABLES
 from compress.outside import build, code_of
+from compress.pipeline import files_of
 from compress.processes import LOCK
 from compress.recipe import Recipe, experiment_name, load_named
+from compress.recipe_file import SUFFIXES, recipe_and_stage
 from compress.run_settings import RunSettings
 from compress.stage_folder import DONE, TO_DO, check_free, key_of, state_of
 from compress.stages import Stage
@@ -83,11 +85,17 @@ def collect(path: Path, overrides: tuple[str, ...], quiet: bool, found: dict[Pat
     if here not in found:
         recipe = load_named(path, overrides)
         session = Session(recipe, here, path.parent, overrides, quiet)
-        below = data_overrides(overrides)
-        for name in {name: None for stage in recipe.stages for name in stage.other_models() if is_recipe(recipe, name)}:
-            session.others[name] = collect(Path(name), below, quiet, found, (*above, here))
+        for name, shares in others_of(recipe).items():
+            below = data_overrides(overrides) if shares else ()
+            session.others[name] = collect(Path(recipe_and_stage(name)[0]), below, quiet, found, (*above, here))
         found[here] = session
     return found[here]
+
+
+def others_of(recipe: Recipe) -> dict[str, bool]:
+    """The other recipes that stages name, each once, and whether they are for the same data."""
+    named = [(name, stage.others_share_data) for stage in recipe.stages for name in stage.other_models()]
+    return {name: shares for name, shares in named if is_recipe(recipe, name)}
 
 
 def place_others(root: Session, others: Sequence[Session]) -> None:
@@ -113,7 +121,7 @@ def data_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
 
 def is_recipe(recipe: Recipe, name: str) -> bool:
     """Whether what a stage of `recipe` names is another recipe, and no stage or checkpoint folder."""
-    return stage_named(recipe, name) is None and Path(name).suffix in (".yml", ".yaml")
+    return stage_named(recipe, name) is None and Path(recipe_and_stage(name)[0]).suffix in SUFFIXES
 
 
 def stage_named(recipe: Recipe, name: str) -> Stage | None:
@@ -204,6 +212,7 @@ def without(values: Any, names: set[str]) -> Any:
 def identified(session: Session, stage: Stage, values: Any) -> Any:
     """Settings of a stage with other models and initial weights by what identifies them, not by where they lie."""
     known = {name: model_key(session, name) for name in stage.other_models()}
+    known |= {name: fingerprint([digest(file) for file in files_of(Path(name)) if file.is_file()]) for name in stage.exported_files()}
     weights = stage.initial_weights()
     return replaced(values, {**known, weights: weights_key(weights)} if weights else known)
 
@@ -261,7 +270,21 @@ def model_folder(session: Session, name: str) -> Path:
     if stage_named(session.recipe, name):
         return session.folder / name
     its = session.others.get(name)
-    return its.folder / its.recipe.last_model() if its else Path(name)
+    return its.folder / wanted_stage(its, name) if its else Path(name)
+
+
+def wanted_stage(its: Session, name: str) -> str:
+    """Which stage of another recipe is meant by what a stage names: its last model, or the one behind the colon.
+
+    Raises CompressError for one that is not there or gives no model.
+    """
+    stage = recipe_and_stage(name)[1]
+    models = [other.name for other in its.recipe.stages if other.gives_model]
+    if stage is None:
+        return its.recipe.last_model()
+    if stage not in models:
+        raise CompressError(f"{name}: {its.path.name} has no stage '{stage}' that gives a model{suggestion(stage, models)}")
+    return stage
 
 
 def model_key(session: Session, name: str) -> str:
@@ -269,7 +292,7 @@ def model_key(session: Session, name: str) -> str:
     if stage_named(session.recipe, name):
         return cache_key(session, name)
     its = session.others.get(name)
-    return cache_key(its, its.recipe.last_model()) if its else checkpoint_key(Path(name))
+    return cache_key(its, wanted_stage(its, name)) if its else checkpoint_key(Path(name))
 
 
 def untrained(session: Session, name: str) -> Model:
@@ -278,7 +301,7 @@ def untrained(session: Session, name: str) -> Model:
     if stage:
         return fresh(architecture(session.recipe, stage), session.recipe.evaluate)
     its = session.others.get(name)
-    return fresh(architecture(its.recipe, its.recipe.stage(its.recipe.last_model())), its.recipe.evaluate) if its else load(name)
+    return fresh(architecture(its.recipe, its.recipe.stage(wanted_stage(its, name))), its.recipe.evaluate) if its else load(name)
 
 
 def architecture(recipe: Recipe, stage: Stage | None) -> dict[str, Any]:
@@ -297,7 +320,7 @@ def before(recipe: Recipe, stage: Stage) -> dict[str, Any]:
 def is_ready(session: Session, name: str) -> bool:
     """Whether nothing must be run for the model that a stage names; earlier stages are not asked for."""
     its = session.others.get(name)
-    return its is None or states(its)[its.recipe.last_model()] == DONE
+    return its is None or states(its)[wanted_stage(its, name)] == DONE
 
 
 # States

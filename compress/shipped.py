@@ -12,7 +12,7 @@ from typing import Any
 from compress.errors import CompressError
 from compress.files import write_bytes
 from compress.outputs import check_folder
-from compress.recipe_file import read_file
+from compress.recipe_file import read_file, recipe_and_stage
 
 
 def folder() -> Path:
@@ -85,7 +85,7 @@ def collect(path: Path, found: dict[Path, None]) -> None:
         return
     found[path] = None
     for text in texts(read_file(path).values):
-        near = (path.parent / text).resolve()
+        near = (path.parent / recipe_and_stage(text)[0]).resolve()
         if near.suffix == ".yml" and near.is_relative_to(folder().resolve()) and near.is_file():
             collect(folder() / near.relative_to(folder().resolve()), found)
 

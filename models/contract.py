@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -41,11 +42,13 @@ class Words:
     polygons: one (n, 2) float32 array of x, y pixel coordinates per word, n >= 3, clockwise as annotated.
     ignore: (len(polygons),) bool; True is a do-not-care word.
     texts: one transcription per word, or none at all.
+    lexicon: the words of which what is read must be one; empty where any may be read.
     """
 
     polygons: list[np.ndarray]
     ignore: np.ndarray
     texts: list[str] = field(default_factory=list)
+    lexicon: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,31 @@ class Transcription:
 
     text: str
     confidence: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, or whatever else was found as one, that was read: its (n, 2) float32 polygon in the image's own pixels, its text, and the
+    confidence in the text, 0..1. line: number of the line that it stands in, from the top.
+    """
+
+    polygon: np.ndarray
+    text: str
+    confidence: float
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a pipeline reads in one image: its words, line by line."""
+
+    words: list[Word]
+
+    @property
+    def text(self) -> str:
+        """All words, those of a line with spaces between them."""
+        lines = groupby(self.words, lambda word: word.line)
+        return "\n".join(" ".join(word.text for word in line) for _, line in lines)
 
 
 @dataclass(frozen=True)

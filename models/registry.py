@@ -20,6 +20,8 @@ from compress.models.wording import suggestion
 MODELS = {
     name: f"compress.models.{name}" for name in ("angle", "craft", "crnn", "db", "nrtr", "pan", "psenet", "sar", "sast", "svtr_lcnet")
 }
+# Those that are put together of others, and have no network of their own.
+ASSEMBLED = {"reader": "compress.models.reader"}
 BACKBONES = {
     "lcnet": "compress.models.backbones.lcnet",
     "lcnet_v3": "compress.models.backbones.lcnet_v3",
@@ -84,7 +86,7 @@ def build(config: str | Mapping[str, Any]) -> Algorithm:
     are looked at by :func:`check_parts`, and when the network is built. Nothing outside the tables above is ever imported: `model.yml`
     may come from anybody.
     """
-    return configured(MODELS, config, "model")()
+    return configured({**MODELS, **ASSEMBLED}, config, "model")()
 
 
 def check_parts(config: str | Mapping[str, Any]) -> None:

@@ -12,13 +12,22 @@ from compress.data.split import Split
 
 
 class DataFormat(BaseModel, ABC):
-    """A data set as the `data` section of a recipe names it. task: name of the task whose ground truth its samples have."""
+    """A data set as the `data` section of a recipe names it.
+
+    task: name of the task whose ground truth its samples have. serves_too: names of others that are judged by the same ground truth.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: ClassVar[str]
+    serves_too: ClassVar[tuple[str, ...]] = ()
 
     format: str
+
+    @classmethod
+    def serves(cls, task: str) -> bool:
+        """Whether models for the task can be judged by its ground truth."""
+        return task in (cls.task, *cls.serves_too)
 
     @abstractmethod
     def default_augment(self) -> BaseModel:

@@ -70,6 +70,17 @@ def image_in(data: bytes, path: Path | str, *, stored: bool = False) -> np.ndarr
     return pixels if stored else turned(pixels, turn)
 
 
+def of_pillow(image: Image.Image) -> np.ndarray:
+    """An image of Pillow's as (H, W, 3) uint8 RGB, turned as its EXIF orientation says. Raises CompressError for one that does not load."""
+    try:
+        turn = 1 if image.format == "TIFF" else orientation(image)  # Pillow has turned that
+        return turned(rgb(decoded(image)), turn)
+    except CompressError as error:
+        raise CompressError(f"The PIL image is not read: {error}") from None
+    except Exception as error:  # of a file that is damaged or has been closed
+        raise CompressError(f"The PIL image does not decode ({error}); open it again.") from None
+
+
 def read_images(paths: Sequence[Path]) -> list[np.ndarray]:
     """All of several images. Raises CompressError that names every one that cannot be read."""
     images, told = [], []

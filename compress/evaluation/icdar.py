@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import shapely
@@ -16,6 +16,7 @@ from compress.errors import CompressError
 
 # Detections, polygons and do-not-care flags; transcriptions may follow, which other protocols read.
 Scene = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[bool]] | tuple[Any, ...]
+AnyScene = TypeVar("AnyScene", bound=tuple[Any, ...])
 
 # Ratios this near to one half count as one half, which is not enough: where corners are integers that is the exact decision.
 TIE = 1e-9
@@ -71,7 +72,7 @@ def match_all(images: Sequence[Scene], whole_pixels: bool = True) -> np.ndarray:
     return np.concatenate([np.zeros((0, 3), int), *(match_some(some, whole_pixels) for some in in_parts(images))])
 
 
-def in_parts(images: Sequence[Scene]) -> Iterator[Sequence[Scene]]:
+def in_parts(images: Sequence[AnyScene]) -> Iterator[Sequence[AnyScene]]:
     """The images in runs of at most `PAIRS` pairs of a word and a detection, and of one image at least."""
     first = pairs = 0
     for place, (found, truth, *_) in enumerate(images):
@@ -86,6 +87,29 @@ def in_parts(images: Sequence[Scene]) -> Iterator[Sequence[Scene]]:
 
 def match_some(images: Sequence[Scene], whole_pixels: bool) -> np.ndarray:
     """:func:`match_all` of images that fit into memory together."""
+    found = matches(images, whole_pixels)
+    matched = np.zeros(len(found.cared), bool)
+    matched[found.box] = True
+    ignored = np.array([flag for image in images for flag in image[2]], bool)
+    found_image, truth_image = (np.repeat(np.arange(len(images)), [len(image[side]) for image in images]) for side in (0, 1))
+    per_image = [(found_image, matched), (found_image, found.cared), (truth_image, ~ignored)]
+    return np.stack([np.bincount(image[chosen], minlength=len(images)) for image, chosen in per_image], 1)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which detection every word takes. Words and detections of several images are numbered through, image after image.
+
+    word, box: (n,) int, the pairs that :func:`match` counts. cared: (detections,) bool, False for those on do-not-care words.
+    """
+
+    word: np.ndarray
+    box: np.ndarray
+    cared: np.ndarray
+
+
+def matches(images: Sequence[Scene], whole_pixels: bool = True) -> Matches:
+    """The pairs that :func:`match` counts, of images that fit into memory together."""
     corners, lengths = joined([polygon for image in images for polygon in image[0]])
     found = shapes(np.rint(corners) if whole_pixels else corners, lengths)
     truth = shapes(*joined([polygon for image in images for polygon in image[1]]))
@@ -107,12 +131,13 @@ def match_some(images: Sequence[Scene], whole_pixels: bool) -> np.ndarray:
     cared = np.ones(len(found.areas), bool)
     cared[box[~counts]] = False
     free_word, free_box = ~ignored, cared.copy()
+    taken = []
     for i, j in zip(word[counts].tolist(), box[counts].tolist(), strict=True):
         if free_word[i] and free_box[j]:
             free_word[i] = free_box[j] = False
-    matched = cared & ~free_box
-    per_image = [(found_image, matched), (found_image, cared), (truth_image, ~ignored)]
-    return np.stack([np.bincount(image[chosen], minlength=len(images)) for image, chosen in per_image], 1)
+            taken.append((i, j))
+    word, box = np.array(taken, int).reshape(-1, 2).T
+    return Matches(word, box, cared)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from compress.errors import CompressError
 from compress.files import fingerprint, remembered, write_json
 from compress.ledger import Row
 from compress.outside import ALLOWED
+from compress.pipeline import DESCRIPTION as PIPELINE
+from compress.pipeline import is_pipeline
 from compress.recipe import load
 from compress.records import Compared
 from compress.report.collect import Experiment
@@ -68,6 +70,8 @@ def validation(experiment: Experiment) -> tuple[Recipe, Split]:
 
 def digest(artefact: Path) -> str | None:
     """sha256 of an artefact's weights; None where they are missing."""
+    if is_pipeline(artefact):
+        artefact = artefact / PIPELINE  # which has the digests of all files
     files = {".xml": [artefact, artefact.with_suffix(".bin")], "": [artefact / WEIGHTS]}.get(artefact.suffix, [artefact])
     if not all(file.is_file() for file in files):
         return None

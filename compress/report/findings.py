@@ -45,7 +45,7 @@ def hopeless(metric: Metric, value: float, best_value: float) -> bool:
 
 def shippable(rows: Sequence[Row]) -> list[Row]:
     """The exported files; where there are none, the checkpoints, but no teacher's. Those that are hopeless are of no use."""
-    choice = [row for row in rows if row.kind == "export"] or [row for row in rows if row.kind != "teacher"] or list(rows)
+    choice = [row for row in rows if row.kind in ("export", "assemble")] or [row for row in rows if row.kind != "teacher"] or list(rows)
     return [row for row in choice if not hopeless(row.metric, row.score, best(choice).score)]
 
 
@@ -72,9 +72,9 @@ def scatter(rows: Sequence[Row]) -> tuple[str, float, float] | None:
 
     Rows of as many multiply-accumulates are one network; equal figures are one timing, copied.
     """
-    same: dict[tuple[int, str], set[float]] = {}
+    same: dict[tuple[int | None, str], set[float]] = {}
     for row in rows:
-        for name, median in timings(row).items():
+        for name, median in timings(row).items() if row.macs is not None else ():
             same.setdefault((row.macs, name), set()).add(median)
     spread = [(max(found) / min(found), name, min(found), max(found)) for (_, name), found in same.items() if len(found) > 1]
     return max(spread)[1:] if spread else None

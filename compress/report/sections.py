@@ -48,7 +48,11 @@ def tiles(first: Row, pick: Row) -> str:
     score = metric.label[:1].upper() + metric.label[1:]
     facts = [
         ("Size", megabytes(pick.bytes), megabytes(first.bytes), change(pick.bytes, first.bytes)),
-        ("Multiply-accumulates", billions(pick.macs), billions(first.macs), change(pick.macs, first.macs)),
+        *(
+            [("Multiply-accumulates", billions(pick.macs), billions(first.macs), change(pick.macs, first.macs))]
+            if pick.macs is not None and first.macs is not None
+            else []
+        ),
         (score, figure(metric, pick.score), figure(metric, first.score), points(metric, pick.score - first.score)),
     ]
     if now is not None:
@@ -74,10 +78,16 @@ def pair_of_latencies(first: Row, pick: Row) -> tuple[float | None, float | None
 
 def went_in(first: Row) -> str:
     return (
-        f"<b>{escape(first.stage)}</b> went in: {megabytes(first.bytes)}, {first.params / 1e6:.2f}{SPACE}M parameters, "
-        f"{billions(first.macs)} multiply-accumulates, {escape(named(first.metric, first.score))} on {first.images} "
-        f"{escape(first.split)} images."
+        f"<b>{escape(first.stage)}</b> went in: {megabytes(first.bytes)}, {cost_text(first)}"
+        f"{escape(named(first.metric, first.score))} on {first.images} {escape(first.split)} images."
     )
+
+
+def cost_text(row: Row) -> str:
+    """What the network costs; nothing of a pipeline, whose parts have rows of their own."""
+    if row.params is None or row.macs is None:
+        return ""
+    return f"{row.params / 1e6:.2f}{SPACE}M parameters, {billions(row.macs)} multiply-accumulates, "
 
 
 def came_out(rows: Sequence[Row]) -> str:
@@ -88,7 +98,7 @@ def came_out(rows: Sequence[Row]) -> str:
         best(choice),
         min(choice, key=lambda row: fastest(row)[0]),
     )
-    what = "exported files" if choice[0].kind == "export" else "checkpoints (nothing was exported)"
+    what = "exported files" if choice[0].kind in ("export", "assemble") else "checkpoints (nothing was exported)"
     told = [
         f"the smallest is {artefact(smallest)} with {megabytes(smallest.bytes)}",
         f"the best {artefact(top)} with {escape(named(top.metric, top.score))}",

@@ -42,7 +42,8 @@ def line(head: Sequence[str], rows: Sequence[Row]) -> list[str]:
 def mean_row(rows: Sequence[Row]) -> Row:
     """The first row with means over all instead of its own figures."""
     first = rows[0]
-    means = {"params": round(mean(row.params for row in rows)), "macs": round(mean(row.macs for row in rows))}
+    counts = {name: [getattr(row, name) for row in rows] for name in ("params", "macs")}
+    means = {name: None if None in values else round(mean(values)) for name, values in counts.items()}
     return first.model_copy(
         update={**means, "scores": {first.main: mean(row.score for row in rows)}, "delta": mean(row.delta for row in rows)}
     )

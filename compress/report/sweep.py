@@ -121,7 +121,7 @@ def point(trial: SweepTrial, row: Row, where: str, picked: bool) -> dict[str, An
         "low": values.get("low"),
         "high": values.get("high"),
         "megabytes": row.bytes / 1e6,
-        "gmacs": row.macs / 1e9,
+        "gmacs": row.macs / 1e9 if row.macs is not None else None,
         "score": row.score * (100 if row.metric.percent else 1),
         "recommended": picked,
         "told": f"{trial['trial']} ({varied(trial)}), {row.stage}: {row.metric.label} {score}, {megabytes(row.bytes)}{latency}",

@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from compress.ledger import Row, caption, table
+from compress.ledger import Row, caption, shares_text, table
 from compress.report.terminal import output
 
 
@@ -48,5 +48,7 @@ def print_benchmark(found: dict[str, Any]) -> None:
     console = output()
     console.print(printed)
     shape = "x".join(map(str, found["input"]))
-    lines = [f"input {shape}, {found['rounds']} rounds in turn; ratio: to the first, median over the rounds", f"on {found['cpu']}"]
+    what = f"input {shape}, {found['rounds']} rounds" if shape else f"{found['rounds']} images, from pixels to answer,"
+    parts = [f"{row['artefact']}: {shares_text(row['shares'])}" for row in found["results"] if "shares" in row]
+    lines = [f"{what} in turn; ratio: to the first, median over the rounds", f"on {found['cpu']}", *parts]
     console.print("\n".join([*lines, "", *found["remarks"]]), markup=False, soft_wrap=True)

@@ -24,16 +24,24 @@ FILES = {
 BESIDE = (".xml", ".param")  # whose weights are in a .bin beside them
 
 
-def open_file(path: Path | str, threads: int | None = None, precision: str | None = None, runtime: str | None = None) -> Runtime:
+def open_file(
+    path: Path | str, threads: int | None = None, precision: str | None = None, runtime: str | None = None, *, steady: bool = False
+) -> Runtime:
     """Open an exported file in its own runtime (.onnx in ONNX Runtime, .xml in OpenVINO, .torchscript in TorchScript, .param in ncnn).
 
     threads: of the processor; None is all that this process may use. precision: of the float parts, None for 32 bit; OpenVINO
-    also has "bf16", TensorRT "fp16". runtime: another one that reads this kind of file, as in `FILES`.
+    also has "bf16", TensorRT "fp16". runtime: another one that reads this kind of file, as in `FILES`. steady: an input gives the same
+    outputs bit for bit whatever came before it; without, OpenVINO may compile the model anew for a size that keeps coming.
     Raises CompressError where the file or the package is missing, where the file is damaged, is no model, or was not written by an
     export stage. No Python pickle in a file is ever loaded, so a .pt2 file is refused.
     """
     path = Path(path)
-    return opener(runtime_of(path, runtime))(path, threads, precision)
+    name = runtime_of(path, runtime)
+    if name == "openvino" and steady:
+        from compress.runtimes.openvino import open_steady
+
+        return open_steady(path, threads, precision)
+    return opener(name)(path, threads, precision)
 
 
 def runtime_of(path: Path, wanted: str | None = None) -> str:

@@ -17,8 +17,17 @@ CALLS_BEFORE_FIXING = 4
 FIXED_SHAPES = 4
 
 
-def open_openvino(path: Path, threads: int | None, precision: str | None) -> Runtime:
-    """See :func:`compress.runtimes.open_file`."""
+# Primitives, of which a model has about a hundred, kept of a model that is never compiled for a size: those of the last few sizes.
+STEADY_CACHE = 1000
+
+
+def open_steady(path: Path, threads: int | None, precision: str | None) -> Runtime:
+    """The model with open sizes for good: one compiled for a size differs in the last bits, and after rounding to integers in more."""
+    return open_openvino(path, threads, precision, fixed_shapes=0, cached=STEADY_CACHE)
+
+
+def open_openvino(path: Path, threads: int | None, precision: str | None, *, fixed_shapes: int = FIXED_SHAPES, cached: int = 0) -> Runtime:
+    """See :func:`compress.runtimes.open_file`. fixed_shapes: how many the model is compiled for. cached: primitives of open sizes kept."""
     forbid_telemetry()
     try:
         import openvino  # noqa: F401
@@ -38,7 +47,7 @@ def open_openvino(path: Path, threads: int | None, precision: str | None) -> Run
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": wanted,
         # Else what was compiled for each size of images stays in memory: 300 MB after 20 sizes. Sizes that keep coming are fixed below.
-        "CPU_RUNTIME_CACHE_CAPACITY": 0,
+        "CPU_RUNTIME_CACHE_CAPACITY": cached,
     }
     with telling(f"OpenVINO cannot run {path} in '{wanted}'; export the model again, or take another precision"):
         compiled = core.compile_model(model, "CPU", settings)
@@ -55,7 +64,7 @@ def open_openvino(path: Path, threads: int | None, precision: str | None) -> Run
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         shape = images.shape
         calls[shape] += 1
-        if calls[shape] == CALLS_BEFORE_FIXING and len(requests) <= FIXED_SHAPES:
+        if calls[shape] == CALLS_BEFORE_FIXING and len(requests) <= fixed_shapes:
             fixed = model.clone()
             fixed.reshape(list(shape))
             requests[shape] = core.compile_model(fixed, "CPU", settings).create_infer_request()

@@ -51,7 +51,8 @@ class Stage(BaseModel):
     Every class also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, whether that model
     `is_quantized`,
     and whether `every_process` of a distributed run takes part; other stages are done by the main process alone. `others_have_rows` is
-    whether other models that are recipes stand in the table beside the stage.
+    whether other models that are recipes stand in the table beside the stage; `others_share_data` is whether they are for the same task, so
+    that another data set for this recipe is theirs too.
 
     name: the row's name and the folder's. from: the stage that it starts from; the one before, unless said.
     expect: limits on its row.
@@ -67,6 +68,7 @@ class Stage(BaseModel):
     is_quantized: ClassVar[bool] = False
     every_process: ClassVar[bool] = False
     others_have_rows: ClassVar[bool] = True
+    others_share_data: ClassVar[bool] = True
 
     name: str = Field("", pattern=r"^[A-Za-z0-9_-]*$", max_length=80)
     from_: str | None = Field(None, alias="from")
@@ -97,6 +99,10 @@ class Stage(BaseModel):
     def initial_weights(self) -> str | None:
         """File, checkpoint folder or URL of weights that it starts from."""
         return None
+
+    def exported_files(self) -> tuple[str, ...]:
+        """Exported files that it takes as they are."""
+        return ()
 
     def own_data(self) -> DataConfig | None:
         """The data that it trains on instead of the recipe's."""

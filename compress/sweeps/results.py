@@ -32,10 +32,10 @@ class Figures:
     where: str
 
     def value(self, objective: str) -> float | None:
-        """An objective's value, as it was measured."""
+        """An objective's value, as it was measured; None where it was not: multiply-accumulates of a pipeline are not counted."""
         if objective == "score":
             return self.row.score
-        return self.latency_ms if objective == "latency_ms" else float(getattr(self.row, objective))
+        return self.latency_ms if objective == "latency_ms" else getattr(self.row, objective)
 
     def goodness(self, objective: str) -> float | None:
         """The same, the more the better."""
@@ -135,7 +135,7 @@ def line(sweep: Sweep, trial: SweepTrial, on_front: bool, picked: bool) -> dict[
         row.metric.heading: row.metric.shown(row.score),
         "delta": row.metric.moved(row.delta),
         "MB": f"{row.bytes / 1e6:.3f}",
-        "MACs": f"{row.macs / 1e9:.3f} G",
+        "MACs": f"{row.macs / 1e9:.3f} G" if row.macs is not None else "",
         f"{found.where or 'latency'} ms": latency,
         "seconds": f"{trial['seconds']:.0f}",
         "note": ", ".join(notes),

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from compress.checkpoint import load
-from compress.files import read_text
 from compress.ledger import Row
-from compress.measure import checkpoint_latency, file_latency
+from compress.measure import latencies
 from compress.processes import device_name
 from compress.progress import say
 from compress.records import SweepTrial
 from compress.report.findings import distinct, shippable
-from compress.runtimes.settings import Latency
+from compress.session import RECIPE, make_lab, prepare
 from compress.sweeps.trials import RUN, Job, Trials, trial_folder
-from compress.yaml_text import parsed
 
 TURNS = 3  # all artefacts are timed so often, in turn: a machine that slows down for a while then slows all of them
 
@@ -53,13 +49,10 @@ def rows_to_time(trial: SweepTrial, counted: str | None) -> list[Row]:
 def timed(job: Job, name: str, row: Row) -> dict[str, dict[str, Any]]:
     """Runtime and precision -> latency of one artefact, as the trial's recipe asks."""
     run = trial_folder(job, name) / RUN
-    latency = Latency.model_validate(parsed(read_text(run / "recipe.yml"), str(run), "recipe.yml", {})["latency"])
-    path: Path = run / row.artefact
-    if path.is_file():
-        return file_latency([path], latency)
-    model = load(path)
-    model.network.to(device_name(job.device))
-    return checkpoint_latency(model, latency, latency.runtimes)
+    session = prepare(run / RECIPE, out=run)
+    stage = session.recipe.stage(row.stage.partition("/")[0])
+    lab = make_lab(session, run / stage.name, stage, device_name(job.device))
+    return latencies(run / row.artefact, lab, session.recipe.latency.runtimes)
 
 
 def with_latency(row: dict[str, Any], turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import cv2
@@ -98,6 +99,8 @@ def true_shapes(truth: Label) -> list[Shape]:
 
 CLASSIFICATION = Task(
     name="classification",
+    begun_with=MappingProxyType({"name": "angle"}),
+    at_size=lambda height, width: {"size": [height, width]},
     metrics=(Metric("accuracy", "accuracy %"),),
     main="accuracy",
     evaluate=EvaluateClassification,

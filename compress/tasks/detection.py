@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -146,6 +147,8 @@ def true_shapes(truth: Words) -> list[Shape]:
 
 DETECTION = Task(
     name="detection",
+    begun_with=MappingProxyType({"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 96}}),
+    at_size=lambda height, width: {"short_side": min(height, width)},
     metrics=(Metric("precision", "P %"), Metric("recall", "R %"), Metric("hmean", "Hmean %")),
     main="hmean",
     evaluate=EvaluateDetection,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import cv2
@@ -133,6 +134,10 @@ def true_shapes(truth: Line) -> list[Shape]:
 
 RECOGNITION = Task(
     name="recognition",
+    begun_with=MappingProxyType(
+        {"name": "crnn", "backbone": "mobilenet_v3_small", "sequence": {"name": "bilstm", "hidden": 64}, "alphabet": {"texts": "train"}}
+    ),
+    at_size=lambda height, width: {"height": height, "width": width},
     metrics=(Metric("accuracy", "accuracy %"), Metric("folded", "a-z, 0-9 %"), Metric("similarity", "1-NED %")),
     main="accuracy",
     evaluate=EvaluateRecognition,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -122,6 +122,8 @@ class Task:
     metrics: the columns of a table, in order. main: the name of the one that best epochs, budgets and comparisons go by.
     evaluate, augment: the classes of the recipe's sections.
     crop: height and width, in pixels, of training images where a stage says nothing else. square: whether they must be equal.
+    begun_with: the `model` section of a small network to start with; empty where the task trains none.
+    at_size: `(height, width) -> fields of `evaluate``: those by which images are shown at that size.
     size: `(evaluate, input) -> (height, width)`: of training images on the scale at which images are evaluated.
     view: `(sample, augment, (height, width), input, rng) -> sample`: a random training view of exactly that size.
     shown: `(image, evaluate, input) -> image`: (H, W, 3) uint8 RGB, resized as the network is shown it at inference.
@@ -161,6 +163,8 @@ class Task:
     corrected: Callable[[Any, Any], Any] | None = None
     joined: Callable[[Sample, Callable[[], Sample], Any, tuple[int, int], np.random.Generator], Sample] | None = None
     square: bool = False
+    begun_with: Mapping[str, Any] = field(default_factory=dict)
+    at_size: Callable[[int, int], dict[str, Any]] = lambda _height, _width: {}
 
     @property
     def metric(self) -> Metric:

@@ -46,6 +46,7 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "qat": ("quantize", {"train": SCHEDULE}),
     "load": ("load", {"checkpoint": "parent"}),
     "export": ("export", {}),
+    "assemble": ("assemble", {"detector": "parent", "recogniser": "other"}),
 }
 EXPECT = {"max_drop": 0.1, "min_score": 0.1, "max_latency_ms": 1.0, "max_bytes": 10}
 
@@ -78,6 +79,7 @@ OTHER: dict[str, Any] = {
     "per_channel": False, "activations": "symmetric", "ranges": "histogram", "percentile": 99.0, "bias_correction": False,
     "images": 3, "tolerance": 1e-3, "silent": True, "characters": {"characters": "ab"},
     "checkpoint": "other", "formats": ("onnx",), "check_images": 3,
+    "detector": "other", "classifier": "parent", "recogniser": "parent", "format": "onnx",
 }  # fmt: skip
 # What changes no outcome.
 STILL = {"name", "expect", "workers", "recover.workers", "train.workers", *(f"expect.{name}" for name in EXPECT)}
@@ -113,6 +115,7 @@ MOVES: dict[str, tuple[set[str], set[str]]] = {
     "simplify": (set(), {"train", "val"}),
     "load": ({"model", "evaluate"}, set()),
     "export": (set(), {"val"}),
+    "assemble": ({"evaluate"}, {"val"}),
 }
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from compress.errors import CompressError
-from compress.models.contract import Classification, Detections, Input, Label, Line, Sample, Transcription, Words
+from compress.models.contract import Classification, Detections, Input, Label, Line, Reading, Sample, Transcription, Word, Words
 from compress.models.registry import build
 from compress.tasks import TASKS
 from compress.tasks.classification import CLASSIFICATION, EvaluateClassification
 from compress.tasks.detection import DETECTION, EvaluateDetection
+from compress.tasks.ocr import EvaluateOcr
 from compress.tasks.recognition import RECOGNITION, EvaluateRecognition
 from compress.tasks.task import Metric, Shape, Task
 
@@ -22,11 +23,13 @@ ANSWERS = {
     "detection": Detections([BOX, BOX + 30], np.float32([0.75, 0.5])),
     "classification": Classification("180", 0.8125),
     "recognition": Transcription("Café 7", 0.8125),
+    "ocr": Reading([Word(BOX, "word", 0.75)]),
 }
 TRUTHS = {
     "detection": Words([BOX, BOX + 40], np.array([False, True]), ["word", "###"]),
     "classification": Label("180"),
     "recognition": Line("Café 7"),
+    "ocr": Words([BOX, BOX + 40], np.array([False, True]), ["word", "###"]),
 }
 
 
@@ -86,10 +89,14 @@ def test_what_is_shown_fits_the_input_and_is_of_the_size_for_training(task, want
         "detection": EvaluateDetection(short_side=100),
         "classification": EvaluateClassification(size=(64, 192)),
         "recognition": EvaluateRecognition(height=50, width="own"),
+        "ocr": EvaluateOcr(),
     }[task.name]
     sample = Sample("s", image(), TRUTHS[task.name])
     shown = task.shown(sample.image, evaluate, wanted)
     assert shown.dtype == np.uint8
+    if task.name == "ocr":  # each part resizes what it is shown
+        assert shown is sample.image
+        return
     assert all(side % step == 0 for side, step in zip(shown.shape[:2], wanted.multiple, strict=True))
     np.testing.assert_array_equal(task.resized(sample, evaluate, wanted).image, shown)
     size = task.size(evaluate, wanted)
@@ -107,11 +114,13 @@ def test_a_perfect_answer_has_the_best_scores_and_no_answer_the_worst(task):
         "detection": Detections([], np.zeros(0, np.float32)),
         "classification": Classification("0", 0.9),
         "recognition": Transcription("", 0.9),
+        "ocr": Reading([Word(BOX, "Wort", 0.9)]),
     }[task.name]
     right = {
         "detection": Detections([BOX], np.ones(1, np.float32)),
         "classification": Classification("180", 0.9),
         "recognition": Transcription("Café 7", 0.9),
+        "ocr": Reading([Word(BOX, "word", 0.9)]),
     }[task.name]
     best, worst = (task.judge([(found, TRUTHS[task.name])] * 2, evaluate) for found in (right, wrong))
     assert [best[metric.name] for metric in task.metrics] == [1.0] * len(task.metrics)

@@ -15,7 +15,7 @@ import torch
 from compress.checkpoint import fresh, save
 from compress.exporters.write import write_files
 from compress.extras import TRAIN
-from compress.packaged import default_model
+from compress.packaged import default_model, default_part
 from compress.tasks.detection import EvaluateDetection
 from compress.tasks.recognition import EvaluateRecognition
 
@@ -81,13 +81,14 @@ def test_predict(bare):
     result = compress("predict", "photo.png", "--out", "found", cwd=bare)
     assert result.returncode == 0, result.stderr
     found = json.loads((bare / "found" / "photo.json").read_text())
-    assert len(found["words"]) == 2
+    assert found["text"] == "STATION\nExit"
 
 
 def test_eval_on_a_data_set(bare):
-    result = compress("eval", default_model(), "--data", "icdar2015", "--root", "data", "--json", cwd=bare)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["scores"]["hmean"] == 1
+    for artefact in (default_part("detector"), default_model()):
+        result = compress("eval", artefact, "--data", "icdar2015", "--root", "data", "--json", cwd=bare)
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["scores"]["hmean"] == 1
 
 
 @pytest.mark.parametrize("file", ["files/onnx/model.onnx", "files/openvino/model.xml"])
@@ -104,6 +105,16 @@ def test_benchmark(bare):
     rows = json.loads(result.stdout)["results"]
     assert [row["runtime"] for row in rows] == ["onnxruntime", "openvino"]
     assert all(row["integers"]["convs"] > 20 for row in rows)
+
+
+def test_benchmark_and_export_of_a_pipeline(bare):
+    result = compress("benchmark", default_model(), "--image", "photo.png", "--json", cwd=bare)
+    assert result.returncode == 0, result.stderr
+    assert set(json.loads(result.stdout)["results"][0]["shares"]) == {"detector", "crops", "recogniser"}
+    result = compress("export", default_model(), "--out", "shipped", cwd=bare)
+    assert result.returncode == 0, result.stderr
+    result = compress("predict", "photo.png", "--model", "shipped", "--out", "found2", cwd=bare)
+    assert json.loads((bare / "found2" / "photo.json").read_text())["text"] == "STATION\nExit"
 
 
 def test_a_recogniser_s_file_is_asked_and_evaluated(bare):
@@ -124,8 +135,9 @@ def test_a_recogniser_s_file_is_asked_and_evaluated(bare):
 
 
 def test_load_in_python(bare):
-    code = f"{HIDE}\nimport compress, cv2\nprint(len(compress.load({str(default_model())!r}).predict(cv2.imread('photo.png')).polygons))"
-    assert python(code, cwd=bare).stdout == "2\n"
+    code = f"{HIDE}\nimport compress\nfor model in ({str(default_part('detector'))!r}, None):\n    "
+    code += "print(list(compress.load(model).predict('photo.png').json()))"
+    assert python(code, cwd=bare).stdout == "['words']\n['text', 'words']\n"
 
 
 def test_what_looks_at_files_alone(bare):

@@ -7,6 +7,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +21,7 @@ from compress.data.files import Files, Images, fingerprints, settle, summary, te
 from compress.data.images import SUFFIXES, read_image
 from compress.data.split import Annotation, Split
 from compress.errors import CompressError, suggestion
-from compress.files import read_bytes
+from compress.files import fingerprint, read_bytes
 from compress.models.contract import Words
 
 PARTS = ("train", "test")
@@ -40,10 +41,13 @@ class ImageFolder(DataFormat):
         neighbouring numbers are neighbouring shots; where the block begins is decided by the seed.
     damaged: what to do with lines and images that cannot be used. `skip` leaves out the line, or the image.
     cache: keep decoded pixels in the cache folder (2.8 MB an image) instead of decoding each time.
+    lexicon: words of which those that are read must be one: a file, one a line, for all images (ICDAR's weak and generic lexicons), or a
+        folder with such a file for each image, called `<image>.txt` or `voc_<image>.txt` (strong). Detection does without.
     """
 
     reader: ClassVar[int] = 2  # raised whenever the same files come to be read differently
     task: ClassVar[str] = "detection"
+    serves_too: ClassVar = ("ocr",)
     expected: ClassVar[str]  # what the training part of such a folder holds, in words
     # Whether coordinates are of the pixels as they are stored, whatever an image's EXIF orientation says, or as they are shown.
     stored: ClassVar[bool] = False
@@ -54,6 +58,7 @@ class ImageFolder(DataFormat):
     val_fraction: float = Field(default=0.15, gt=0, lt=1)
     damaged: Literal["refuse", "skip"] = "refuse"
     cache: bool = True
+    lexicon: Path | None = None
 
     @abstractmethod
     def has(self, part: str) -> bool:
@@ -119,6 +124,9 @@ class ImageFolder(DataFormat):
         annotations = [inside(words, size, of_name[words.name], outside) for words, size in zip(annotations, sizes, strict=True)]
         if outside:
             log.warning("%s They are not counted.", summary(outside))
+        if self.lexicon:
+            annotations = with_lexicons(annotations, self.lexicon)
+            digest = fingerprint([digest, [annotation.truth.lexicon for annotation in annotations]])
         return Split(split, annotations, image, digest, (*damage, *outside))
 
     def has_val_list(self) -> bool:
@@ -163,6 +171,27 @@ class ImageFolder(DataFormat):
                     yield words, image
             if progress:
                 progress(done, len(files))
+
+
+def with_lexicons(annotations: Sequence[Annotation], lexicon: Path) -> list[Annotation]:
+    """The annotations, each with its words that may be read. Raises CompressError for a list that is missing or empty."""
+    shared = None if lexicon.is_dir() else word_list(lexicon)
+    found = []
+    for annotation in annotations:
+        names = [lexicon / f"{prefix}{PurePosixPath(annotation.name).name}.txt" for prefix in ("", "voc_")]
+        words = shared or word_list(next((name for name in names if name.is_file()), names[0]))
+        found.append(replace(annotation, truth=replace(annotation.truth, lexicon=words)))
+    return found
+
+
+def word_list(path: Path) -> tuple[str, ...]:
+    """The words of a file, one a line. Raises CompressError for one that is missing, no text, or empty."""
+    problems: list[str] = []
+    text = text_of(path, read_bytes(path, "lexicon"), problems)
+    words = tuple(line.strip() for line in (text or "").splitlines() if line.strip())
+    if not words:
+        raise CompressError(f"data.lexicon: {problems[0] if problems else f'{path} has no words'}; give a list of words, one a line.")
+    return words
 
 
 class FilePerImage(ImageFolder):

@@ -42,6 +42,7 @@ class Synthetic(DataFormat):
     """
 
     task: ClassVar[str] = "detection"
+    serves_too: ClassVar = ("ocr",)
 
     format: Literal["synthetic"]
     train: int = Field(default=800, ge=1, le=1_000_000)

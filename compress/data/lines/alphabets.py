@@ -15,6 +15,7 @@ from compress.runtimes.runtime import telling
 from compress.yaml_text import read_yaml
 
 KEY = "character"  # of an ONNX file's metadata
+PADDLE = (".onnx", ".yml", ".yaml")  # suffixes of what PaddleOCR's recognisers come as
 PRIVATE = 0xE000, 0xE040  # code points; more entries than that are no characters but another file
 
 
@@ -22,12 +23,12 @@ def from_file(name: Any) -> dict[str, Any]:
     """The characters of a dictionary, as a `model` section has them; the space is added where it is not there.
 
     name: a text of one character a line, or what PaddleOCR's recognisers come as: the .onnx with its metadata, or the .yml. An entry of
-    several code points becomes one of Unicode's private characters.
+    several code points there, such as a flag, becomes one of Unicode's private characters.
     Raises CompressError for a file that is not there, is no UTF-8 text, or holds something else.
     """
     try:
         _, entries = entries_of(name)
-        return written_as(from_dictionary(one_each(entries)[0]))
+        return written_as(from_dictionary(one_each(entries)[0] if Path(str(name)).suffix in PADDLE else entries))
     except ValueError as error:
         raise CompressError(f"model.alphabet.file: {name}: {error}") from None
     except CompressError as error:

@@ -37,10 +37,11 @@ def crops(
             progress(done + 1, len(scenes))
 
 
-def crop(image: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+def crop(image: np.ndarray, polygon: np.ndarray, upright: float = UPRIGHT) -> np.ndarray:
     """The word inside the (n, 2) polygon made upright, bicubic, and turned by 90 degrees counter-clockwise where it runs down.
 
-    A pixel beyond the image's edge is as the nearest one inside. Raises ValueError, saying what is wrong with the word.
+    upright: height over width from which on it is taken to run down. A pixel beyond the image's edge is as the nearest one inside.
+    Raises ValueError, saying what is wrong with the word.
     """
     if (polygon.max(0) < 0).any() or (polygon.min(0) > np.array(image.shape[1::-1]) - 1).any():
         raise ValueError("lies outside of its image")
@@ -52,7 +53,7 @@ def crop(image: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     matrix = cv2.getPerspectiveTransform(quad, target)
     word = cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(np.rot90(word)) if height >= UPRIGHT * width else word
+    return np.ascontiguousarray(np.rot90(word)) if height >= upright * width else word
 
 
 def corners(polygon: np.ndarray) -> np.ndarray:

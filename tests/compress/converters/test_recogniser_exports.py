@@ -24,14 +24,14 @@ from compress.tasks.recognition import EvaluateRecognition
 V3 = {
     "name": "svtr_lcnet",
     "backbone": {"name": "mobilenet_v1_enhance", "width": 0.125},
-    "sequence": {"name": "svtr", "dims": 16, "outputs": 8},
+    "sequence": {"name": "svtr", "dims": 120, "outputs": 8},
 }
 V4 = {
     "name": "svtr_lcnet",
     "backbone": {"name": "lcnet_v3_lines", "width": 0.25},
-    "sequence": {"name": "svtr", "dims": 24, "outputs": 24, "tall": False},
+    "sequence": {"name": "svtr", "dims": 120, "outputs": 24, "tall": False},
 }
-V6_SMALL = {"name": "svtr_lcnet", "backbone": "lcnet_v4_lines_small", "sequence": {"name": "light_svtr", "dims": 16}}
+V6_SMALL = {"name": "svtr_lcnet", "backbone": "lcnet_v4_lines_small", "sequence": {"name": "light_svtr", "dims": 120}}
 V6_TINY = {"name": "svtr_lcnet", "backbone": "lcnet_v4_lines_tiny", "sequence": {"name": "separable", "dims": 8}}
 V6_DETECTOR = {"name": "db", "backbone": {"name": "lcnet_v4_tiny", "width": 0.25}, "neck": {"name": "separable_rse_fpn", "channels": 16}}
 

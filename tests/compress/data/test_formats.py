@@ -422,3 +422,28 @@ def test_the_command(tmp_path):
     ran = CliRunner().invoke(app, ["data", "check", str(tmp_path / "b"), "--format", "totaltext", "--out", str(tmp_path / "sheet.png")])
     assert ran.exit_code == 0
     assert "test: 1 images, 4 words, 1 do-not-care" in ran.output
+
+
+# Lexicons
+
+
+def test_a_lexicon_is_a_list_for_all_images_or_one_for_each(tmp_path):
+    root, image, truth = tmp_path / "data", "ch4_test_images/img_{}.jpg", "Challenge4_Test_Task1_GT/gt_img_{}.txt"
+    for number in (1, 2):
+        write_image(root / image.format(number))
+        put(root / truth.format(number), "1,2,11,2,11,8,1,8,word")
+    put(tmp_path / "all.txt", "\ufeffword\n\nother\n")
+    put(tmp_path / "each/voc_img_1.txt", "word")
+    put(tmp_path / "each/img_2.txt", "sword")
+    plain = opened("icdar2015", root)
+    shared, own = (opened("icdar2015", root, lexicon=tmp_path / name) for name in ("all.txt", "each"))
+    assert [sample.truth.lexicon for sample in plain.annotations] == [(), ()]
+    assert [sample.truth.lexicon for sample in shared.annotations] == [("word", "other")] * 2
+    assert [sample.truth.lexicon for sample in own.annotations] == [("word",), ("sword",)]
+    assert len({split.digest for split in (plain, shared, own)}) == 3
+    (tmp_path / "each/img_2.txt").unlink()
+    with pytest.raises(CompressError, match=r"no lexicon at .*img_2\.txt"):
+        opened("icdar2015", root, lexicon=tmp_path / "each")
+    put(tmp_path / "all.txt", "\n")
+    with pytest.raises(CompressError, match="has no words"):
+        opened("icdar2015", root, lexicon=tmp_path / "all.txt")

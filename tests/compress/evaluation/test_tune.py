@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress import checkpoint
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample, Words
 from compress.models.registry import build
@@ -100,7 +99,7 @@ def test_an_evaluation_leaves_settings_out_that_were_tuned_at_another_size(tmp_p
     found, _ = predictor([maps_with(0.8, 0.0)] * 40, {"box_threshold": (0.5, 0.7)})
     stored = []
     monkeypatch.setattr(assess, "open_predictor", lambda *_, **__: replace(found, tuned=stored[-1] if stored else {}))
-    monkeypatch.setattr(checkpoint, "save_tuned", lambda _folder, tuned: stored.append(tuned))
+    monkeypatch.setattr(assess, "save_tuned", lambda _folder, tuned: stored.append(tuned))
     recipe = tmp_path / "recipe.yml"
     recipe.write_text(
         "model: {name: db}\ndata: {format: synthetic, train: 2, val: 2, test: 2, size: 96}\nevaluate: {short_side: 96}\n"
