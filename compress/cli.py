@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_data, cli_init, cli_recipes, extras
+from compress import cli_data, cli_init, cli_recipes, cli_sweep, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
 
 # Characters in what is told: a path may have some hundred, and a sentence names several.
@@ -20,6 +20,7 @@ LONGEST_WORD, LONGEST_SENTENCE = 500, 3000
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_recipes.recipes)
+app.command()(cli_sweep.sweep)
 app.command()(cli_init.init)
 
 
@@ -74,6 +75,9 @@ def run(
         bool,
         typer.Option("--time-again", help="Take every latency anew, as after a run on a busy machine; all else stays."),
     ] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="A folder of finished stages that several experiments share.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -87,12 +91,14 @@ def run(
 
       compress run icdar2015/db_mv3 -o data.root=data/icdar2015
 
+      compress run recipes/db_mv3_prune0.6_distill.yml -o stages.pruned.ratio=0.5 --out experiments/half --store store
+
       torchrun --nproc_per_node 2 -m compress run recipes/db_resnet50.yml
     """
     from compress import experiment
     from compress.processes import main_process
     from compress.progress import quiet, say
-    from compress.rows import UnmetError
+    from compress.rows import Timing, UnmetError
     from compress.session import folder_of
 
     if dry_run:
@@ -105,7 +111,8 @@ def run(
 
         say(estimate_text(make(recipe, override or (), out=out)))
     try:
-        rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, time_again=time_again, device=device)
+        timing: Timing = "again" if time_again else "once"
+        rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, timing=timing, store=store, device=device)
     except UnmetError as error:
         show(error.rows)
         raise
@@ -413,16 +420,23 @@ def report(
     plots: Annotated[Path | None, typer.Option(help="Also write every plot into this folder, as PNG and SVG.", show_default=False)] = None,
     images: Annotated[int, typer.Option(min=0, max=100, help="Validation images to show every stage's detections on; 0 for none.")] = 4,
 ) -> None:
-    """Write one self-contained HTML page: result, table, plots, detections, provenance.
+    """Write one self-contained HTML page: result, table, plots, detections, provenance; of a sweep, its front and its trials.
 
     Examples:
 
       compress report experiments/db_mv3_prune0.6_distill
 
       compress report experiments/seed0 experiments/seed1 -o seeds.html --plots plots --images 0
+
+      compress report experiments/sweeps/ratios -o ratios.html
     """
     from compress.report.page import write_report
+    from compress.report.sweep import is_sweep, write_sweep
 
+    if any(is_sweep(folder) for folder in experiments):
+        for path in write_sweep(experiments, out):
+            typer.echo(path)
+        return
     for path in write_report(experiments, out, images=images, plot_folder=plots):
         typer.echo(path)
 

@@ -17,7 +17,7 @@ from compress.outside import allowing
 from compress.processes import agreed, device_name, main_process, only_run_in, process_count, together, wait_for_everyone
 from compress.progress import say
 from compress.recipe import Recipe
-from compress.rows import hold_to, stage_rows
+from compress.rows import ROWS, Timing, hold_to, stage_rows
 from compress.runtimes.runtime import processor
 from compress.session import (
     RECIPE,
@@ -46,6 +46,7 @@ from compress.stage_folder import (
     set_damaged_aside,
 )
 from compress.stages import Stage
+from compress.store import adopt, alone_at, check_store, give, place_in, take
 from compress.tasks import TASKS
 
 
@@ -53,13 +54,15 @@ from compress.tasks import TASKS
 class Run:
     """A session that is being run.
 
-    time_again: whether latencies of rows that are at hand are taken anew. rows: the ledger so far. finished: folder -> rows, of the
-    teachers' experiments that have been run, shared with theirs.
+    timing: which latencies are taken, as in :func:`compress.rows.stage_rows`. store: a folder of finished stages that is shared with
+    other experiments. rows: the ledger so far. finished: folder -> rows, of the teachers' experiments that have been run, shared with
+    theirs.
     """
 
     session: Session
     device: str
-    time_again: bool = False
+    timing: Timing = "once"
+    store: Path | None = None
     rows: list[Row] = field(default_factory=list)
     finished: dict[Path, list[Row]] = field(default_factory=dict)
 
@@ -71,14 +74,16 @@ def run(
     *,
     out: str | Path | None = None,
     redo_from: str | None = None,
-    time_again: bool = False,
+    timing: Timing = "once",
+    store: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> list[Row]:
     """Run the recipe at a path, with `key=value` overrides, and return the rows of its ledger.
 
     out: the experiment's folder; `experiments/<recipe>` unless said. redo_from: a stage to do again, with all that start from it.
-    time_again: take every latency anew, also of what has rows already and of teachers' recipes.
+    timing: `again` takes every latency anew, also of what has rows already and of teachers' recipes; `never` leaves latencies to a later
+    run. store: a folder of finished stages that other experiments share; stages are taken from there, and left there.
     device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
     from compress.training.devices import subnormals_as_zeros
@@ -86,9 +91,10 @@ def run(
     session = prepare(recipe, overrides, out, quiet=quiet or not main_process())
     if redo_from:
         check_stage(session.recipe, redo_from)
+    check_store(Path(store) if store else None)
     with subnormals_as_zeros(), together(device):
         check_before_work(session)
-        return do_session(Run(session, device, time_again), redo_from)
+        return do_session(Run(session, device, timing, Path(store) if store else None), redo_from)
 
 
 @allowing()
@@ -133,13 +139,21 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
     """Bring one stage to completion, measure it, add its rows to the ledger, and hold it to what is expected of it."""
     session, folder = run.session, run.session.folder
     do_teachers(run, stage)
-    if not agreed(lambda: not again and is_cached(session, stage)):
-        work(run, stage, cache_key(session, stage.name))
-    elif not session.quiet:
-        say(f"{stage.name}: in the cache")
+    key = cache_key(session, stage.name)
+    place = place_in(run.store, stage.name, session.recipe.parent(stage), key) if run.store else None
+    rows: list[Row] = []
+    with alone_at(place):
+        if not agreed(lambda: not again and (is_cached(session, stage) or take(place, folder, stage.name, key))):
+            if main_process():
+                adopt(place, folder, stage.name, key)
+            work(run, stage, key)
+        elif not session.quiet:
+            say(f"{stage.name}: in the cache")
+        if main_process():
+            teachers = teacher_rows(run, stage)
+            rows = stage_rows(session, stage, lab_of(run, folder / stage.name, stage), run.rows, timing=run.timing)
+            give(place, folder / stage.name, key, ROWS)
     if main_process():
-        teachers = teacher_rows(run, stage)
-        rows = stage_rows(session, stage, lab_of(run, folder / stage.name, stage), run.rows, time_again=run.time_again)
         run.rows += [*teachers, *rows]
         ledger.write(folder, [*run.rows, *rows_to_come(session, stage)])
         hold_to(stage, rows, run.rows)

@@ -17,12 +17,13 @@ from compress.runtimes.runtime import available_threads, processor
 from compress.runtimes.settings import Latency
 
 
-def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | None = None) -> dict[str, Any]:
+def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | None = None, timed: bool = True) -> dict[str, Any]:
     """Size, cost, scores and latency of the checkpoint folder or exported file at `path`.
 
     runtimes: those to time a checkpoint in; a float one is written for each into a temporary folder first. An exported file is
     timed in its own.
     network: the model that an exported file was written from, for its MACs, which no runtime tells; a file needs it.
+    timed: whether latency is measured.
     """
     latency = lab.recipe.latency
     if is_pipeline(path):
@@ -52,7 +53,7 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | N
         "images": len(lab.split(lab.report_split)),
         "settings": lab.recipe.evaluate.reported(predictor.algorithm),
         "runtime": f"{predictor.runtime} {predictor.precision}",
-        "latency_ms": latencies(path, lab, runtimes),
+        "latency_ms": latencies(path, lab, runtimes) if timed else {},
         "cpu": processor(),
     }
 

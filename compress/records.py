@@ -75,16 +75,18 @@ Channels = dict[str, tuple[Count, Count]]
 
 @with_config(MORE)
 class Rows(TypedDict):
-    """`rows.json`: the rows measured under `key`, and the fingerprint of them as `digest`."""
+    """`rows.json`: the rows measured under `key`, and the fingerprint of them as `digest`. timed: whether they have latencies."""
 
     key: str
     digest: str
+    timed: bool
     rows: list[dict[str, Any]]
 
 
 class Timed(TypedDict):
     """A latency: median and 90th percentile in milliseconds, and what they were measured with.
 
+    low, high: the least and the greatest median of several turns, of which `median` is the middle one.
     input: shape of it; empty where real images were timed, from pixels to answer. shares: of a pipeline's parts.
     """
 
@@ -93,6 +95,8 @@ class Timed(TypedDict):
     threads: Count
     input: list[Count]
     rounds: Count
+    low: NotRequired[Finite]
+    high: NotRequired[Finite]
     shares: NotRequired[dict[str, Finite]]
 
 
@@ -249,3 +253,35 @@ class Compared(TypedDict):
     notes: list[str]
     images: list[ShownImage]
     task: NotRequired[str]
+
+
+class SweepTrial(TypedDict):
+    """A line of `sweep.jsonl`: a run of the recipe with other values.
+
+    trial: its name. point: key -> the number that stands for its value. why: it failed or was stopped. seconds: what it took.
+    node: the machine. rows: of its ledger; latencies are those that were taken alone after it.
+    """
+
+    trial: str
+    point: dict[str, int | float]
+    values: dict[str, Any]
+    seed: int | None
+    state: Literal["running", "finished", "failed", "stopped"]
+    why: str
+    seconds: Finite
+    node: str
+    rows: list[dict[str, Any]]
+
+
+class SweepEnd(TypedDict):
+    """`end.json` of a trial: how its process ended, and why it did not finish."""
+
+    state: Literal["finished", "failed"]
+    why: str
+
+
+class SweepSettings(TypedDict):
+    """`sweep.json`: the settings of a sweep, and what all its trials change in the recipe."""
+
+    sweep: dict[str, Any]
+    overrides: list[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from compress.checkpoint import WEIGHTS, load
 from compress.errors import CompressError, told_apart
@@ -21,20 +21,22 @@ from compress.stages import Stage
 from compress.tasks import TASKS
 
 ROWS = "rows.json"
+Timing = Literal["once", "again", "never"]
 ROUNDING = 1e-9  # a drop of as many words is a drop of as much
 
 
-def stage_rows(session: Session, stage: Stage, lab: Lab, before: Sequence[Row], *, time_again: bool = False) -> list[Row]:
+def stage_rows(session: Session, stage: Stage, lab: Lab, before: Sequence[Row], *, timing: Timing = "once") -> list[Row]:
     """The rows of the complete stage in the lab's folder: those it has, if they were measured as the recipe asks, else new ones.
 
-    before: the ledger's rows so far, against whose first one gains are told. time_again: whether those it has get new latencies.
+    before: the ledger's rows so far, against whose first one gains are told. timing: whether latencies are taken of rows that have none,
+    of those that have some again, or of none, which leaves that to a later run.
     """
     path, manifest = lab.folder / ROWS, read_json(lab.folder / MANIFEST, Manifest)
     key = rows_key(manifest, lab)
-    known = known_rows(stage, lab, key)
-    if time_again or not known:
-        known = measure_all(session, stage, manifest, lab, known)
-        write_json(path, {"key": key, "digest": fingerprint(known), "rows": known})
+    known, timed = known_rows(stage, lab, key)
+    if not known or timing == "again" or (timing == "once" and not timed):
+        known = measure_all(session, stage, manifest, lab, known, timed=timing != "never")
+        write_json(path, {"key": key, "digest": fingerprint(known), "timed": timing != "never", "rows": known})
     base = before[0].scores if before else main_row(stage, known)["scores"]
     return [Row.model_validate({**row, "experiment": session.recipe.name, "delta": lab.task.gain(base, row["scores"])}) for row in known]
 
@@ -45,24 +47,25 @@ def rows_key(manifest: Mapping[str, Any], lab: Lab) -> str:
     return fingerprint({"stage": manifest["key"], "data": lab.split(lab.report_split).fingerprint(), **settings})
 
 
-def known_rows(stage: Stage, lab: Lab, key: str) -> list[dict[str, Any]]:
-    """The rows that were measured under `key` before; none where there are none, or where they are not what was measured."""
+def known_rows(stage: Stage, lab: Lab, key: str) -> tuple[list[dict[str, Any]], bool]:
+    """The rows that were measured under `key` before, and whether they were timed; none where they are not what was measured."""
     path = lab.folder / ROWS
     found = remembered(path, Rows)
     if found and found["key"] != key:
-        return []
+        return [], False
     if is_damaged(path, Rows) or (found and found["digest"] != fingerprint(found["rows"])):
         say(f"{stage.name}: {path} is damaged: its rows are not those that were measured; they are measured again")
-        return []
-    return found["rows"] if found else []
+        return [], False
+    return (found["rows"], found["timed"]) if found else ([], False)
 
 
 def measure_all(
-    session: Session, stage: Stage, manifest: Mapping[str, Any], lab: Lab, known: Sequence[Mapping[str, Any]]
+    session: Session, stage: Stage, manifest: Mapping[str, Any], lab: Lab, known: Sequence[Mapping[str, Any]], *, timed: bool
 ) -> list[dict[str, Any]]:
     """The row of every artefact. One with the very weights of another, a last epoch that was the best, has the figures measured on those.
 
     known: rows as measured before, of which the latencies alone are measured anew; empty where there are none.
+    timed: whether latencies are taken.
     """
     before = {row["artefact"]: row for row in known}
     seen: dict[str, dict[str, Any]] = {}
@@ -74,7 +77,7 @@ def measure_all(
         if content in seen:
             row = {**seen[content], **identity}
         else:
-            row = measure_artefact(session, stage, manifest, artefact, lab, before.get(identity["artefact"]))
+            row = measure_artefact(session, stage, manifest, artefact, lab, before.get(identity["artefact"]), timed=timed)
         if content:
             seen[content] = row
         rows.append(row)
@@ -94,7 +97,14 @@ def main_row(stage: Stage, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure_artefact(
-    session: Session, stage: Stage, manifest: Mapping[str, Any], artefact: Mapping[str, Any], lab: Lab, before: Mapping[str, Any] | None
+    session: Session,
+    stage: Stage,
+    manifest: Mapping[str, Any],
+    artefact: Mapping[str, Any],
+    lab: Lab,
+    before: Mapping[str, Any] | None,
+    *,
+    timed: bool,
 ) -> dict[str, Any]:
     """One row without what depends on the other rows; of one that was measured `before`, the latencies alone are new."""
     parent = manifest["parent"]
@@ -114,7 +124,7 @@ def measure_artefact(
         "key": manifest["key"],
         "seed": manifest["seed"],
         **identity,
-        **measure(path, lab, runtimes=runtimes, network=source),
+        **measure(path, lab, runtimes=runtimes, network=source, timed=timed),
         "seconds": manifest["seconds"],
     }
 

@@ -76,8 +76,8 @@ def page(
     return document(title, [part for part in body if part])
 
 
-def document(title: str, body: Sequence[tuple[str, str]]) -> str:
-    """A page of named sections with links to them."""
+def document(title: str, body: Sequence[tuple[str, str]], *, policy: str = POLICY, scripts: str = "") -> str:
+    """A page of named sections with links to them. policy: what it may do. scripts: HTML at its end."""
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     links = "".join(f'<li><a href="#{gallery.file_name(name)}">{escape(name)}</a></li>' for name, _ in body)
     return f"""<!DOCTYPE html>
@@ -86,7 +86,7 @@ def document(title: str, body: Sequence[tuple[str, str]]) -> str:
 <meta charset="utf-8">
 {outputs.GENERATOR}
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title>
 <style>
 {style}</style>
@@ -99,7 +99,7 @@ def document(title: str, body: Sequence[tuple[str, str]]) -> str:
 <main>
 {"".join(html for _, html in body)}</main>
 <footer><p>Every figure was measured on the artefact that it names.</p></footer>
-</body>
+{scripts}</body>
 </html>
 """
 

@@ -137,9 +137,9 @@ def test_edited_rows_are_measured_again(copied, worked, capsys, monkeypatch):
     known["rows"][0]["scores"]["hmean"] = 0.9
     write_json(out / "baseline" / "rows.json", known)
 
-    def noted(*arguments):
+    def noted(*arguments, **options):
         measured.append(arguments[1].name)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(rows, "measure_artefact", noted)
     compress.run(copied / "small.yml", out=out, quiet=True)
@@ -347,5 +347,5 @@ def test_the_rows_of_stages_to_come_stay_in_the_ledger_of_a_run_that_is_cut_off(
 
     monkeypatch.setattr(experiment, "do_stage", cut_off_after_the_first)
     with pytest.raises(KeyboardInterrupt):
-        compress.run(copied / "small.yml", out=out, time_again=True, quiet=True)
+        compress.run(copied / "small.yml", out=out, timing="again", quiet=True)
     assert [row["stage"] for row in read_lines(out / "ledger.jsonl")] == before

@@ -87,11 +87,13 @@ def test_a_copy_has_all_that_it_needs_and_reads_the_same(elsewhere):
         out = elsewhere / name.replace("/", "_")
         first, *_ = shipped.copy([name], out)
         assert first == out / f"{name}.yml"
-        mine, theirs = (recipe_file.read(path).values for path in (first, shipped.folder() / f"{name}.yml"))
-        needed = [Path(text) for text in shipped.texts(mine) if text.endswith(".yml")]
+        read = recipe_file.read_file if name.startswith("sweeps/") else recipe_file.read
+        mine, theirs = (read(path).values for path in (first, shipped.folder() / f"{name}.yml"))
+        here = first.parent if name.startswith("sweeps/") else Path()
+        needed = [here / text for text in shipped.texts(mine) if text.endswith(".yml")]
         assert all(path.is_file() and path.resolve().is_relative_to(out) for path in needed)
         assert [path.name for path in needed] == [Path(text).name for text in shipped.texts(theirs) if text.endswith(".yml")]
-        assert {**mine, "stages": list(mine["stages"])} == {**theirs, "stages": list(theirs["stages"])}
+        assert {**mine, "stages": list(mine.get("stages", ()))} == {**theirs, "stages": list(theirs.get("stages", ()))}
     assert files(elsewhere / "icdar2015_pse_cpu") == {"icdar2015/pse_cpu.yml", "pse_resnet18.yml", "pse_resnet50.yml"}
     assert files(elsewhere / "icdar2015_ppocr_v3_cpu_students") == {
         "icdar2015/ppocr_v3_cpu_students.yml",

@@ -86,7 +86,7 @@ def test_the_folder_holds_what_it_should(tiny_run):
 def test_the_second_time_every_stage_is_in_the_cache_and_the_ledger_the_same(tiny_run, monkeypatch):
     before = (tiny_run / "ledger.jsonl").read_bytes()
     monkeypatch.setattr(experiment, "work", lambda *_: pytest.fail("a stage was done again"))
-    monkeypatch.setattr(rows, "measure_artefact", lambda *_: pytest.fail("an artefact was measured again"))
+    monkeypatch.setattr(rows, "measure_artefact", lambda *_, **__: pytest.fail("an artefact was measured again"))
     compress.run(TINY, out=tiny_run, quiet=True)
     assert (tiny_run / "ledger.jsonl").read_bytes() == before
 

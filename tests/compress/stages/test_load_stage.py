@@ -63,7 +63,7 @@ def test_timing_again_changes_latencies_alone(recipe, monkeypatch):
     monkeypatch.setattr(experiment, "work", lambda *_: pytest.fail("a stage was done again"))
     monkeypatch.setattr(Lab, "score", lambda *_: pytest.fail("an artefact was evaluated again"))
     assert compress.run(recipe, override, out=folder, quiet=True) == first
-    again = compress.run(recipe, override, out=folder, quiet=True, time_again=True)
+    again = compress.run(recipe, override, out=folder, quiet=True, timing="again")
     assert [row.model_copy(update={"latency_ms": {}}) for row in again] == [row.model_copy(update={"latency_ms": {}}) for row in first]
     changed = [row.stage for row, old in zip(again, first, strict=True) if row.latency_ms != old.latency_ms]
     assert changed == ["found", "pruned", "smaller"]
