@@ -203,7 +203,7 @@ def without_subnormals(tensor: Tensor) -> Tensor:
 
 
 def resize(network: nn.Module, weights: dict[str, Tensor], origin: Path) -> None:
-    """Give every convolution, transposed convolution, linear layer, norm and LSTM the width that its saved weight has."""
+    """Give every convolution, transposed convolution, linear layer, embedding, norm and LSTM the width that its saved weight has."""
     for name, module in network.named_modules():
         if isinstance(module, nn.LSTM):
             resize_lstm(name, module, weights, origin)
@@ -253,6 +253,9 @@ def resize_layer(module: Any, saved: Tensor) -> None:
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = saved.shape
         outputs = module.out_features
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = saved.shape
+        outputs = module.num_embeddings
     elif isinstance(module, nn.LayerNorm):
         module.normalized_shape = tuple(saved.shape)
         outputs = saved.shape[0]

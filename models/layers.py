@@ -104,6 +104,25 @@ class TrainingOnly(nn.Module):
         return self.layer(*given)
 
 
+class Centres(nn.Module):
+    """A learned centre for each class, to which the features of its steps are drawn (Wen et al. 2016, "A Discriminative Feature Learning
+    Approach for Deep Face Recognition", equation 2, without its half, as in PaddleOCR).
+
+    `forward` takes (B, T, channels) steps and their (B, T, classes) logits, and gives the squared distance of every step from the centre of
+    its likeliest class, (B, T). Pruning sees what reads the steps, and removes the same channels of all centres.
+    Centres start at zero.
+    """
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.places = nn.Embedding.from_pretrained(torch.zeros(classes, channels), freeze=False)
+
+    def forward(self, steps: Tensor, logits: Tensor) -> Tensor:
+        # The table is no layer that is called: its channels would look like some that are subtracted, and LSTMs would lose theirs together.
+        near = nn.functional.embedding(logits.argmax(2), self.places.weight)
+        return (steps.to(near.dtype) - near).square().sum(2)
+
+
 class Detached(nn.Module):
     """The same values, through which no gradient passes. Pruning follows channels through it."""
 

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from compress.checkpoint import Model, channels_last, example_input
 from compress.errors import CompressError, suggestion
-from compress.models.layers import Detached, KeptWidth, TrainingOnly, Uncoupled, Unrolled
+from compress.models.layers import Centres, Detached, KeptWidth, TrainingOnly, Uncoupled, Unrolled
+from compress.pruning import centres, recurrent
 from compress.pruning.attention import Heads, attention_layers, cut_at_heads
-from compress.pruning.recurrent import PRUNER, keeps_hidden, stood_in_for
+from compress.pruning.recurrent import keeps_hidden, stood_in_for
 from compress.training.modes import show_all_maps
 
 
@@ -44,7 +45,7 @@ def find_groups(model: Model, scope: str = "model", protect: Sequence[str] = ())
     """The groups that may lose channels, in the network's order; see :func:`kept_layers` for those that may not."""
     network = model.network
     example = example_input(model).to(next(network.parameters()).device)
-    graph = tp.DependencyGraph().build_dependency(network, example, forward_fn=all_maps, customized_pruners={nn.LSTM: PRUNER})
+    graph = tp.DependencyGraph().build_dependency(network, example, forward_fn=all_maps, customized_pruners=PRUNERS)
     order = {layer: place for place, (_, layer) in enumerate(prunable(network))}
     names = {layer: name for name, layer in prunable(network)}
     kept = kept_layers(model, scope, protect)
@@ -142,6 +143,7 @@ def kept_layers(model: Model, scope: str, protect: Sequence[str]) -> list[nn.Mod
 
 
 WHOLE = (Uncoupled, KeptWidth, TrainingOnly)  # what is in them keeps its widths
+PRUNERS = {nn.LSTM: recurrent.PRUNER, Centres: centres.PRUNER}  # for what torch-pruning has no rule, or a wrong one
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM)
 
 
@@ -160,5 +162,5 @@ def widths(network: nn.Module) -> dict[str, int]:
 def width(layer: Any) -> int:
     """Output channels of one layer."""
     if isinstance(layer, nn.LSTM):
-        return PRUNER.get_out_channels(layer)
+        return recurrent.PRUNER.get_out_channels(layer)
     return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -31,24 +32,36 @@ def start_from(model: Model, source: str) -> Model:
     loaded = load(path)
     if architecture(loaded) != architecture(model):
         raise CompressError(f"{path} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
-    if loaded.config.get("guide") != model.config.get("guide"):
-        return beside_its_guide(model, loaded, path)
+    if taught_by(loaded) != taught_by(model):
+        return beside_its_teachers(model, loaded, path)
     return model.with_network(loaded.network, loaded.quantization)
 
 
-def beside_its_guide(model: Model, loaded: Model, path: Path) -> Model:
-    """`model`, with fresh weights of its own guide if it has one, and all others of `loaded`, whose guide is left behind.
+def taught_by(model: Model) -> tuple[Any, ...]:
+    """What is beside a model in training alone: its guide, as the recipe names it, and where the weights of all such parts lie."""
+    return model.config.get("guide"), unshipped(model.network)
 
-    Raises CompressError where `loaded` is pruned, quantized or folded: guides are made for the channels of the whole backbone.
+
+def beside_its_teachers(model: Model, loaded: Model, path: Path) -> Model:
+    """`model` with the weights of `loaded`, but for parts that run in training alone: of these it takes those whose weights have the names
+    and shapes of its own, and keeps fresh weights of the others.
+
+    Raises CompressError where `loaded` is pruned, quantized or folded: guides and centres are made for the channels of the whole model.
     """
     own, theirs = model.network.state_dict(), loaded.network.state_dict()
-    of_guides = (unshipped(model.network), unshipped(loaded.network))
-    given = {name: tensor for name, tensor in theirs.items() if not name.startswith(of_guides[1])}
-    shapes = {name: tensor.shape for name, tensor in own.items() if not name.startswith(of_guides[0])}
-    if {name: tensor.shape for name, tensor in given.items()} != shapes:
-        raise CompressError(f"{path} is pruned or quantized, and cannot be given another guide; start from the whole float model.")
+    foreign = tuple(part for part in {*unshipped(model.network), *unshipped(loaded.network)} if shapes(own, part) != shapes(theirs, part))
+    given = {name: tensor for name, tensor in theirs.items() if not name.startswith(foreign)}
+    if shapes(given) != {name: shape for name, shape in shapes(own).items() if not name.startswith(foreign)}:
+        raise CompressError(
+            f"{path} is pruned or quantized, and cannot be given another guide or centres; start from the whole float model."
+        )
     model.network.load_state_dict(own | given)
     return model
+
+
+def shapes(state: Mapping[str, Tensor], part: str = "") -> dict[str, torch.Size]:
+    """Name -> shape of the tensors whose names start with `part`."""
+    return {name: tensor.shape for name, tensor in state.items() if name.startswith(part)}
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from compress.models.registry import LINE_BACKBONES, SEQUENCES, TRANSFORMS, conf
 class CRNN(nn.Module):
     """What straightens a line, backbone, sequence model and a head, of one linear layer for example.
 
-    `forward` takes (B, 3, H, W) lines and gives `probability`, (B, T, classes), of the classes of every step; in training the `logits` too.
+    `forward` takes (B, 3, H, W) lines and gives `probability`, (B, T, classes), of the classes of every step; in training the `logits` too,
+    and `centre`, (B, T), where there are :class:`compress.models.layers.Centres`.
     """
 
     def __init__(self, transform: nn.Module, backbone: Any, sequence: Any, head: nn.Module) -> None:
@@ -23,11 +24,19 @@ class CRNN(nn.Module):
         self.backbone = backbone
         self.sequence = sequence
         self.head = head
+        self.centres: nn.Module | None = None
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        logits = self.head(self.sequence(self.backbone(self.transform(images))))
+        return self.answers(self.sequence(self.backbone(self.transform(images))))
+
+    def answers(self, steps: Tensor) -> dict[str, Tensor]:
+        """The outputs for (B, T, channels) steps."""
+        logits = self.head(steps)
         probability = logits.softmax(2)
-        return {"logits": logits, "probability": probability} if self.training else {"probability": probability}
+        if not self.training:
+            return {"probability": probability}
+        centred = {"centre": self.centres(steps, logits)} if self.centres else {}
+        return {"logits": logits, "probability": probability, **centred}
 
 
 class ConvHead(nn.Sequential):

@@ -25,16 +25,15 @@ class GuidedCRNN(CRNN):
 
     def __init__(self, unguided: CRNN, guide: nn.Module, both: bool) -> None:
         super().__init__(unguided.transform, unguided.backbone, unguided.sequence, unguided.head)
+        self.centres = unguided.centres
         self.parted = nn.Identity() if both else Detached()
         self.guide = TrainingOnly(guide)
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
         features = self.backbone(self.transform(images))
-        logits = self.head(self.sequence(self.parted(features) if self.training else features))
-        probability = logits.softmax(2)
         if not self.training:
-            return {"probability": probability}
-        return {"logits": logits, "probability": probability, "guide": self.guide(features, targets)}
+            return self.answers(self.sequence(features))
+        return {**self.answers(self.sequence(self.parted(features))), "guide": self.guide(features, targets)}
 
 
 class NRTRGuide(nn.Module):

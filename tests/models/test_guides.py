@@ -120,7 +120,7 @@ def test_weights_go_from_a_model_without_a_guide_into_one_with_and_back(tmp_path
     groups = find_groups(again)
     remove_channels(again, groups, {groups[0].name: [0]})
     save(again, tmp_path / "pruned")
-    with pytest.raises(CompressError, match="is pruned or quantized, and cannot be given another guide"):
+    with pytest.raises(CompressError, match="is pruned or quantized, and cannot be given another guide or centres"):
         start_from(fresh(CRNN | {"guide": GUIDES["nrtr"]}, EvaluateRecognition(height=48)), str(tmp_path / "pruned"))
 
 
