@@ -118,6 +118,44 @@ def test_two_students_learn_from_each_others_logits_guides_and_features():
     torch.testing.assert_close(total.detach(), expected)
 
 
+def test_two_students_learn_from_a_teacher_and_from_each_other():
+    """CML, of recognisers: labels, teacher and the other student, each with its own share."""
+    pair, teacher = [guided(), guided(0.25, seed=7)], guided(0.5, seed=3)
+    torch.manual_seed(1)
+    images = torch.randn(2, 3, 32, 64)
+    targets = {
+        "text": torch.tensor([[1, 2] + 14 * [0], [3] + 15 * [0]]),
+        "length": torch.tensor([2, 1]),
+        "characters": torch.tensor([[1, 2, 12, 0, 0, 0], [3, 12, 0, 0, 0, 0]]),
+    }
+    response = {"divergence": {"guide": "dkd", "logits": "time_kl"}}
+    told = Distill(name="cml", teacher="teacher", epochs=1, weight=0.4, response=response, mutual={"weight": 0.7})
+    told.check(pair[0])
+    told.check_others(pair[0], {"teacher": teacher})
+    objective = lessons(told, pair, [teacher], None)
+    networks = [one.network for one in pair]
+    for network in networks:
+        network.eval().training = True
+    total, parts = objective(networks, images, targets)
+    with torch.no_grad():
+        taught = teacher.network(images, targets)
+        maps = [network(images, targets) for network in networks]
+        expected = []
+        for mine, peers, prefix in ((0, 1, ""), (1, 0, "peer_")):
+            task, _ = pair[mine].algorithm.loss(maps[mine], targets)
+            terms = [
+                time_divergence(maps[mine]["logits"], other["logits"]) + decoupled_divergence(maps[mine]["guide"], other["guide"])
+                for other in (taught, maps[peers])
+            ]
+            torch.testing.assert_close(parts[f"{prefix}response"], terms[0])
+            torch.testing.assert_close(parts[f"{prefix}mutual"], terms[1])
+            expected.append(0.6 * task + 0.4 * terms[0] + 0.7 * terms[1])
+    torch.testing.assert_close(total.detach(), sum(expected))
+    total.backward()
+    assert all(any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.backbone.parameters()) for network in networks)
+    assert all(parameter.grad is None for parameter in teacher.network.parameters())
+
+
 def test_features_may_be_held_against_a_teachers_by_their_squared_difference():
     student, teacher = guided(), guided(0.25, seed=7)
     told = Distill(name="distilled", teacher="teacher", epochs=1, weight=0, feature={"distance": "l2"})
