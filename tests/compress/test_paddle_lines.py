@@ -246,3 +246,107 @@ def test_random_weights_give_the_same_probabilities(title):
     difference = float(np.abs(found - expected).max())
     print(f"{title}: {sum(one.numel() for one in ours.parameters()):,} parameters, largest difference {difference:.2e}")
     assert difference < (3e-4 if transform else 1e-5)  # a thousandth of a pixel of noise, by a spline in single precision
+
+
+DIMS, STEPS = 512, 12
+START = 11  # the class after the blank and ten digits
+
+
+def nrtr():
+    """PaddleOCR's: the columns of two convolutions, 8 rows of 64 channels, are the steps of a Transformer without more ado."""
+    convolutions = []
+    for inputs, outputs in ((3, 32), (32, 64)):
+        convolutions += [nn.Conv2D(inputs, outputs, 3, 2, 1), nn.ReLU(), nn.BatchNorm2D(outputs)]
+    encoder = nn.LayerList([nn.TransformerEncoderLayer(DIMS, 8, 1024, 0.0, "relu") for _ in range(6)])
+    decoder = nn.LayerList([nn.TransformerDecoderLayer(DIMS, 8, 1024, 0.0, "relu") for _ in range(6)])
+    words, last = nn.Embedding(14, DIMS), nn.Linear(DIMS, 14)
+
+    def positions(steps):
+        angles = np.arange(steps)[:, None] * np.exp(np.arange(0, DIMS, 2) * (-np.log(10_000) / DIMS))
+        table = np.zeros((steps, DIMS), np.float32)
+        table[:, 0::2], table[:, 1::2] = np.sin(angles), np.cos(angles)
+        return paddle.to_tensor(table)
+
+    def forward(self, x):
+        maps = self.convolutions(x).transpose([0, 3, 2, 1])
+        memory = maps.reshape([maps.shape[0], maps.shape[1], DIMS])
+        memory = memory + positions(memory.shape[1])
+        for layer in self.encoder:
+            memory = layer(memory)
+        classes, found = paddle.full([len(x), 1], START, dtype="int64"), []
+        for step in range(1, STEPS + 1):
+            y = self.words(classes) * DIMS**0.5 + positions(step)
+            later = paddle.triu(paddle.full([step, step], -np.inf), 1)
+            for layer in self.decoder:
+                y = layer(y, memory, tgt_mask=later)
+            found.append(F.softmax(self.last(y[:, -1]), axis=1))
+            classes = paddle.concat([classes, found[-1].argmax(1, keepdim=True)], 1)
+        return paddle.stack(found, 1)
+
+    return named(forward, convolutions=nn.Sequential(*convolutions), encoder=encoder, decoder=decoder, words=words, last=last)
+
+
+def put(ours, *theirs):
+    """Into one linear layer those of theirs, one behind the other."""
+    ours.weight.copy_(torch.cat([torch.from_numpy(one.weight.numpy()).T for one in theirs]))
+    ours.bias.copy_(torch.cat([torch.from_numpy(one.bias.numpy()) for one in theirs]))
+
+
+def put_block(ours, theirs):
+    put(ours.mixer.qkv, theirs.self_attn.q_proj, theirs.self_attn.k_proj, theirs.self_attn.v_proj)
+    put(ours.mixer.proj, theirs.self_attn.out_proj)
+    if hasattr(theirs, "cross_attn"):
+        put(ours.look.query, theirs.cross_attn.q_proj)
+        put(ours.look.kv, theirs.cross_attn.k_proj, theirs.cross_attn.v_proj)
+        put(ours.look.proj, theirs.cross_attn.out_proj)
+    put(ours.feed[0], theirs.linear1)
+    put(ours.feed[2].layer, theirs.linear2)
+    for norm in ("norm1", "norm2", "norm3"):
+        if hasattr(ours, norm):
+            for key in ("weight", "bias"):
+                getattr(getattr(ours, norm), key).copy_(torch.from_numpy(getattr(getattr(theirs, norm), key).numpy()))
+
+
+def lively(network):
+    """Norms and biases that do something, and characters that decide what comes next: each block adds little to them."""
+    for layer in network.sublayers():
+        if isinstance(layer, nn.LayerNorm):
+            layer.weight.set_value(paddle.uniform(layer.weight.shape, min=0.5, max=1.5))
+        if isinstance(layer, nn.LayerNorm | nn.Linear):
+            layer.bias.set_value(paddle.uniform(layer.bias.shape, min=-0.05, max=0.05))
+    for layer in network.decoder:
+        for last in (layer.self_attn.out_proj, layer.cross_attn.out_proj, layer.linear2):
+            last.weight.set_value(0.3 * last.weight)
+    network.words.weight.set_value(5 * network.words.weight)
+    return network
+
+
+def test_nrtr_gives_the_same_probabilities_step_by_step():
+    paddle.seed(0)
+    images = np.random.default_rng(0).standard_normal((3, 3, 32, 100), np.float32)
+    theirs = with_statistics_of(lively(nrtr()), paddle.to_tensor(images))
+    ours = build({"name": "nrtr", "height": 32, "hidden": 1024, "longest": STEPS - 1, "alphabet": "digits"}).network().eval()
+    with paddle.no_grad(), torch.no_grad():
+        expected = theirs(paddle.to_tensor(images)).numpy()
+        for one, other in zip(theirs.convolutions, ours.backbone, strict=True):
+            if isinstance(one, nn.Conv2D | nn.BatchNorm2D):
+                other.weight.copy_(torch.from_numpy(one.weight.numpy()))
+                other.bias.copy_(torch.from_numpy(one.bias.numpy()))
+            if isinstance(one, nn.BatchNorm2D):
+                other.running_mean.copy_(torch.from_numpy(one._mean.numpy()))
+                other.running_var.copy_(torch.from_numpy(one._variance.numpy()))
+        # Ours mixes the channels and rows of a column first; here it puts them one behind the other, as PaddleOCR does.
+        ours.columns.weight.copy_(torch.eye(DIMS).reshape(DIMS, 8, 64, 1).transpose(1, 2))
+        ours.columns.bias.zero_()
+        for one, other in ((theirs.encoder, ours.encoder), (theirs.decoder, ours.decoder.blocks)):
+            for layer, block in zip(one, other, strict=True):
+                put_block(block, layer)
+        ours.decoder.embedding.weight.copy_(torch.from_numpy(theirs.words.weight.numpy()))
+        put(ours.decoder.classifier, theirs.last)
+        found = ours(torch.from_numpy(images))["probability"].numpy()
+    assert expected.shape == found.shape == (3, STEPS, 14)
+    assert expected.std(axis=0).max() > 0.01, "lines differ"
+    assert len(np.unique(expected.argmax(2))) > 3, "steps differ"
+    difference = float(np.abs(found - expected).max())
+    print(f"NRTR: {sum(one.numel() for one in ours.parameters()):,} parameters, largest difference {difference:.2e}")
+    assert difference < 1e-5
