@@ -96,7 +96,7 @@ def run(
       torchrun --nproc_per_node 2 -m compress run recipes/db_resnet50.yml
     """
     from compress import experiment
-    from compress.processes import main_process
+    from compress.processes import main_process, several_processes
     from compress.progress import quiet, say
     from compress.rows import Timing, UnmetError
     from compress.session import folder_of
@@ -105,7 +105,7 @@ def run(
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
             typer.echo(line)
         return
-    if main_process() and not (quiet() or from_stage or time_again):
+    if not (several_processes() or quiet() or from_stage or time_again):
         from compress.plan import plan as make
         from compress.report.plan import estimate_text
 
@@ -431,9 +431,11 @@ def report(
       compress report experiments/sweeps/ratios -o ratios.html
     """
     from compress.report.page import write_report
-    from compress.report.sweep import is_sweep, write_sweep
+    from compress.sweeps.trials import is_sweep
 
     if any(is_sweep(folder) for folder in experiments):
+        from compress.report.sweep import write_sweep
+
         for path in write_sweep(experiments, out):
             typer.echo(path)
         return

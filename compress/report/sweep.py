@@ -21,14 +21,9 @@ from compress.report.wording import figure, megabytes, named
 from compress.sweeps import results
 from compress.sweeps.settings import Sweep
 from compress.sweeps.timing import rows_to_time
-from compress.sweeps.trials import TRIALS, read_settings, read_trials
+from compress.sweeps.trials import read_settings, read_trials
 
 COSTS = {"latency": "median latency, ms", "megabytes": "size, MB", "gmacs": "multiply-accumulates, G"}
-
-
-def is_sweep(folder: Path) -> bool:
-    """Whether a sweep has left the folder."""
-    return (folder / TRIALS).exists()
 
 
 def write_sweep(folders: Sequence[Path], out: Path) -> list[Path]:

@@ -63,6 +63,11 @@ class Trials:
         return [trial for trial in self.found.values() if trial["state"] != "running"]
 
 
+def is_sweep(folder: Path) -> bool:
+    """Whether a sweep has left the folder."""
+    return (folder / TRIALS).exists()
+
+
 def read_trials(folder: Path) -> Trials:
     """The trials of the sweep in `folder`; none where it has not begun. Raises CompressError where the file is damaged."""
     path = folder / TRIALS

@@ -45,7 +45,7 @@ real, loop.torch.save = loop.torch.save, killed
 @pytest.mark.parametrize("when", KILLING)
 def test_a_killed_worker_is_told_as_that_and_the_run_goes_on(tmp_path, when):
     (tmp_path / "small.yml").write_text(RECIPE)
-    words = ["run", str(tmp_path / "small.yml"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    words = ["--quiet", "run", str(tmp_path / "small.yml"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     code = f"import os, signal, sys, time\n{KILLING[when]}\nfrom compress.cli import main\nmain()"
     surroundings = {name: value for name, value in os.environ.items() if name != "COMPRESS_TRACEBACK"}
     killed = subprocess.run(
