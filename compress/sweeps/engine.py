@@ -124,7 +124,12 @@ def run_sampled(job: Job, trials: Trials, judge: Judge, together: Together | Non
 def fit(job: Job, trials: Trials, space: dict[str, Any], **search: Any) -> None:
     """Let Ray Tune run the trials until all have ended. Nothing of what it writes itself is kept."""
     own = job.storage / ".ray"
-    config = tune.TuneConfig(scheduler=scheduler(job), max_concurrent_trials=trials_at_a_time(job.sweep), **search)
+    config = tune.TuneConfig(
+        scheduler=scheduler(job),
+        max_concurrent_trials=trials_at_a_time(job.sweep),
+        reuse_actors=job.sweep.stop.asha is None,  # saves seconds a trial; one that is stopped early needs its worker's end
+        **search,
+    )
     taken = {"cpu": job.sweep.resources.cpus, "gpu": job.sweep.resources.gpus}
     trainable = tune.with_resources(tune.with_parameters(work_on, job=job), taken)
     run_config = tune.RunConfig(
