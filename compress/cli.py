@@ -107,9 +107,11 @@ def run(
         return
     if not (several_processes() or quiet() or from_stage or time_again):
         from compress.plan import plan as make
+        from compress.plan import trains
         from compress.report.plan import estimate_text
 
-        say(estimate_text(make(recipe, override or (), out=out)))
+        if trains(recipe, override or (), out=out):
+            say(estimate_text(make(recipe, override or (), out=out)))
     try:
         timing: Timing = "again" if time_again else "once"
         rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, timing=timing, store=store, device=device)

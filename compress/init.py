@@ -18,6 +18,7 @@ from compress.files import write_text
 from compress.outputs import check_file
 from compress.packaged import float_parent
 from compress.recipe import load as load_recipe
+from compress.stages.load import PACKAGED as SHIPPED
 from compress.tasks import TASKS
 
 PACKAGED, SCRATCH = "packaged", "scratch"
@@ -164,7 +165,7 @@ def written(data: DataConfig, images: dict[str, int], begun: Described | None, s
     yield ""
     yield "stages:"
     if begun:
-        yield f"  - load:     {{name: start, checkpoint: {flow(f'packaged/{data.task}' if start == PACKAGED else start)}}}"
+        yield f"  - load:     {{name: start, checkpoint: {flow(f'{SHIPPED}{data.task}' if start == PACKAGED else start)}}}"
     yield f"  - train:    {{name: trained, {schedule.format(epochs)}}}"
     if budget.ms is not None:
         yield f"  # As many channels as {budget.ms:g} ms allow, by files measured here; then what that cost is learned back."

@@ -50,6 +50,14 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
     }
 
 
+@allowing()
+def trains(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> bool:
+    """Whether a recipe has a stage that trains and is not done; of a recipe that has none, no plan need be made."""
+    session = prepare(recipe, overrides, out)
+    known = states(session)
+    return any(stage.schedule() and known[stage.name] != DONE for stage in session.recipe.stages)
+
+
 def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]:
     """The entries of a recipe's stages, those of its teachers' recipes that are to be run first before the stage that needs them."""
     from compress.checkpoint import fresh

@@ -8,7 +8,7 @@ import pytest
 
 from compress.files import read_json
 from compress.ledger import read
-from compress.plan import plan
+from compress.plan import plan, trains
 from compress.report.plan import estimate_text
 
 pytestmark = pytest.mark.slow
@@ -127,3 +127,11 @@ def test_nothing_is_told_where_nothing_is_trained_or_known(seconds):
 
 def test_a_short_training_is_told_alone():
     assert estimate_text({"seconds": 240.0, "stages": [stage_entry("baseline", 240.0)]}).endswith("all else comes on top.")
+
+
+def test_a_recipe_trains_where_a_stage_with_a_schedule_is_to_do(tmp_path):
+    path = tmp_path / "r.yml"
+    path.write_text("model: {name: db}\ndata: {format: synthetic}\nstages: [{load: {name: found, checkpoint: weights}}]\n")
+    assert not trains(path, out=tmp_path / "out")
+    path.write_text("model: {name: db}\ndata: {format: synthetic}\nstages: [{train: {name: base, epochs: 1}}]\n")
+    assert trains(path, out=tmp_path / "out")
