@@ -86,6 +86,8 @@ def read(image):
 # `tiny` is PP-OCRv6 tiny by its own settings, opened by rapidocr.
 PEERS = {"rapidocr": RAPID3, "tiny": RAPID3, "rapidocr_onnxruntime": RAPID1}
 
+OWN = "a pipeline's folder, or `packaged`; and what its `evaluate` is to have instead, such as 'packaged={\"join_gap\": 1}' for receipts"
+
 
 def main() -> None:
     """Parse, read, judge, and print a table."""
@@ -93,8 +95,7 @@ def main() -> None:
     parser.add_argument("--data", default="icdar2015")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--ours", action="append", default=[], help="a pipeline's folder, or `packaged`")
-    parser.add_argument("--settings", default="{}", help="JSON, of our pipelines' `evaluate`, such as '{\"join_gap\": 1}' for receipts")
+    parser.add_argument("--ours", action="append", default=[], metavar="PIPELINE[=JSON]", help=OWN)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"one of {', '.join(PEERS)}")
     parser.add_argument("--tiny", type=Path, help="folder with PP-OCRv6_tiny_det.onnx and PP-OCRv6_tiny_rec.onnx, for the peer `tiny`")
     parser.add_argument("--threads", default="1,2")
@@ -121,11 +122,9 @@ def commands(given: argparse.Namespace, threads: int, folder: Path) -> dict[str,
     """Reader -> the command that is its process. folder: for the list of characters that PP-OCRv6 tiny has in its .yml alone."""
     found = {}
     for name in given.ours:
-        found[name] = [
-            sys.executable,
-            "-c",
-            LOOP.format(setup=OURS.format(model=name, threads=threads, settings=json.loads(given.settings))),
-        ]
+        model, _, settings = name.partition("=")
+        setup = OURS.format(model=model, threads=threads, settings=json.loads(settings or "{}"))
+        found[name] = [sys.executable, "-c", LOOP.format(setup=setup)]
     for name, _, python in (peer.partition("=") for peer in given.peer):
         parts = (("Det", "det"), ("Rec", "rec")) if name == "tiny" else ()
         models = {part: str((given.tiny / f"PP-OCRv6_tiny_{short}.onnx").resolve()) for part, short in parts}

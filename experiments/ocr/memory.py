@@ -17,7 +17,7 @@ import numpy as np
 
 import compress
 
-LONG, LARGE = (100, 5000), (5000, 8000)  # (height, width)
+LONG, LARGE, WIDEST = (100, 5000), (5000, 8000), (200, 1600)  # (height, width)
 MOST = 1.05
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     answer = reader.asked()
     rng = np.random.default_rng(0)
     sizes = [tuple(size) for size in rng.integers(200, 1600, (given.images, 2)).tolist()]
-    sizes[1:3] = LONG, LARGE
+    sizes[1:5] = LONG, LARGE, WIDEST, WIDEST[::-1]
     used = []
     for count, size in enumerate(sizes, 1):
         answer(page(size, rng))
