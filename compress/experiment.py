@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compress import ledger
-from compress.checkpoint import load
+from compress.checkpoint import WEIGHTS, load
 from compress.errors import CompressError, suggestion
-from compress.files import write_json, write_text
+from compress.files import digest_said, write_json, write_text
 from compress.lab import Lab
 from compress.ledger import Row
 from compress.outside import allowing
@@ -275,6 +275,7 @@ def write_manifest(session: Session, stage: Stage, key: str, lab: Lab) -> None:
             "processes": process_count(),
             "device": str(lab.device),
             "artefacts": lab.artefacts,
+            "weights": digest_said(lab.folder / WEIGHTS),
             "files": digests(lab.folder, leave_out=(KEY, ELAPSED)),
         },
     )

@@ -51,9 +51,10 @@ class Mark(TypedDict):
 
 
 class Manifest(Mark):
-    """All of it."""
+    """All of it. weights: digest of the weights that the stage left, None where it left none."""
 
     kind: str
+    weights: NotRequired[str | None]
     parent: str | None
     seed: int
     seconds: Finite
@@ -162,9 +163,13 @@ class Group(TypedDict):
 
 @with_config(MORE)
 class Sensitivity(TypedDict):
-    """What every sensitivity has. baseline: what points are held against; None until it was measured."""
+    """What every sensitivity has. baseline: what points are held against; None until it was measured.
+
+    weights: digest of the weights that it was measured on.
+    """
 
     task: str
+    weights: NotRequired[str]
     baseline: Point | None
     artefact: NotRequired[str]
     split: NotRequired[str]
