@@ -279,10 +279,11 @@ class SweepTrial(TypedDict):
 
 
 class SweepEnd(TypedDict):
-    """`end.json` of a trial: how its process ended, and why it did not finish."""
+    """`end.json` of a trial: how its process ended, why it did not finish, and the rows of its ledger."""
 
     state: Literal["finished", "failed"]
     why: str
+    rows: list[dict[str, Any]]
 
 
 class SweepSettings(TypedDict):

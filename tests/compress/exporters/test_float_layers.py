@@ -1,4 +1,4 @@
-"""Weights of recurrent layers in 8 bits: what runtimes compute from them is what torch computes from the rounded ones."""
+"""Weights of layers in float lie in int8 files in 8 bits: what runtimes compute from them is what torch computes from the rounded ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from compress.exporters.recurrent import rounded, store_in_8_bits
+from compress.exporters.float_layers import rounded, store_in_8_bits
 
 LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -40,8 +40,8 @@ def test_rows_are_rounded_to_their_own_step():
 @pytest.mark.parametrize("kind", sorted(LAYERS))
 def test_a_file_with_integers_computes_with_the_rounded_weights(kind):
     torch.manual_seed(0)
-    network = Steps(LAYERS[kind](5, 7, batch_first=True)).eval()
-    steps = torch.randn(2, 11, 5)
+    network = Steps(LAYERS[kind](12, 16, batch_first=True)).eval()
+    steps = torch.randn(2, 11, 12)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -74,7 +74,7 @@ class Unrolled(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.table, self.layer, self.last = nn.Embedding(4, 6), nn.Linear(6, 6), nn.Linear(6, 4)
+        self.table, self.layer, self.last = nn.Embedding(16, 24), nn.Linear(24, 24), nn.Linear(24, 16)
 
     def forward(self, x):
         found = []
@@ -86,7 +86,7 @@ class Unrolled(nn.Module):
 
 def test_weights_of_steps_that_are_written_out_lie_in_8_bits_once():
     torch.manual_seed(0)
-    network, x = Unrolled().eval(), torch.randn(2, 6)
+    network, x = Unrolled().eval(), torch.randn(2, 24)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -95,7 +95,7 @@ def test_weights_of_steps_that_are_written_out_lie_in_8_bits_once():
     store_in_8_bits(model)
     onnx.checker.check_model(model, full_check=True)
     kinds = [tuple(constant.dims) for constant in model.graph.initializer if constant.data_type == onnx.TensorProto.INT8]
-    assert sorted(kinds) == [(4, 6), (4, 6), (6, 6)]
+    assert sorted(kinds) == [(16, 24), (16, 24), (24, 24)]
     with torch.no_grad():
         exact = network(x).numpy()
         for weight in (network.table.weight, network.layer.weight, network.last.weight):
@@ -105,3 +105,48 @@ def test_weights_of_steps_that_are_written_out_lie_in_8_bits_once():
     found = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert 1e-4 < np.abs(found - exact).max() < 0.1
+
+
+class Layers(nn.Module):
+    """Convolutions, one of few weights; a linear layer without bias, which is a matrix on the right in ONNX; a matrix that is no weight."""
+
+    matrix: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.small, self.large, self.across = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 32, 3), nn.ConvTranspose2d(32, 24, 2, 2)
+        self.last = nn.Linear(24, 40, bias=False)
+        self.register_buffer("matrix", torch.randn(40, 30))
+
+    def forward(self, x):
+        x = self.across(torch.relu(self.large(torch.relu(self.small(x)))))
+        return self.last(x.mean((2, 3))) @ self.matrix
+
+
+def test_weights_of_layers_in_float_lie_in_8_bits_and_other_constants_as_they_are():
+    torch.manual_seed(0)
+    network, x = Layers().eval(), torch.randn(2, 3, 9, 9)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (x,), buffer, input_names=["x"], output_names=["y"], opset_version=17, dynamo=False)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    store_in_8_bits(model, exact={"matrix"})
+    onnx.checker.check_model(model, full_check=True)
+    kinds = {tuple(constant.dims): constant.data_type for constant in model.graph.initializer if len(constant.dims) > 1}
+    integers = {dims for dims, kind in kinds.items() if kind == onnx.TensorProto.INT8}
+    assert integers == {(32, 16, 3, 3), (32, 24, 2, 2), (24, 40)}
+    assert kinds[16, 3, 1, 1] == kinds[40, 30] == onnx.TensorProto.FLOAT
+    with torch.no_grad():
+        exact = network(x).numpy()
+        for layer in (network.large, network.across, network.last):
+            integers, step = rounded(layer.weight.numpy())  # of a linear layer a row is an output, as a column of its matrix in the file
+            layer.weight.copy_(torch.from_numpy(integers * step))
+        expected = network(x).numpy()
+    text = model.SerializeToString()
+    by_onnxruntime = onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
+    core = openvino.Core()
+    by_openvino = core.compile_model(core.read_model(text), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x.numpy()])[0]
+    for found in (by_onnxruntime, by_openvino):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert 1e-4 < np.abs(found - exact).max() < 0.02 * np.abs(exact).max()
