@@ -76,7 +76,7 @@ def run(
         typer.Option("--time-again", help="Take every latency anew, as after a run on a busy machine; all else stays."),
     ] = False,
     store: Annotated[
-        Path | None, typer.Option(help="A folder of finished stages that several experiments share.", show_default=False)
+        str | None, typer.Option(help="Finished stages that several experiments share: a folder, or a URL.", show_default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
     device: Device = "auto",

@@ -51,8 +51,8 @@ def of_groups(
         found = sweep(bench, checkpoint, out, workers or available_threads(None), bar.reach)
     found = {**found, "artefact": str(checkpoint), "plan": recommended(bench, found)}
     write_json(out / f"{NAME}.json", found)
-    save(sensitivity_heatmap(found), out / "heatmap")
-    save(sensitivity_curves(found), out / "curves")
+    save(sensitivity_heatmap(found), out / "heatmap", found["weights"])
+    save(sensitivity_curves(found), out / "curves", found["weights"])
     return found, out
 
 
@@ -69,7 +69,7 @@ def of_layers(
     count = images or len(lab.split("val"))
     top = 0 if fast else TOP
     found = quantization_sensitivity(load(checkpoint), lab, artefact=str(checkpoint), images=count, top=top, folder=out)
-    save(quantization_bars(found), out / "quantize")
+    save(quantization_bars(found), out / "quantize", found["weights"])
     return found, out
 
 

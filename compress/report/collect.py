@@ -12,6 +12,7 @@ from compress.errors import CompressError, suggestion
 from compress.files import read_json, read_lines, read_text
 from compress.ledger import Row
 from compress.records import Channels, Epoch, Manifest, PruneSensitivity, QuantizeSensitivity
+from compress.stage_folder import MANIFEST
 from compress.tasks import TASKS
 
 SENSITIVITY = ("sensitivity.json", "sensitivity_quantize.json")
@@ -22,6 +23,7 @@ class StageFacts:
     """What one stage left beside its weights.
 
     task: name of its task. parent: the stage that it started from. manifest: its manifest.json, empty where there is none.
+    weights: digest of those that it left, empty where there are none or it is not known.
     curves: what was trained, `int8` or `int8/control`, -> its metrics, one mapping an epoch.
     channels: layer -> output channels before and after pruning; empty for any other stage.
     """
@@ -33,6 +35,7 @@ class StageFacts:
     key: str
     seconds: float
     manifest: dict[str, Any]
+    weights: str
     curves: dict[str, list[dict[str, Any]]]
     channels: dict[str, tuple[int, int]]
 
@@ -42,6 +45,7 @@ class Experiment:
     """One experiment. name: unlike that of any other in the report. recipe: the resolved recipe's text, empty where there is none.
 
     sensitivity: where it lies in the folder -> the content of a `sensitivity.json` or `sensitivity_quantize.json`.
+    foreign: files and folders of stages that lie there but are of other weights than the ledger's, and are not shown.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Experiment:
     recipe: str
     stages: list[StageFacts]
     sensitivity: dict[str, dict[str, Any]]
+    foreign: list[str]
 
 
 def collect(folders: Sequence[Path]) -> list[Experiment]:
@@ -78,14 +83,18 @@ def collect_one(folder: Path, name: str) -> Experiment:
     if not rows:
         raise CompressError(f"The ledger of {folder} has no rows yet; let its first stage finish.")
     recipe = folder / "recipe.yml"
-    stages = list(dict.fromkeys(stage_name(row) for row in rows))
+    names = dict.fromkeys(stage_name(row) for row in rows)
+    stages = [stage_facts(folder, stage, next(row for row in rows if stage_name(row) == stage)) for stage in names]
+    measured = sensitivity(folder)
+    own = {path: data for path, data in measured.items() if belongs(path, data, stages)}
     return Experiment(
         name=name,
         folder=folder,
         rows=rows,
         recipe=read_text(recipe) if recipe.exists() else "",
-        stages=[stage_facts(folder, stage, next(row for row in rows if stage_name(row) == stage)) for stage in stages],
-        sensitivity=sensitivity(folder),
+        stages=stages,
+        sensitivity=own,
+        foreign=[*(stage.name for stage in stages if is_foreign(folder, stage)), *(path for path in measured if path not in own)],
     )
 
 
@@ -95,8 +104,10 @@ def stage_name(row: Row) -> str:
 
 
 def stage_facts(experiment: Path, name: str, row: Row) -> StageFacts:
-    """One stage, from its first row and its folder."""
+    """One stage, from its first row and, where that is what the row was measured on, its folder."""
     folder = experiment / name
+    manifest = read_if_there(folder / MANIFEST, Manifest)
+    own = manifest.get("key") == row.key
     return StageFacts(
         name=name,
         kind=row.kind,
@@ -104,10 +115,22 @@ def stage_facts(experiment: Path, name: str, row: Row) -> StageFacts:
         parent=row.parent,
         key=row.key,
         seconds=row.seconds,
-        manifest=read_if_there(folder / "manifest.json", Manifest),
-        curves=curves(folder, name),
-        channels=read_if_there(folder / "channels.json", Channels),
+        manifest=manifest if own else {},
+        weights=(manifest.get("weights") or "") if own else "",
+        curves=curves(folder, name) if own else {},
+        channels=read_if_there(folder / "channels.json", Channels) if own else {},
     )
+
+
+def is_foreign(experiment: Path, stage: StageFacts) -> bool:
+    """Whether the stage's folder holds another outcome than the ledger's: one that was run since, or somebody else's."""
+    return not stage.manifest and (experiment / stage.name / MANIFEST).exists()
+
+
+def belongs(path: str, data: dict[str, Any], stages: Sequence[StageFacts]) -> bool:
+    """Whether a sensitivity at `path` in the experiment is of its weights: in a stage's folder if that is, elsewhere by their digest."""
+    home = next((stage for stage in stages if stage.name == path.partition("/")[0]), None)
+    return bool(home and home.manifest) or data.get("weights") in [stage.weights for stage in stages if stage.weights]
 
 
 def curves(folder: Path, name: str) -> dict[str, list[dict[str, Any]]]:

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure. name: of its files. alt: what it shows, for those who do not see it. caption: what to know when reading it."""
+    """A figure. name: of its files. alt: what it shows, for those who do not see it. caption: what to know when reading it.
+
+    weights: digest of the weights that it is about, where they are those of one network and known.
+    """
 
     name: str
     figure: Figure
     alt: str
     caption: str = ""
+    weights: str = ""
 
 
 def file_name(*parts: str) -> str:
@@ -92,6 +96,7 @@ def training_plots(experiment: Experiment) -> list[Plot]:
             file_name(experiment.name, "training", name),
             plots.training_curves(name, entries, TASKS[stage.task]),
             training_text(name, entries, TASKS[stage.task]),
+            weights=stage.weights,
         )
         for stage in experiment.stages
         for name, entries in stage.curves.items()
@@ -120,6 +125,7 @@ def channel_plots(experiment: Experiment) -> list[Plot]:
             plots.channel_bars(stage.name, stage.channels),
             f"Output channels of {len(stage.channels)} layers: {sum(old for old, _ in stage.channels.values())} before, "
             f"{sum(new for _, new in stage.channels.values())} after {stage.name}.",
+            weights=stage.weights,
         )
         for stage in experiment.stages
         if stage.channels
@@ -133,12 +139,12 @@ def sensitivity_plots(experiment: Experiment) -> list[Plot]:
         if not data["points"] or not data["baseline"]:
             continue  # cut off before there was anything to draw
         name = file_name(experiment.name, path.removesuffix(".json"))
-        caption = sensitivity_caption(data, path)
+        caption, weights = sensitivity_caption(data, path), data.get("weights", "")
         if data["kind"] == "quantize":
-            found.append(Plot(name, plots.quantization_bars(data), worst(data, "layer"), caption))
+            found.append(Plot(name, plots.quantization_bars(data), worst(data, "layer"), caption, weights))
         else:
-            found.append(Plot(f"{name}_heatmap", plots.sensitivity_heatmap(data), worst(data, "group"), caption))
-            found.append(Plot(f"{name}_curves", plots.sensitivity_curves(data), worst(data, "group")))
+            found.append(Plot(f"{name}_heatmap", plots.sensitivity_heatmap(data), worst(data, "group"), caption, weights))
+            found.append(Plot(f"{name}_curves", plots.sensitivity_curves(data), worst(data, "group"), weights=weights))
     return found
 
 

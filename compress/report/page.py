@@ -41,7 +41,7 @@ def write_report(folders: Sequence[Path], out: Path, *, images: int = 4, plot_fo
         return [out]
     drawn = [*fronts, *(plot for groups in figures.values() for group in groups.values() for plot in group)]
     outputs.claim(plot_folder, [f"{plot.name}.{kind}" for plot in drawn for kind in ("png", "svg")])
-    return [out, *(file for plot in drawn for file in plots.save(plot.figure, plot_folder / plot.name))]
+    return [out, *(file for plot in drawn for file in plots.save(plot.figure, plot_folder / plot.name, plot.weights))]
 
 
 def figures_of(experiment: Experiment) -> Figures:

@@ -413,12 +413,16 @@ def quantization_bars(data: Mapping[str, Any]) -> Figure:
 
 
 @rc_context(STYLE)
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write `<path>.png` and `<path>.svg`, equal bytes for equal figures, each whole or not at all, and return both paths."""
+def save(figure: Figure, path: Path, weights: str = "") -> list[Path]:
+    """Write `<path>.png` and `<path>.svg`, equal bytes for equal figures, each whole or not at all, and return both paths.
+
+    weights: digest of the weights that the figure is about, which both files then say in their `Description`.
+    """
     files = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
     drawn = [io.BytesIO(), io.BytesIO()]
-    figure.savefig(drawn[0], format="png", dpi=160, metadata={"Software": None})
-    figure.savefig(drawn[1], format="svg", metadata={"Date": None})
+    about = {"Description": f"weights {weights}"} if weights else {}
+    figure.savefig(drawn[0], format="png", dpi=160, metadata={"Software": None, **about})
+    figure.savefig(drawn[1], format="svg", metadata={"Date": None, **about})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for file, content in zip(files, drawn, strict=True):

@@ -171,7 +171,16 @@ def provenance(experiment: Experiment) -> str:
     recipe = f"<details><summary>Resolved recipe</summary><pre>{escape(experiment.recipe)}</pre></details>" if experiment.recipe else ""
     return (
         f'<table class="facts"><tbody>{"".join(lines)}</tbody></table>'
-        f"<h4>Stages, each under the one that it starts from</h4>{tree(experiment.stages, None)}{recipe}"
+        f"{foreign(experiment)}<h4>Stages, each under the one that it starts from</h4>{tree(experiment.stages, None)}{recipe}"
+    )
+
+
+def foreign(experiment: Experiment) -> str:
+    """What lies in the folder and is not shown."""
+    if not experiment.foreign:
+        return ""
+    return (
+        f'<p class="soft">Of other weights than those in the table, and therefore not shown: {escape(", ".join(experiment.foreign))}.</p>'
     )
 
 

@@ -23,7 +23,7 @@ class Export(Stage):
     """
 
     kind: ClassVar[str] = "export"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf", "onnx", "openvino")
     gives_model: ClassVar[bool] = False
 

@@ -144,7 +144,7 @@ def test_the_page_holds_every_point_escaped_and_allows_its_own_script_alone():
 def test_a_report_is_about_one_sweep_that_has_something_to_show(tmp_path):
     with pytest.raises(CompressError, match="one sweep"):
         write_sweep([tmp_path, tmp_path], tmp_path / "out.html")
-    job = trials.Job(SWEEP, (), tmp_path, tmp_path, tmp_path)
+    job = trials.Job(SWEEP, (), tmp_path, str(tmp_path), tmp_path)
     trials.write_settings(job)
     known = trials.Trials(tmp_path / "sweep.jsonl")
     known.add(trial("a", state="failed", why="x"))
