@@ -29,7 +29,7 @@ def checkpoint(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_points_are_measured_on_the_data_that_are_named(checkpoint, tmp_path):
     data = from_options("icdar2015", tmp_path / "photos")
-    few = Settings((0.5,), "l1", protect=("backbone.*", "neck.*"), images=1, loss_images=1, batches=1, batch=1)
+    few = Settings((0.5,), "l1", protect=("backbone.*", "neck.*"), images=1, loss_images=1, batches=1, batch=2)
     _, where = of_groups(checkpoint, data=data, settings=few, workers=1)
     assert where.resolve() == tmp_path / "sensitivity"
     found = read_json(where / "sensitivity.json", dict)
