@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from compress import ledger
 from compress.errors import CompressError, suggestion
 from compress.files import read_json, read_lines, read_text
+from compress.gates import LIMITS, Gate, gates
 from compress.ledger import Row
 from compress.records import Channels, Epoch, Manifest, PruneSensitivity, QuantizeSensitivity
 from compress.stage_folder import MANIFEST
 from compress.tasks import TASKS
 
+NOT_TOLD = ("train", "val", "cache", "damaged")  # of the `data` section: what changes neither validation nor test images
 SENSITIVITY = ("sensitivity.json", "sensitivity_quantize.json")
 
 
@@ -43,6 +47,7 @@ class StageFacts:
 @dataclass(frozen=True)
 class Experiment:
     """One experiment. name: unlike that of any other in the report. recipe: the resolved recipe's text, empty where there is none.
+    data: what its validation and test images are, as the recipe says it. gates: what the recipe expects of the rows.
 
     sensitivity: where it lies in the folder -> the content of a `sensitivity.json` or `sensitivity_quantize.json`.
     foreign: files and folders of stages that lie there but are of other weights than the ledger's, and are not shown.
@@ -52,6 +57,8 @@ class Experiment:
     folder: Path
     rows: list[Row]
     recipe: str
+    data: str
+    gates: list[Gate]
     stages: list[StageFacts]
     sensitivity: dict[str, dict[str, Any]]
     foreign: list[str]
@@ -82,7 +89,9 @@ def collect_one(folder: Path, name: str) -> Experiment:
     rows = ledger.read(folder)
     if not rows:
         raise CompressError(f"The ledger of {folder} has no rows yet; let its first stage finish.")
-    recipe = folder / "recipe.yml"
+    path = folder / "recipe.yml"
+    recipe = read_text(path) if path.exists() else ""
+    document = sections_of(recipe, path)
     names = dict.fromkeys(stage_name(row) for row in rows)
     stages = [stage_facts(folder, stage, next(row for row in rows if stage_name(row) == stage)) for stage in names]
     measured = sensitivity(folder)
@@ -91,11 +100,49 @@ def collect_one(folder: Path, name: str) -> Experiment:
         name=name,
         folder=folder,
         rows=rows,
-        recipe=read_text(recipe) if recipe.exists() else "",
+        recipe=recipe,
+        data=data_text(document),
+        gates=gates_of(document, rows),
         stages=stages,
         sensitivity=own,
         foreign=[*(stage.name for stage in stages if is_foreign(folder, stage)), *(path for path in measured if path not in own)],
     )
+
+
+def sections_of(recipe: str, path: Path) -> dict[str, Any]:
+    """The sections of a resolved recipe. Raises CompressError for one that is no YAML."""
+    try:
+        found = yaml.safe_load(recipe)
+    except (yaml.YAMLError, RecursionError):
+        raise CompressError(f"{path} is damaged: it is no YAML; restore it, or delete it to report without it.") from None
+    return found if isinstance(found, dict) else {}
+
+
+def data_text(document: dict[str, Any]) -> str:
+    """The `data` section, but for how many images are trained on: what scores on equal data have in common."""
+    data = document.get("data")
+    told = data.items() if isinstance(data, dict) else ()
+    return ", ".join(f"{name} {value}" for name, value in told if name not in NOT_TOLD and value is not None)
+
+
+def gates_of(document: dict[str, Any], rows: list[Row]) -> list[Gate]:
+    """What the recipe expects of those stages that have rows, held against them."""
+    stages = document.get("stages")
+    found = []
+    for kinds in stages if isinstance(stages, list) else ():
+        for stage in kinds.values() if isinstance(kinds, dict) else ():
+            limits = stage.get("expect") if isinstance(stage, dict) else None
+            if isinstance(limits, dict):
+                its = [row for row in rows if stage_name(row) == stage.get("name")]
+                given = {name: limit for name, limit in limits.items() if name in LIMITS and isinstance(limit, (int, float))}
+                found += gates(str(stage.get("name")), given, its, rows[0])
+    return found
+
+
+def failed(experiment: Experiment) -> set[str]:
+    """The rows that are not what the recipe expects: those that fail a gate, and what else a stage left whose own row does."""
+    broken = {found.row.stage for found in experiment.gates if not found.met}
+    return broken | {row.stage for row in experiment.rows if stage_name(row) in broken}
 
 
 def stage_name(row: Row) -> str:
