@@ -35,8 +35,8 @@ class InOrder(nn.Module):
 
 
 def export_ncnn(network: nn.Module, path: Path | str, example: Tensor, description: Mapping[str, Any]) -> Path:
-    """Write the evaluation maps of a float `network` to `path` (.param) and the .bin beside it, with height and width left open, or the width
-    alone where the images of `example` are lines of text, which are not square.
+    """Write the evaluation maps of a float `network` to `path` (.param) and the .bin beside it, with height and width left open; where the
+    images of `example` are lines of text, which are not square, the width alone.
 
     Arguments as for :func:`compress.exporters.onnx.export_onnx`; 1.5 times an open side of the example is a size that the network takes.
     Raises CompressError where pnnx is missing, fails, or leaves an operator that ncnn does not have.
