@@ -12,10 +12,10 @@ from typing import Any
 from compress import recipe as recipes
 from compress.errors import CompressError
 from compress.files import write_text
+from compress.gates import ROUNDING
 from compress.ledger import Row, harmless
 from compress.records import SweepTrial
 from compress.report.findings import fastest
-from compress.rows import ROUNDING
 from compress.sweeps.settings import Sweep
 from compress.sweeps.trials import Job, Trials, overrides_of
 

@@ -24,7 +24,7 @@ def start_from(model: Model, source: str) -> Model:
     A file holds the backbone's weights under torchvision's names; what else is in it, the classifier, is left out. Raises CompressError
     where the backbone's names or shapes are not all in the file.
     """
-    if source.startswith("https://"):
+    if is_url(source):
         return with_backbone(model, fetch(source))
     path = Path(source)
     if not path.is_dir():
@@ -35,6 +35,11 @@ def start_from(model: Model, source: str) -> Model:
     if taught_by(loaded) != taught_by(model):
         return beside_its_teachers(model, loaded, path)
     return model.with_network(loaded.network, loaded.quantization)
+
+
+def is_url(source: str) -> bool:
+    """Whether weights are to be fetched."""
+    return source.startswith("https://")
 
 
 def taught_by(model: Model) -> tuple[Any, ...]:

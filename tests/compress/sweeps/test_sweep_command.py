@@ -35,7 +35,7 @@ def job(tmp_path, monkeypatch):
 
     def make(text: str) -> Job:
         (tmp_path / "sweep.yml").write_text(f"recipe: small.yml\n{text}\n")
-        return Job(settings.read(Path("sweep.yml")), (), tmp_path / "out", tmp_path / "out", tmp_path)
+        return Job(settings.read(Path("sweep.yml")), (), tmp_path / "out", str(tmp_path / "out"), tmp_path)
 
     return make
 
