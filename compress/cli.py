@@ -170,6 +170,8 @@ def sensitivity(
     fast: Annotated[bool, typer.Option("--fast", help="The loss of the outputs alone, no scores.")] = False,
     quantize: Annotated[bool, typer.Option("--quantize", help="Every layer alone in 8 bits instead.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="cores")] = None,
+    data: Annotated[str | None, typer.Option(help="A data format instead of the experiment's data, such as icdar2015.")] = None,
+    root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
     override: Overrides = None,
 ) -> None:
@@ -186,16 +188,20 @@ def sensitivity(
       compress sensitivity recipes/db_mv3_prune0.6_distill.yml --ratios 0.3,0.6 --images 50 -o evaluate.short_side=320
 
       compress sensitivity experiments/db_mv3_prune0.6_distill/distilled --quantize
+
+      compress sensitivity checkpoints/en_PP-OCRv3_det --data icdar2015 --root data/icdar2015 --out sensitivity
     """
     from compress import sensitivity as work
+    from compress.data.formats import from_options
     from compress.report.sensitivity import print_quantization, print_sensitivity
 
+    config = from_options(data, root_folder) if data else None
     if quantize:
-        found, folder = work.of_layers(source, overrides=override or (), images=images, fast=fast, out=out)
+        found, folder = work.of_layers(source, overrides=override or (), data=config, images=images, fast=fast, out=out)
         print_quantization(found)
     else:
         settings = work.settings_from(ratios, criterion, scope, images, fast)
-        found, folder = work.of_groups(source, overrides=override or (), settings=settings, out=out, workers=workers)
+        found, folder = work.of_groups(source, overrides=override or (), data=config, settings=settings, out=out, workers=workers)
         print_sensitivity(found)
     typer.echo(f"Points and plots are in {folder}")
 

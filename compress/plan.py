@@ -39,7 +39,8 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
     """`stages`: for each its name, kind, parent, state, params, macs, bytes, groups (of a prune stage), epochs (of one that trains) and
     seconds (of one to do).
 
-    `seconds`: the guess for all that is to do. Sizes of a stage whose channels depend on weights that are not there yet are None.
+    `seconds`: the guess for all that is to do. Sizes of a stage whose channels depend on weights that are not there yet are None; the
+    seconds of its training are those of the model before it was pruned, and `at_most`, of the stage and of the plan, is True.
     Raises CompressError for whatever would stop a run before its work.
     """
     session = prepare(recipe, overrides, out)
@@ -49,7 +50,8 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
         "recipe": session.recipe.name,
         "folder": str(session.folder),
         "stages": stages,
-        "seconds": total([entry["seconds"] for entry in stages]),
+        "seconds": sum(entry["seconds"] for entry in stages),
+        "at_most": any(entry["at_most"] for entry in stages),
     }
 
 
@@ -66,7 +68,9 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
     from compress.checkpoint import fresh
 
     known, recipe = states(session), session.recipe
-    models: dict[str | None, Model | None] = {None: fresh(recipe.model, recipe.evaluate)}
+    whole = fresh(recipe.model, recipe.evaluate)
+    models: dict[str | None, Model | None] = {None: whole}
+    timed: dict[str | None, Model] = {None: whole}  # those, or what they were pruned from
     stages: list[dict[str, Any]] = []
     for stage in recipe.stages:
         stages += teachers_to_do(session, stage, [entry["name"] for entry in stages])
@@ -84,7 +88,9 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
         entry |= sizes(models[stage.name], recipe) if stage.gives_model else {}
         schedule = stage.schedule()
         entry |= {"epochs": schedule.epochs} if schedule else {}
-        entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, session, timings)
+        timed[stage.name] = models.get(stage.name) or timed[parent]
+        entry["seconds"] = 0.0 if cached else seconds(timed[parent], stage, session, timings)
+        entry["at_most"] = bool(entry["seconds"]) and models[parent] is None
         stages.append(entry)
     return stages
 
@@ -98,12 +104,6 @@ def teachers_to_do(session: Session, stage: Stage, known: Sequence[str]) -> list
             continue
         found += [{**entry, "name": f"{its.folder.name}/{entry['name']}"} for entry in planned(its, {})]
     return found
-
-
-def total(guesses: Sequence[float | None]) -> float | None:
-    """Their sum, None where one is not known."""
-    known = [guess for guess in guesses if guess is not None]
-    return sum(known) if len(known) == len(guesses) else None
 
 
 def sizes(model: Model | None, recipe: RunSettings) -> dict[str, Any]:
@@ -197,8 +197,8 @@ def with_widths(model: Model, pruning: Pruning, kept: dict[str, int]) -> Model:
     return smaller
 
 
-def seconds(model: Model | None, stage: Stage, session: Session, timings: dict[Any, float]) -> float | None:
-    """Training steps and evaluations of one stage, by a few timed ones of its own network, size and batch; None where unknown.
+def seconds(model: Model, stage: Stage, session: Session, timings: dict[Any, float]) -> float:
+    """Training steps and evaluations of one stage, by a few timed ones of its network, size and batch.
 
     What trains nothing counts by the images that it looks at; converting and measuring files counts as nothing.
     """
@@ -206,8 +206,6 @@ def seconds(model: Model | None, stage: Stage, session: Session, timings: dict[A
     looks = stage.looks_at()
     if schedule is None and pruning is None and not looks:
         return 0.0
-    if model is None:
-        return None
     lab = make_lab(session, session.folder, stage)
     looking = looking_seconds(model, pruning, looks, lab, timings)
     if schedule is None:

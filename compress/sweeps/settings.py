@@ -214,9 +214,13 @@ def check_key(sweep: Sweep, overrides: tuple[str, ...], key: str, choice: Choice
 
 
 def check_limits(sweep: Sweep, base: Recipe, document: Document) -> None:
-    """Refuse limits that every trial keeps or none can."""
+    """Refuse limits that every trial keeps or none can, and objectives that no trial has."""
     from compress.outside import build
+    from compress.pipeline import MODEL
 
+    if "macs" in sweep.objectives and base.model["name"] == MODEL["name"]:
+        told = "multiply-accumulates of a pipeline are not counted; take latency_ms or bytes"
+        raise CompressError(f"{document.where(('objectives',))}: objectives: {told}.")
     metric = TASKS[build(base.model).task].metric
     drop = sweep.limits.max_drop
     if drop is not None and metric.percent and drop >= 1:

@@ -28,12 +28,15 @@ class EvaluateOcr(Evaluate):
     """What lies between the parts of a pipeline; every other key is a setting of :class:`compress.models.reader.Kept`.
 
     same_line: two words are of one line where their middles differ by less than this share of the lower one's height.
+    join_gap: neighbours on a line, with a gap of at most so many times the lower one's height, are read as one; 0 joins none. Receipts and
+    forms are annotated so.
     upright: height over width from which on a word is taken to run down, and is turned by 90 degrees.
     turn_score: the least probability by which a classifier turns a line that stands on its head.
     detector, classifier, recogniser: what the parts' own `evaluate` should have instead, such as `{short_side: 960}`.
     """
 
     same_line: float = Field(0.5, gt=0, le=10)
+    join_gap: float = Field(0.0, ge=0, le=1000)
     upright: float = Field(1.5, gt=0, le=1000)
     turn_score: float = Field(0.9, ge=0, le=1)
     detector: Settings

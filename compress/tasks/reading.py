@@ -61,9 +61,11 @@ def cut(image: np.ndarray, polygons: Sequence[np.ndarray], evaluate: EvaluateOcr
     """Every word in reading order, upright; those that cannot be cut, such as one outside of the image, are left out."""
     quads, words = [from_left_top(polygon) for polygon in polygons], []
     for row, places in enumerate(reading_order(quads, evaluate.same_line)):
-        for place in places:
+        for group in neighbours([quads[place] for place in places], evaluate.join_gap):
+            own = [places[place] for place in group]
+            polygon = polygons[own[0]] if len(own) == 1 else around([quads[place] for place in own])
             try:
-                words.append((polygons[place], row, crop(image, quads[place], evaluate.upright)))
+                words.append((polygon, row, crop(image, from_left_top(polygon), evaluate.upright)))
             except ValueError:
                 continue
     return words
@@ -105,6 +107,33 @@ def reading_order(quads: Sequence[np.ndarray], same_line: float) -> list[list[in
         else:
             lines.append([place])
     return sorted(lines, key=lambda line: starts[line[0], ::-1].tolist())
+
+
+def neighbours(line: Sequence[np.ndarray], most: float) -> list[list[int]]:
+    """Places of a line's words, from the left, as :func:`from_left_top` has them; together those with gaps of at most `most`.
+
+    A gap is measured along the word before it, in heights of the lower one; with 0 every word is alone, even one that touches the next.
+    """
+    groups: list[list[int]] = []
+    for place, quad in enumerate(line):
+        if place and most and gap(line[place - 1], quad) <= most:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
+def gap(before: np.ndarray, after: np.ndarray) -> float:
+    """From the right side of a word to the left side of the next, in heights of the lower one; below 0 where they overlap."""
+    end, start = before[1:3].mean(0), after[[0, 3]].mean(0)
+    along = end - before[[0, 3]].mean(0)
+    height = min(np.linalg.norm(quad[0] - quad[3]) + np.linalg.norm(quad[1] - quad[2]) for quad in (before, after)) / 2
+    return float((start - end) @ along / max(np.linalg.norm(along), 1e-6) / max(height, 1e-6))
+
+
+def around(quads: Sequence[np.ndarray]) -> np.ndarray:
+    """(4, 2) float32, the least rectangle around all."""
+    return from_left_top(np.concatenate(quads))
 
 
 def upright(words: Sequence[Crop], classify: Callable[[np.ndarray], Classification], least: float) -> list[Crop]:

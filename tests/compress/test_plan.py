@@ -102,7 +102,11 @@ def test_channels_that_weights_decide_are_not_made_up(tmp_path):
     stages = {stage["name"]: stage for stage in made["stages"]}
     assert all(group["after"] is None for group in stages["pruned"]["groups"] if not group["protected"])
     assert stages["finetuned"]["params"] is None
-    assert made["seconds"] is None
+    assert made["at_most"]
+    assert {name for name, stage in stages.items() if stage["at_most"]} == {"finetuned", "distilled", "int8"}
+    known = plan(TINY, out=tmp_path / "none")
+    assert not known["at_most"]
+    assert made["seconds"] == known["seconds"], "a step takes a second here, whatever the network"
 
 
 @pytest.mark.usefixtures("untimed")
@@ -124,24 +128,26 @@ def test_the_plan_is_printed_with_every_stage_and_group(new, capsys):
 
 
 def stage_entry(name: str, seconds: float, kind: str = "train") -> dict:
-    return {"name": name, "kind": kind, "seconds": seconds, "epochs": 1200}
+    return {"name": name, "kind": kind, "seconds": seconds, "epochs": 1200, "at_most": False}
 
 
 def test_a_long_training_is_told_with_the_epochs_of_a_night():
     stages = [stage_entry("baseline", 990 * 3600.0), stage_entry("int8", 2 * 3600.0, "quantize")]
-    made = {"seconds": 992 * 3600.0, "stages": [*stages, {"name": "pruned", "kind": "prune", "seconds": 9.0}]}
+    made = {"seconds": 992 * 3600.0, "at_most": False, "stages": [*stages, {"name": "pruned", "kind": "prune", "seconds": 9.0}]}
     told = estimate_text(made)
     assert told.startswith("About 992.0 h of training on this machine")
     assert told.endswith("With -o stages.baseline.epochs=14 -o stages.int8.train.epochs=14 it would be 12.0 h.")
 
 
-@pytest.mark.parametrize("seconds", [0.0, None])
-def test_nothing_is_told_where_nothing_is_trained_or_known(seconds):
-    assert estimate_text({"seconds": seconds, "stages": []}) == ""
+def test_nothing_is_told_where_nothing_is_trained():
+    assert estimate_text({"seconds": 0.0, "at_most": False, "stages": []}) == ""
 
 
-def test_a_short_training_is_told_alone():
-    assert estimate_text({"seconds": 240.0, "stages": [stage_entry("baseline", 240.0)]}).endswith("all else comes on top.")
+@pytest.mark.parametrize(("at_most", "begins"), [(False, "About 4 min of training"), (True, "Up to 4 min of training")])
+def test_a_short_training_is_told_alone(at_most, begins):
+    told = estimate_text({"seconds": 240.0, "at_most": at_most, "stages": [stage_entry("baseline", 240.0)]})
+    assert told.startswith(begins)
+    assert told.endswith("all else comes on top.")
 
 
 def test_a_recipe_trains_where_a_stage_with_a_schedule_is_to_do(tmp_path):

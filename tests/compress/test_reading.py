@@ -110,6 +110,23 @@ def test_a_word_that_runs_down_is_turned_before_it_is_read():
     assert page.shown[1] == (100, 20)
 
 
+@pytest.mark.parametrize("degrees", [0, 20])
+def test_neighbours_on_a_line_are_read_as_one_where_that_is_wanted(degrees):
+    level = [box(20, 60), box(65, 60), box(120, 60), box(20, 100)]
+    page = Page([turned(quad, degrees) for quad in level])
+    for join_gap, expected in ((0.0, level), (0.5, [box(20, 60, 85), *level[2:]]), (1.5, [box(20, 60, 140), level[3]])):
+        page.shown.clear()
+        words = page.words(EvaluateOcr(join_gap=join_gap, same_line=0.6))
+        assert len(words) == len(page.shown) == len(expected)
+        for word, quad in zip(words, expected, strict=True):
+            np.testing.assert_allclose(from_left_top(word.polygon), turned(quad, degrees), atol=0.01)
+
+
+def test_words_that_touch_stay_apart_unless_they_are_to_be_joined():
+    page = Page([box(20, 20), box(58, 20)])
+    assert [len(page.words(EvaluateOcr(join_gap=gap))) for gap in (0.0, 0.1)] == [2, 1]
+
+
 def test_a_word_outside_of_the_image_is_left_out():
     page = Page([box(20, 20), box(-100, 20), box(400, 20)])
     assert [word.text for word in page.words()] == ["word0"]
@@ -151,17 +168,6 @@ def test_words_without_a_text_or_with_little_confidence_are_no_answers():
     words = [Word(box(0, 0), text, confidence) for text, confidence in (("a", 0.5), ("b", 0.49), ("", 0.9), ("c", 1.0))]
     assert [word.text for word in reader_decode({"words": words}, [(10, 10)], Kept())[0].words] == ["a", "c"]
     assert len(reader_decode({"words": words}, [(10, 10)], Kept(drop_score=0.0))[0].words) == 3
-
-
-def test_neighbours_on_a_line_are_one_answer_where_that_is_wanted():
-    words = [Word(box(left, 0), text, score, line) for left, text, score, line in
-             ((0, "a", 1.0, 0), (45, "bcd", 0.6, 0), (100, "e", 1.0, 0), (0, "f", 1.0, 1))]  # fmt: skip
-    close, far = (reader_decode({"words": words}, [(10, 10)], Kept(join_gap=gap))[0].words for gap in (0.5, 1.5))
-    assert [word.text for word in close] == ["a bcd", "e", "f"]
-    assert [word.text for word in far] == ["a bcd e", "f"]
-    assert close[0].confidence == pytest.approx(0.7)
-    np.testing.assert_allclose(from_left_top(close[0].polygon), box(0, 0, 85), atol=1e-3)
-    assert close[1] is words[2]
 
 
 def test_what_is_not_a_setting_is_refused():

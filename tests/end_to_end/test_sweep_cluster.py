@@ -76,6 +76,10 @@ def wait_until(done: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
+def without_latencies(trial: dict) -> dict:
+    return {**trial, "rows": [{**row, "latency_ms": {}} for row in trial["rows"]]}
+
+
 class Cluster:
     """Nodes of one core, each with a folder of its own for what it keeps."""
 
@@ -101,9 +105,9 @@ class Cluster:
             self.nodes[name] = subprocess.Popen(words, stdout=log, stderr=log, env=own, start_new_session=True, cwd=self.folder)
         wait_until(lambda: "Ray runtime started" in (self.folder / f"{name}.log").read_text(), 60, f"node {name}")
 
-    def sweep(self) -> subprocess.Popen:
-        words = [sys.executable, "-m", "compress", "sweep", "sweep.yml", "--out", "out", "--address", self.address]
-        own = {**self.surroundings, "COMPRESS_CACHE": str(self.folder / "a")}
+    def sweep(self, machine: str, *words: str) -> subprocess.Popen:
+        words = (sys.executable, "-m", "compress", "sweep", "sweep.yml", *words)
+        own = {**self.surroundings, "COMPRESS_CACHE": str(self.folder / machine)}
         return subprocess.Popen(words, cwd=self.folder, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -123,11 +127,11 @@ def cluster(tmp_path):
 
 def test_trials_run_on_both_nodes_and_all_finish_though_one_is_lost(cluster):
     folder = cluster.folder
-    process = cluster.sweep()
+    process = cluster.sweep("a", "--out", "out", "--address", cluster.address)
     try:
-        wait_until(lambda: list(folder.glob("b/shared/*/trials/*/run/finetuned.partial/training.pt")), 100, "a trial on the second node")
+        wait_until(lambda: list(folder.glob("b/shared/*/trials/*/run/finetuned.partial/training.pt")), 200, "a trial on the second node")
         kill(cluster.nodes["b"])
-        printed, _ = process.communicate(timeout=200)
+        printed, _ = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 0, printed[-3000:]
@@ -146,3 +150,12 @@ def test_trials_run_on_both_nodes_and_all_finish_though_one_is_lost(cluster):
     copy = folder / "bucket" / "out"
     assert [json.loads(line) for line in (copy / "sweep.jsonl").read_text().splitlines()] == trials
     assert (copy / "recommended.yml").read_bytes() == (folder / "out" / "recommended.yml").read_bytes()
+
+    timed_elsewhere = cluster.sweep("c", "--out", "elsewhere/out", "--time-again")
+    printed, _ = timed_elsewhere.communicate(timeout=200)
+    assert timed_elsewhere.returncode == 0, printed[-3000:]
+    assert "3 trial(s) done, 0 to run" in printed
+    again = read_lines(folder / "elsewhere" / "out" / "sweep.jsonl")
+    assert [without_latencies(trial) for trial in again] == [without_latencies(trial) for trial in trials]
+    assert all(trial["rows"][-1]["latency_ms"] for trial in again)
+    assert not list(folder.glob("c/shared/*/trials/*/log.txt")), "nothing was trained there"

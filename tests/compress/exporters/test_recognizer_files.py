@@ -140,6 +140,34 @@ def test_the_steps_of_a_decoder_stay_float_in_int8_files_and_their_weights_lie_i
     assert "decoder.second.reveal.state.weight" not in kinds
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"name": "svtr_lcnet", "backbone": {"name": "mobilenet_v1_enhance", "width": 0.125}, "sequence": {"name": "svtr", "dims": 16}},
+        {"name": "svtr_lcnet", "backbone": "lcnet_v4_lines_tiny", "sequence": "light_svtr"},
+    ],
+)
+def test_ncnn_reads_what_torch_reads_at_any_width(changed, tmp_path):
+    pytest.importorskip("pnnx", reason="pnnx is not installed")
+    pytest.importorskip("ncnn", reason="ncnn is not installed")
+    ours = model(**changed)
+    ((_, path, _),) = write_files(ours, ["ncnn"], tmp_path, [])
+    runtime = open_file(tmp_path / path, threads=1)
+    for width in (64, 104, 328):
+        images = torch.randn(2, 3, 48, width, generator=torch.Generator().manual_seed(width))
+        with torch.inference_mode():
+            expected = ours.network.eval()(images)["probability"].numpy()
+        np.testing.assert_allclose(runtime.run(images.numpy())["probability"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_ncnn_says_that_it_has_no_decoders(name, tmp_path):
+    pytest.importorskip("pnnx", reason="pnnx is not installed")
+    with pytest.raises(CompressError, match=r"ncnn has no operator for 'torch\.argmax' of this network; export it as onnx instead"):
+        list(write_files(fresh(DECODERS[name], EvaluateRecognition(height=32)), ["ncnn"], tmp_path, []))
+
+
 def test_torch_export_is_refused_as_it_would_fix_the_width(tmp_path):
     with pytest.raises(CompressError, match="torch_export cannot hold this network"):
         list(write_files(model(), ["torch_export"], tmp_path, []))

@@ -126,8 +126,32 @@ def test_a_value_that_some_trials_cannot_run_with_is_left_to_them(sweep):
     assert sweep("space:\n  stages.pruned.ratio: [0.5, 2]").space == {"stages.pruned.ratio": (0.5, 2)}
 
 
-@pytest.mark.parametrize("name", ["latency_budget", "ratios", "seeds"])
+@pytest.mark.parametrize("name", ["latency_budget", "mini", "ratios", "seeds"])
 def test_the_sweeps_that_come_with_the_workbench_fit_their_recipes(name):
     read = settings.read(ROOT / "recipes" / "sweeps" / f"{name}.yml")
-    assert read.row == "files_int8/openvino"
-    assert read.search != "grid" or len(points(read)) * max(1, len(read.seeds)) in (6, 14)
+    assert read.row == ("files/onnx" if name == "mini" else "files_int8/openvino")
+    assert read.search != "grid" or len(points(read)) * max(1, len(read.seeds)) in (6, 11, 14)
+
+
+PIPELINE = """
+model: {name: reader}
+data: {format: synthetic, train: 2, val: 2, test: 2, size: 96}
+stages:
+  - assemble: {name: files, detector: detector, recogniser: recogniser}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("space:\n  evaluate.drop_score: [0.0, 0.5]\nobjectives: [macs]", "line 4: objectives: .* of a pipeline are not counted"),
+        ("space:\n  stages.files.detector.ratio: [0.5]", r"stages\.files\.detector: input should be a valid string"),
+        ("space:\n  stages.baseline.lr: [0.5]", "there is no stage 'baseline'"),
+    ],
+)
+def test_of_a_pipeline_its_own_keys_are_varied(sweep, tmp_path, text, told):
+    (tmp_path / "small.yml").write_text(PIPELINE)
+    read = sweep("space:\n  evaluate.drop_score: [0.0, 0.5]\n  stages.files.detector: [detector, other.yml]")
+    assert len(points(read)) == 4
+    with pytest.raises(CompressError, match=told):
+        sweep(text)
