@@ -22,6 +22,7 @@ from compress.exporters.openvino import export_openvino
 from compress.exporters.torch_export import export_torch_export
 from compress.exporters.torchscript import export_torchscript
 from compress.exporters.verify import verify
+from compress.progress import Bar, counted
 from compress.quantization.folding import fold_batch_norms
 from compress.runtimes import Runtime, open_file
 
@@ -35,11 +36,12 @@ WRITERS: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 def write_files(
-    model: Model, formats: Sequence[str], folder: Path, images: Sequence[np.ndarray]
+    model: Model, formats: Sequence[str], folder: Path, images: Sequence[np.ndarray], bar: Bar | None = None
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Write `model` in each format into `folder`; yields the format, the file's name and facts for its row.
 
     images: (H, W, 3) uint8 RGB images on which the file's maps must match torch's; none where a file is wanted for timing alone.
+    bar: counts the images as they are compared.
     Raises CompressError where they do not match, and for a quantized model in a format that cannot hold int8.
     """
     if model.quantization and (refused := [name for name in formats if name not in HOLD_INT8]):
@@ -57,7 +59,7 @@ def write_files(
         if batches:
             # A file that is never opened comes back as the program that was written.
             runtime = written if isinstance(written, Runtime) else open_file(written)
-            facts["difference"] = verify(runtime, network, batches)
+            facts["difference"] = verify(runtime, network, counted(batches, bar) if bar else batches)
         yield name, f"{name}/{file}", facts
 
 
