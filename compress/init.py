@@ -34,7 +34,7 @@ TUNED_VIEWS, FRESH_VIEWS = 2_000, 40_000
 FEWEST, MOST = 4, 400  # epochs
 EVALUATIONS = 20  # of a stage, at most: few images are gone through often
 LARGEST_CROP = 480  # pixels: nearly twice as many views a minute as with 640
-PRUNED = {"allocation": "global", "criterion": "taylor", "round_to": 8}
+PRUNED = {"allocation": "global", "criterion": "taylor", "round_to": 8, "batch": 8}
 BUDGET = re.compile(r"(?P<ms>\d+(?:\.\d+)?)\s*ms@(?P<height>\d+)x(?P<width>\d+)")
 RUNTIME = re.compile(r"(?P<runtime>onnxruntime|openvino)(?::(?P<precision>fp32|int8))?")
 
@@ -231,12 +231,19 @@ def written(data: DataConfig, images: dict[str, int], begun: Described | None, s
     yield f"  - train:    {{name: trained, {schedule(data.task, images['train'], tuned=begun is not None, lr=1e-3 if begun else 2e-3)}}}"
     if prune:
         yield f"  # As many channels as {budget.ms:g} ms allow, by files measured here; then what that cost is learned back."
-        yield f"  - prune:    {{name: pruned, target: {flow(budget.target())}, {flow(PRUNED)[1:-1]}}}"
+        keys = {**PRUNED, "crop": crop(data.task)}
+        yield f"  - prune:    {{name: pruned, target: {flow(budget.target())}, {flow(keys)[1:-1]}}}"
         yield f"  - distill:  {{name: distilled, teacher: trained, {schedule(data.task, images['train'], tuned=True, lr=2e-3)}}}"
     yield f"  - export:   {{name: files, formats: {format_of(budget)}}}"
     if budget.precision == "int8":
         yield f"  - quantize: {{name: int8, from: {'distilled' if prune else 'trained'}, mode: ptq}}"
         yield f"  - export:   {{name: files_int8, formats: {format_of(budget)}}}"
+
+
+def crop(task: str) -> int | list[int]:
+    """The `crop` of a stage: what is usual for the task, but no larger than pays."""
+    height, width = (min(side, LARGEST_CROP) for side in TASKS[task].crop)
+    return height if height == width else [height, width]
 
 
 def schedule(task: str, images: int, *, tuned: bool, lr: float) -> str:
@@ -245,11 +252,10 @@ def schedule(task: str, images: int, *, tuned: bool, lr: float) -> str:
     The norms' statistics of such are those of more images than these, so they are kept.
     """
     epochs = min(MOST, max(FEWEST, round((TUNED_VIEWS if tuned else FRESH_VIEWS) / max(1, images))))
-    crop = [min(side, LARGEST_CROP) for side in TASKS[task].crop]
     keys = {
         "epochs": epochs,
         "batch": 8 if tuned else 16,
-        "crop": crop[0] if crop[0] == crop[1] else crop,
+        "crop": crop(task),
         "lr": lr,
         "decay": "cosine",
         "warmup": round(0.05 * epochs, 1),
