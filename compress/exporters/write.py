@@ -16,6 +16,7 @@ from compress.cost import inference_parameters
 from compress.errors import CompressError, suggestion
 from compress.exporters.formats import HOLD_INT8
 from compress.exporters.inspect import inspect, words
+from compress.exporters.integers import as_in_files
 from compress.exporters.ncnn import export_ncnn
 from compress.exporters.onnx import export_onnx
 from compress.exporters.openvino import export_openvino
@@ -50,6 +51,7 @@ def write_files(
     if not model.quantization:
         fold_batch_norms(network, example_input(model))
     batches = [torch.from_numpy(model.shown(image)) for image in images]
+    compared = as_in_files(network, example_input(model)) if model.quantization and batches else network
     for name in formats:
         write, file = WRITERS[name]
         path = folder / name / file
@@ -59,7 +61,7 @@ def write_files(
         if batches:
             # A file that is never opened comes back as the program that was written.
             runtime = written if isinstance(written, Runtime) else open_file(written)
-            facts["difference"] = verify(runtime, network, counted(batches, bar) if bar else batches)
+            facts["difference"] = verify(runtime, compared, counted(batches, bar) if bar else batches)
         yield name, f"{name}/{file}", facts
 
 
