@@ -28,7 +28,7 @@ class Load(Stage):
     """
 
     kind: ClassVar[str] = "load"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 1
     needs_parent: ClassVar[bool] = False
     others_have_rows: ClassVar[bool] = False  # the model's row is the stage's own
 

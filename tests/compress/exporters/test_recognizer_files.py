@@ -140,6 +140,31 @@ def test_the_steps_of_a_decoder_stay_float_in_int8_files_and_their_weights_lie_i
     assert "decoder.second.reveal.state.weight" not in kinds
 
 
+@pytest.mark.parametrize("name", ["nrtr", *sorted(DECODERS)])
+def test_an_int8_file_of_a_decoder_differs_from_torch_by_the_rounding_of_its_weights_alone(name, tmp_path):
+    from compress.checkpoint import example_input
+    from compress.exporters.integers import as_in_files
+    from compress.exporters.onnx import export_onnx
+    from compress.quantization.nncf_torch import quantize
+
+    torch.manual_seed(0)
+    sizes = {"height": 32, "dims": 32, "heads": 4, "hidden": 48, "encoder_layers": 1, "decoder_layers": 2, "longest": 4}
+    config = {"name": "nrtr", "alphabet": "digits", **sizes} if name == "nrtr" else DECODERS[name]
+    config |= {"sar": {"hidden": 48}, "crnn": {"head": {"name": "attention", "hidden": 48, "longest": 4}}}.get(name, {})
+    ours = fresh(config, EvaluateRecognition(height=32))
+    for parameter in ours.network.decoder.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.3)
+    images = torch.randn(4, 3, 32, 64)
+    network, example = quantize(ours.network, [images], example_input(ours), ours.algorithm.kept), example_input(ours)
+    runtime = open_file(export_onnx(network, tmp_path / "m.onnx", example, ours.description()), threads=1)
+    with torch.inference_mode():
+        exact, expected = (each(images)["probability"].numpy() for each in (network, as_in_files(network, example)))
+    given = runtime.run(images.numpy())["probability"]
+    assert np.abs(given - exact).max() > 1e-3
+    assert np.abs(given - expected).max() < 0.2 * np.abs(given - exact).max()
+
+
 @pytest.mark.parametrize(
     "changed",
     [
