@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from compress.files import read_json
 from compress.ledger import read
-from compress.plan import CALIBRATION, GRADIENT, plan, trains
+from compress.plan import CALIBRATION, GRADIENT, looking_seconds, plan, trains
 from compress.report.plan import estimate_text
 
 pytestmark = pytest.mark.slow
@@ -79,15 +80,20 @@ def test_time_is_that_of_all_images_trained_on_and_evaluated(tmp_path):
 
 @pytest.mark.usefixtures("untimed")
 def test_importance_and_sensitivity_have_their_time(tmp_path, monkeypatch):
+    from compress.checkpoint import fresh
+    from compress.lab import Lab, no_teacher
+    from compress.pruning.groups import find_groups
+    from compress.recipe import load
+    from compress.stages.prune import Prune
+
     monkeypatch.setattr("compress.plan.available_threads", lambda _: 2)
-
-    def pruned(*overrides: str) -> tuple[float, int]:
-        (stage,) = [found for found in plan(TINY, overrides, out=tmp_path / "none")["stages"] if found["name"] == "pruned"]
-        return stage["seconds"], sum(not group["protected"] for group in stage["groups"])
-
-    assert pruned("stages.pruned.criterion=taylor")[0] == (2 + GRADIENT) * 2 * 8
-    seconds, groups = pruned("stages.pruned.allocation=sensitivity", "stages.pruned.criterion=bn_scale")
-    assert seconds == 2 * 2 * 8 + (2 + 4 * groups) * (12 + 2 * 8) / 2
+    recipe = load(TINY)
+    model, lab = fresh(recipe.model, recipe.evaluate), Lab(recipe, tmp_path, torch.device("cpu"), no_teacher, quiet=True)
+    few = {"ratio": 0.5, "batches": 2, "batch": 8}
+    assert looking_seconds(model, Prune(criterion="taylor", **few), 0, lab, {}) == (2 + GRADIENT) * 2 * 8
+    curved = Prune(criterion="bn_scale", allocation="sensitivity", **few)
+    points = 2 + 4 * len(find_groups(model, curved.scope, curved.protect))
+    assert looking_seconds(model, curved, 0, lab, {}) == 2 * 2 * 8 + points * (12 + 2 * 8) / 2
 
 
 def test_timed_steps_give_a_time_for_all_that_trains(new):
