@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 PIXELS_PER_BATCH = 1 << 21
 IMAGES_IN_MEMORY = 16
 PIXELS_IN_MEMORY = 1 << 25  # 100 MB of them
+# Sizes for which a part of a pipeline is kept ready: lines come in few widths, whole images in any size, each of which takes much memory.
+READY = {"detector": 0, "classifier": 1, "recogniser": 4}
 Outputs = dict[str, Any]  # arrays, but of a pipeline
 # What turns one image's outputs and original (height, width) into an answer.
 Reader = Callable[[Outputs, tuple[int, int]], Any]
@@ -256,7 +258,7 @@ def opened(path: Path, threads: int | None, device: str) -> Predictor:
     return of_file(path, threads)
 
 
-def of_file(path: Path, threads: int | None, steady: bool = False) -> Predictor:
+def of_file(path: Path, threads: int | None, steady: int | None = None) -> Predictor:
     """The predictor around an exported file. steady: as :func:`compress.runtimes.open_file` has it."""
     from compress.runtimes import open_file
 
@@ -268,7 +270,7 @@ def of_file(path: Path, threads: int | None, steady: bool = False) -> Predictor:
 def of_pipeline(folder: Path, threads: int | None) -> Predictor:
     """The predictor around the pipeline in a folder. Raises CompressError for parts that do not fit together."""
     found = pipeline.read(folder)
-    parts = {part: of_file(path, threads, steady=True) for part, path in found.files.items()}
+    parts = {part: of_file(path, threads, READY[part]) for part, path in found.files.items()}
     for part, path in found.files.items():
         pipeline.check_part(part, path, parts[part].algorithm, found.characters if part == "recogniser" else None)
     runtimes, precisions = ("+".join(dict.fromkeys(getattr(its, name) for its in parts.values())) for name in ("runtime", "precision"))

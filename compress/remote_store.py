@@ -69,14 +69,17 @@ def reached(url: str) -> Iterator[tuple[Any, str]]:
 
 
 def check_remote(url: str) -> None:
-    """Refuse a URL that cannot be written below, after trying. What is in no bucket is refused, and no bucket is made."""
+    """Refuse a URL that cannot be written below, after trying. Folders are made for it, but no bucket."""
     with reached(url) as (files, root):
-        top = root.split("/", 1)[0] or "/"
-        if not files.exists(top):
-            raise CompressError(f"{url}: there is no '{top}'; make it, or give another URL.")
-        files.makedirs(root, exist_ok=True)
         trial = f"{root}/.{secrets.token_hex(8)}.tmp"
-        files.pipe_file(trial, b"compress")
+        try:
+            files.pipe_file(trial, b"compress")
+        except FileNotFoundError:
+            top = root.split("/", 1)[0] or "/"
+            if not files.exists(top):
+                raise CompressError(f"{url}: there is no '{top}'; make it, or give another URL.") from None
+            files.makedirs(root, exist_ok=True)
+            files.pipe_file(trial, b"compress")
         files.rm_file(trial)
 
 

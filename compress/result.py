@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +28,8 @@ class Result:
     """
 
     answer: Any
-    task: Task
-    pixels: Callable[[], np.ndarray]
+    task: Task = field(repr=False)
+    pixels: Callable[[], np.ndarray] = field(repr=False)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "answer":  # looked for while a copy is made, before there is an answer

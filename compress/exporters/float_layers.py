@@ -37,9 +37,8 @@ def store_in_8_bits(model: onnx.ModelProto, exact: Collection[str] = ()) -> None
         name, kinds = constant.name, reads.get(constant.name, {""})
         if constant.data_type != TensorProto.FLOAT or len(constant.dims) < 2 or "" in kinds or name in exact:
             continue
-        weights = numpy_helper.to_array(constant)
-        integers, step = rounded(weights, by_column=kinds == {"MatMul"})
-        if weights.nbytes - integers.nbytes - step.nbytes < WORTH:
+        integers, step = rounded(numpy_helper.to_array(constant), by_column=kinds == {"MatMul"})
+        if not saves_bytes(integers, step):
             continue
         graph.initializer.remove(constant)
         graph.initializer.append(numpy_helper.from_array(integers, f"{name}_int8"))
@@ -51,6 +50,11 @@ def store_in_8_bits(model: onnx.ModelProto, exact: Collection[str] = ()) -> None
     nodes = [*spelt, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def saves_bytes(integers: np.ndarray, step: np.ndarray) -> bool:
+    """Whether weights of 8 bits and their steps are so much smaller than the same weights in float32 that it is worth it."""
+    return 4 * integers.size - integers.nbytes - step.nbytes >= WORTH
 
 
 def rounded(weights: np.ndarray, by_column: bool = False) -> tuple[np.ndarray, np.ndarray]:

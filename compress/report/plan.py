@@ -81,7 +81,7 @@ def estimate_text(made: dict[str, Any]) -> str:
     fewer = [
         f"-o stages.{stage['name']}.{'train.' if stage['kind'] == 'quantize' else ''}epochs={max(1, int(stage['epochs'] * share))}"
         for stage in made["stages"]
-        if stage["seconds"] and "/" not in stage["name"]
+        if stage["seconds"] and stage.get("epochs") and "/" not in stage["name"]
     ]
     return f"{told} With {' '.join(fewer)} it would be {duration(LONG)}." if fewer else told
 

@@ -53,7 +53,8 @@ function show() {
     return;
   }
   const better = (a, b) => (data.higher ? a.score > b.score : a.score < b.score);
-  const [left, right] = span(points.map((point) => point[cost])), [low, high] = span(points.map((point) => point.score));
+  const ends = points.flatMap((point) => (cost === "latency" && point.low !== null ? [point.low, point.high] : [point[cost]]));
+  const [left, right] = span(ends), [low, high] = span(points.map((point) => point.score));
   const x = (value) => LEFT + ((value - left) / (right - left)) * (width - LEFT - RIGHT);
   const y = (value) => height - BOTTOM - ((value - low) / (high - low)) * (height - TOP - BOTTOM);
   for (const value of ticks(left, right)) {

@@ -59,7 +59,10 @@ def page(name: str, sweep: Sweep, trials: Sequence[SweepTrial], recipe: str) -> 
         section("Result", result(sweep, trials)),
         section("Front", front(sweep, trials)),
         section("Trials", table(sweep, trials)),
-        section("Recommended recipe", f"<pre>{escape(recipe)}</pre>" if recipe else ""),
+        section(
+            "Recommended recipe",
+            f"<details><summary>{results.RECOMMENDED}</summary><pre>{escape(recipe)}</pre></details>" if recipe else "",
+        ),
     ]
     scripts = f'<script type="application/json" id="points">{held}</script>\n<script>{script}</script>\n'
     return document(f"Sweep: {name}", [part for part in body if part], policy=policy, scripts=scripts)
@@ -84,7 +87,7 @@ def result(sweep: Sweep, trials: Sequence[SweepTrial]) -> str:
 def varied(trial: SweepTrial) -> str:
     """What is a trial's own: `stages.pruned.ratio 0.5, seed 1`."""
     own = {**trial["values"], **({"seed": trial["seed"]} if trial["seed"] is not None else {})}
-    return ", ".join(f"{key} {value}" for key, value in own.items())
+    return ", ".join(f"{key} {results.shown(value)}" for key, value in own.items())
 
 
 def front(sweep: Sweep, trials: Sequence[SweepTrial]) -> str:
@@ -148,7 +151,7 @@ def table(sweep: Sweep, trials: Sequence[SweepTrial]) -> str:
         for cells in lines
     )
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of all trials"><table>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table of all trials"><table class="trials">'
         f"<thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -25,22 +25,23 @@ BESIDE = (".xml", ".param")  # whose weights are in a .bin beside them
 
 
 def open_file(
-    path: Path | str, threads: int | None = None, precision: str | None = None, runtime: str | None = None, *, steady: bool = False
+    path: Path | str, threads: int | None = None, precision: str | None = None, runtime: str | None = None, *, steady: int | None = None
 ) -> Runtime:
     """Open an exported file in its own runtime (.onnx in ONNX Runtime, .xml in OpenVINO, .torchscript in TorchScript, .param in ncnn).
 
     threads: of the processor; None is all that this process may use. precision: of the float parts, None for 32 bit; OpenVINO
-    also has "bf16", TensorRT "fp16". runtime: another one that reads this kind of file, as in `FILES`. steady: an input gives the same
-    outputs bit for bit whatever came before it; without, OpenVINO may compile the model anew for a size that keeps coming.
+    also has "bf16", TensorRT "fp16". runtime: another one that reads this kind of file, as in `FILES`.
+    steady: with a number, an input gives the same outputs bit for bit whatever came before it, and changes between so many sizes are
+    fast; without, OpenVINO may compile the model anew for a size that keeps coming.
     Raises CompressError where the file or the package is missing, where the file is damaged, is no model, or was not written by an
     export stage. No Python pickle in a file is ever loaded, so a .pt2 file is refused.
     """
     path = Path(path)
     name = runtime_of(path, runtime)
-    if name == "openvino" and steady:
+    if name == "openvino" and steady is not None:
         from compress.runtimes.openvino import open_steady
 
-        return open_steady(path, threads, precision)
+        return open_steady(path, threads, precision, steady)
     return opener(name)(path, threads, precision)
 
 

@@ -168,7 +168,7 @@ def work_on(config: Mapping[str, Any], job: Job, leases: Any) -> None:
     folder = trial_folder(job, task["trial"])
     changed = overrides_of(job, values_of(job.sweep, task["point"]), task["seed"])
     requests = requests_of(leases, folder, task["trial"])
-    epochs = Epochs(job, folder / RUN) if job.sweep.stop.asha else None
+    epochs = Epochs(folder / RUN, *watched(job)) if job.sweep.stop.asha else None
 
     def watch() -> None:
         if requests:
@@ -204,16 +204,16 @@ def requests_of(leases: Any, folder: Path, trial: str) -> Requests | None:
 
 @dataclass
 class Epochs:
-    """Reports the validation score of every epoch that is watched, once."""
+    """Reports the validation score, called `name`, of every epoch of a stage, once."""
 
-    job: Job
     run: Path
+    stage: str
+    name: str
     reported: int = 0
 
     def report(self) -> None:
         """Report those that have been done since the last time."""
-        stage, name = watched(self.job)
-        for epoch, score in validations(self.run, stage, name, self.reported):
+        for epoch, score in validations(self.run, self.stage, self.name, self.reported):
             self.reported = epoch
             tune.report({"epoch": epoch, "validation": score, "node": machine()})
 

@@ -106,7 +106,9 @@ def counts(truths: Iterable[Words]) -> dict[str, int]:
 def record(found: Detections) -> dict[str, Any]:
     """Polygons, to a hundredth of a pixel, and scores."""
     words = zip(found.polygons, found.scores, strict=True)
-    return {"words": [{"polygon": np.round(polygon, 2).tolist(), "score": round(float(score), 4)} for polygon, score in words]}
+    return {
+        "words": [{"polygon": np.round(polygon.astype(float), 2).tolist(), "score": round(float(score), 4)} for polygon, score in words]
+    }
 
 
 def told(found: Detections) -> str:

@@ -83,7 +83,12 @@ def judge(pairs: Sequence[tuple[Reading, Words]], _evaluate: EvaluateOcr) -> Sco
 def record(found: Reading) -> dict[str, Any]:
     """The whole text, and for each word its text, confidence, line, and polygon to a hundredth of a pixel."""
     words = [
-        {"text": word.text, "confidence": round(word.confidence, 4), "line": word.line, "polygon": np.round(word.polygon, 2).tolist()}
+        {
+            "text": word.text,
+            "confidence": round(word.confidence, 4),
+            "line": word.line,
+            "polygon": np.round(word.polygon.astype(float), 2).tolist(),
+        }
         for word in found.words
     ]
     return {"text": found.text, "words": words}

@@ -29,11 +29,18 @@ def start_from(model: Model, source: str) -> Model:
     path = Path(source)
     if not path.is_dir():
         return with_backbone(model, path)
-    loaded = load(path)
+    return as_in(model, load(path), source)
+
+
+def as_in(model: Model, loaded: Model, source: str) -> Model:
+    """`model` with the weights of `loaded`, and with a guide and centres of its own where that has none, or others.
+
+    source: what `loaded` is called. Raises CompressError for another architecture.
+    """
     if architecture(loaded) != architecture(model):
-        raise CompressError(f"{path} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
+        raise CompressError(f"{source} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
     if taught_by(loaded) != taught_by(model):
-        return beside_its_teachers(model, loaded, path)
+        return beside_its_teachers(model, loaded, source)
     return model.with_network(loaded.network, loaded.quantization)
 
 
@@ -47,7 +54,7 @@ def taught_by(model: Model) -> tuple[Any, ...]:
     return model.config.get("guide"), unshipped(model.network)
 
 
-def beside_its_teachers(model: Model, loaded: Model, path: Path) -> Model:
+def beside_its_teachers(model: Model, loaded: Model, source: str) -> Model:
     """`model` with the weights of `loaded`, but for parts that run in training alone: of these it takes those whose weights have the names
     and shapes of its own, and keeps fresh weights of the others.
 
@@ -58,7 +65,7 @@ def beside_its_teachers(model: Model, loaded: Model, path: Path) -> Model:
     given = {name: tensor for name, tensor in theirs.items() if not name.startswith(foreign)}
     if shapes(given) != {name: shape for name, shape in shapes(own).items() if not name.startswith(foreign)}:
         raise CompressError(
-            f"{path} is pruned or quantized, and cannot be given another guide or centres; start from the whole float model."
+            f"{source} is pruned or quantized, and cannot be given another guide or centres; start from the whole float model."
         )
     model.network.load_state_dict(own | given)
     return model

@@ -8,7 +8,7 @@ import pytest
 
 from compress.files import read_json
 from compress.ledger import read
-from compress.plan import plan, trains
+from compress.plan import CALIBRATION, GRADIENT, plan, trains
 from compress.report.plan import estimate_text
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def untimed(monkeypatch) -> None:
     """Timed steps are what takes long in a plan."""
     monkeypatch.setattr("compress.plan.image_seconds", lambda *_: 1.0)
     monkeypatch.setattr("compress.plan.evaluation_seconds", lambda *_: 1.0)
-    monkeypatch.setattr("compress.plan.teacher_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("compress.plan.seconds_an_image", lambda *_: 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,26 @@ def test_every_layer_is_in_one_group_or_protected(new):
 
 @pytest.mark.usefixtures("untimed")
 def test_time_is_that_of_all_images_trained_on_and_evaluated(tmp_path):
-    """24 training images an epoch, 6 validation images an evaluation, a second for each; calibration is no training."""
+    """24 training images an epoch, 6 validation images an evaluation, a second for each; a forward pass takes a second an image."""
     calibrated = ["stages.int8.mode=ptq", "stages.int8.train=", "stages.int8.control=false"]
     overrides = ["stages.baseline.epochs=300", "stages.baseline.evaluate_every=100", *calibrated]
     stages = {stage["name"]: stage["seconds"] for stage in plan(TINY, overrides, out=tmp_path / "none")["stages"]}
     assert stages["baseline"] == 300 * 24 + 3 * 6
-    assert stages["int8"] == 0
+    assert stages["int8"] == CALIBRATION * 6, "calibration images"
+    assert stages["pruned"] == 2 * 2 * 8, "two looks at two batches of eight, for the statistics before and after"
+
+
+@pytest.mark.usefixtures("untimed")
+def test_importance_and_sensitivity_have_their_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("compress.plan.available_threads", lambda _: 2)
+
+    def pruned(*overrides: str) -> tuple[float, int]:
+        (stage,) = [found for found in plan(TINY, overrides, out=tmp_path / "none")["stages"] if found["name"] == "pruned"]
+        return stage["seconds"], sum(not group["protected"] for group in stage["groups"])
+
+    assert pruned("stages.pruned.criterion=taylor")[0] == (2 + GRADIENT) * 2 * 8
+    seconds, groups = pruned("stages.pruned.allocation=sensitivity", "stages.pruned.criterion=bn_scale")
+    assert seconds == 2 * 2 * 8 + (2 + 4 * groups) * (12 + 2 * 8) / 2
 
 
 def test_timed_steps_give_a_time_for_all_that_trains(new):
@@ -119,7 +133,7 @@ def stage_entry(name: str, seconds: float, kind: str = "train") -> dict:
 
 def test_a_long_training_is_told_with_the_epochs_of_a_night():
     stages = [stage_entry("baseline", 990 * 3600.0), stage_entry("int8", 2 * 3600.0, "quantize")]
-    made = {"seconds": 992 * 3600.0, "at_most": False, "stages": stages}
+    made = {"seconds": 992 * 3600.0, "at_most": False, "stages": [*stages, {"name": "pruned", "kind": "prune", "seconds": 9.0}]}
     told = estimate_text(made)
     assert told.startswith("About 992.0 h of training on this machine")
     assert told.endswith("With -o stages.baseline.epochs=14 -o stages.int8.train.epochs=14 it would be 12.0 h.")

@@ -12,6 +12,7 @@ from compress.models.contract import Classification, Detections, Reading, Sample
 from compress.models.reader import Kept, reader_decode
 from compress.models.registry import build
 from compress.predictor import few_at_a_time
+from compress.result import Result
 from compress.tasks.ocr import OCR, EvaluateOcr
 from compress.tasks.reading import Models, from_left_top, read_words, reading_order, shares
 
@@ -185,6 +186,12 @@ def test_a_text_that_cannot_be_drawn_in_place_is_drawn_inside_of_the_image():
     assert not image.any()
     assert OCR.told(found) == "2 words: 'long text 日本'"
     assert OCR.told(Reading([])) == "0 words"
+
+
+def test_polygons_in_json_have_two_decimals_and_a_result_is_shown_without_its_pixels():
+    answer = Reading([Word(box(0.123, 28.63), "a", 1.0)])
+    assert OCR.record(answer)["words"][0]["polygon"][0] == [0.12, 28.63]
+    assert repr(Result(answer, OCR, lambda: np.zeros((9, 9, 3), np.uint8))) == f"Result(answer={answer!r})"
 
 
 def test_few_images_are_in_memory_at_a_time_and_of_large_ones_fewer():

@@ -175,6 +175,15 @@ def test_no_bucket_is_made():
         check_remote("s3://elsewhere/stages")
 
 
+def test_a_server_that_does_not_answer_is_one_sentence(monkeypatch):
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()  # of those that other tests have connected
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "ENDPOINT_URL": "http://127.0.0.1:1", "MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with pytest.raises(CompressError, match=r"s3://bucket/x cannot be used \(.*127\.0\.0\.1:1"):
+        check_remote("s3://bucket/x")
+
+
 @pytest.mark.slow
 def test_experiments_of_two_machines_share_stages_and_rows(tmp_path, monkeypatch):
     (tmp_path / "r.yml").write_text(RECIPE)

@@ -81,7 +81,7 @@ def done(folder) -> str:
         time.sleep(0.2)
     assert not at_work(folder), "a trial works on though nobody is there to hear of it"
     second = start(folder)
-    printed, _ = second.communicate(timeout=280)
+    printed, _ = second.communicate(timeout=600)
     assert second.returncode == 0, printed[-3000:]
     return printed
 
@@ -140,7 +140,7 @@ def test_the_page_is_written(folder, done):
 def test_the_third_time_nothing_is_run(folder, done):
     before = (folder / "out" / "sweep.jsonl").read_bytes()
     third = start(folder)
-    printed, _ = third.communicate(timeout=120)
+    printed, _ = third.communicate(timeout=300)
     assert "3 trial(s) done, 0 to run" in printed
     assert done.splitlines()[-1] == printed.splitlines()[-1]
     assert (folder / "out" / "sweep.jsonl").read_bytes() == before
@@ -181,7 +181,7 @@ def test_a_pipeline_s_parts_are_varied_by_naming_others(tmp_path):
     (tmp_path / "small.yml").write_text(READS)
     (tmp_path / "sweep.yml").write_text(PARTS)
     process = start(tmp_path)
-    printed, _ = process.communicate(timeout=200)
+    printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed[-3000:]
     trials = {trial["values"]["stages.files.recogniser"]: trial for trial in read_lines(tmp_path / "out" / "sweep.jsonl")}
     assert {name: (trial["state"], trial["why"]) for name, trial in trials.items()} == dict.fromkeys(("narrow", "wide"), ("finished", ""))
@@ -221,7 +221,7 @@ def test_a_sampler_learns_from_latencies_and_trials_are_stopped_early(tmp_path):
     (tmp_path / "small.yml").write_text(LINES)
     (tmp_path / "sweep.yml").write_text(SAMPLED)
     process = start(tmp_path)
-    printed, _ = process.communicate(timeout=280)
+    printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed[-3000:]
     trials = read_lines(tmp_path / "out" / "sweep.jsonl")
     assert len(trials) == 4

@@ -129,9 +129,9 @@ def test_trials_run_on_both_nodes_and_all_finish_though_one_is_lost(cluster):
     folder = cluster.folder
     process = cluster.sweep("a", "--out", "out", "--address", cluster.address)
     try:
-        wait_until(lambda: list(folder.glob("b/shared/*/trials/*/run/finetuned.partial/training.pt")), 100, "a trial on the second node")
+        wait_until(lambda: list(folder.glob("b/shared/*/trials/*/run/finetuned.partial/training.pt")), 200, "a trial on the second node")
         kill(cluster.nodes["b"])
-        printed, _ = process.communicate(timeout=200)
+        printed, _ = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 0, printed[-3000:]
@@ -152,7 +152,7 @@ def test_trials_run_on_both_nodes_and_all_finish_though_one_is_lost(cluster):
     assert (copy / "recommended.yml").read_bytes() == (folder / "out" / "recommended.yml").read_bytes()
 
     timed_elsewhere = cluster.sweep("c", "--out", "elsewhere/out", "--time-again")
-    printed, _ = timed_elsewhere.communicate(timeout=100)
+    printed, _ = timed_elsewhere.communicate(timeout=600)
     assert timed_elsewhere.returncode == 0, printed[-3000:]
     assert "3 trial(s) done, 0 to run" in printed
     again = read_lines(folder / "elsewhere" / "out" / "sweep.jsonl")

@@ -140,6 +140,59 @@ def test_the_steps_of_a_decoder_stay_float_in_int8_files_and_their_weights_lie_i
     assert "decoder.second.reveal.state.weight" not in kinds
 
 
+@pytest.mark.parametrize("name", ["nrtr", *sorted(DECODERS)])
+def test_an_int8_file_of_a_decoder_differs_from_torch_by_the_rounding_of_its_weights_alone(name, tmp_path):
+    from compress.checkpoint import example_input
+    from compress.exporters.integers import as_in_files
+    from compress.exporters.onnx import export_onnx
+    from compress.quantization.nncf_torch import quantize
+
+    torch.manual_seed(0)
+    sizes = {"height": 32, "dims": 32, "heads": 4, "hidden": 48, "encoder_layers": 1, "decoder_layers": 2, "longest": 4}
+    config = {"name": "nrtr", "alphabet": "digits", **sizes} if name == "nrtr" else DECODERS[name]
+    config |= {"sar": {"hidden": 48}, "crnn": {"head": {"name": "attention", "hidden": 48, "longest": 4}}}.get(name, {})
+    ours = fresh(config, EvaluateRecognition(height=32))
+    for parameter in ours.network.decoder.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.3)
+    images = torch.randn(4, 3, 32, 64)
+    network, example = quantize(ours.network, [images], example_input(ours), ours.algorithm.kept), example_input(ours)
+    runtime = open_file(export_onnx(network, tmp_path / "m.onnx", example, ours.description()), threads=1)
+    with torch.inference_mode():
+        exact, expected = (each(images)["probability"].numpy() for each in (network, as_in_files(network, example)))
+    given = runtime.run(images.numpy())["probability"]
+    assert np.abs(given - exact).max() > 1e-3
+    assert np.abs(given - expected).max() < 0.2 * np.abs(given - exact).max()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"name": "svtr_lcnet", "backbone": {"name": "mobilenet_v1_enhance", "width": 0.125}, "sequence": {"name": "svtr", "dims": 16}},
+        {"name": "svtr_lcnet", "backbone": "lcnet_v4_lines_tiny", "sequence": "light_svtr"},
+    ],
+)
+def test_ncnn_reads_what_torch_reads_at_any_width(changed, tmp_path):
+    pytest.importorskip("pnnx", reason="pnnx is not installed")
+    pytest.importorskip("ncnn", reason="ncnn is not installed")
+    ours = model(**changed)
+    ((_, path, _),) = write_files(ours, ["ncnn"], tmp_path, [])
+    runtime = open_file(tmp_path / path, threads=1)
+    for width in (64, 104, 328):
+        images = torch.randn(2, 3, 48, width, generator=torch.Generator().manual_seed(width))
+        with torch.inference_mode():
+            expected = ours.network.eval()(images)["probability"].numpy()
+        np.testing.assert_allclose(runtime.run(images.numpy())["probability"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_ncnn_says_that_it_has_no_decoders(name, tmp_path):
+    pytest.importorskip("pnnx", reason="pnnx is not installed")
+    with pytest.raises(CompressError, match=r"ncnn has no operator for 'torch\.argmax' of this network; export it as onnx instead"):
+        list(write_files(fresh(DECODERS[name], EvaluateRecognition(height=32)), ["ncnn"], tmp_path, []))
+
+
 def test_torch_export_is_refused_as_it_would_fix_the_width(tmp_path):
     with pytest.raises(CompressError, match="torch_export cannot hold this network"):
         list(write_files(model(), ["torch_export"], tmp_path, []))

@@ -190,7 +190,7 @@ import resource, sys
 import numpy as np
 from compress.packaged import default_part
 from compress.runtimes import open_file
-runtime = open_file(default_part("detector"), threads=1, steady=sys.argv[1] == "steady")
+runtime = open_file(default_part("detector"), threads=1, steady=0 if sys.argv[1] == "steady" else None)
 rng = np.random.default_rng(0)
 used = []
 for count in range(45):

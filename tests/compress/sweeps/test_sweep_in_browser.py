@@ -55,7 +55,7 @@ FAILED = {
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "sweep.html"
-    path.write_text(page("latency_budget", SWEEP, [*TRIALS, FAILED], RECIPE * 5))
+    path.write_text(page("latency_budget", SWEEP, [*TRIALS, FAILED], RECIPE))
     return path
 
 
@@ -129,6 +129,8 @@ def test_it_fits_and_can_be_read(shown, file, width, phone, dark):
     assert smallest >= 11, "pixels, the height of the smallest text of the figure"
     across = shown.tell("Math.min(...[...document.querySelectorAll('#front circle')].map((node) => node.getBoundingClientRect().width))")
     assert across >= 9, "pixels, which a finger can find"
+    ends = shown.tell("[...document.querySelectorAll('#front .spread')].flatMap((node) => [node.x1.baseVal.value, node.x2.baseVal.value])")
+    assert 70 <= min(ends) < max(ends) <= shown.tell("document.getElementById('front').clientWidth"), "the scatter is inside of the axes"
     ground, ink = shown.tell(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('#front text')).fill]"
     )
