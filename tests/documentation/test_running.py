@@ -12,8 +12,10 @@ import compress.data.draw
 import compress.init
 import compress.measure
 import compress.pruning.shrink
+from compress import ledger
 from compress.cli import app
 from compress.cost import parameters
+from compress.data.draw import draw_folder
 from compress.pruning.budget import Cost
 from tests.documentation.shown import ROOT, Block, blocks, commands, name_of, pages
 
@@ -21,56 +23,41 @@ pytestmark = pytest.mark.slow
 
 TINY = ROOT / "tests" / "end_to_end"
 EXAMPLE = ROOT / "examples" / "README.md"
-# The example first: what it leaves is where other pages begin.
-MARKED = sorted((page for page in pages() if any(block.runs for block in blocks(page))), key=lambda page: (page != EXAMPLE, page))
+README = ROOT / "README.md"
+OTHERS = [page for page in pages() if page != EXAMPLE and any(block.runs for block in blocks(page))]
 
 
-@pytest.fixture(scope="module")
-def left(tmp_path_factory) -> Path:
-    """A folder for what the example leaves: its photographs, and its experiment."""
-    return tmp_path_factory.mktemp("left")
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch, tiny_run, left) -> Path:
-    """The working folder of a page."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "recipes").mkdir()
-    text = (TINY / "tiny.yml").read_text()
-    (tmp_path / "recipes" / "db_mv3_prune0.6_distill.yml").write_text(text)
-    shutil.copy(TINY / "tiny_teacher.yml", tmp_path / "recipes")
+def world(folder: Path, tiny_run: Path) -> None:
+    """Put into the working folder of a page what it may name: recipes, experiments, images, and the packaged pipeline."""
+    (folder / "recipes").mkdir()
+    shutil.copy(TINY / "tiny.yml", folder / "recipes" / "db_mv3_prune0.6_distill.yml")
+    shutil.copy(TINY / "tiny_teacher.yml", folder / "recipes")
     for name in ("db_mv3_prune0.6_distill", "seed0", "seed1"):
-        shutil.copytree(tiny_run, tmp_path / "experiments" / name)
-    shutil.copytree(tiny_run.parent / "tiny_teacher", tmp_path / "experiments" / "tiny_teacher")
+        shutil.copytree(tiny_run, folder / "experiments" / name)
+    shutil.copytree(tiny_run.parent / "tiny_teacher", folder / "experiments" / "tiny_teacher")
     for name in ("photo.jpg", "docs/sample.jpg", "scans/a.jpg", "more/b.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / "docs" / "sample.jpg", tmp_path / name)
-    (tmp_path / "compress").mkdir()
-    (tmp_path / "compress" / "default_model").symlink_to(ROOT / "compress" / "default_model")
-    for path in left.iterdir():
-        shutil.copytree(path, tmp_path / path.relative_to(left), dirs_exist_ok=True)
-    return tmp_path
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "docs" / "sample.jpg", folder / name)
+    draw_folder(folder / "photos", "icdar2015", images=4, test=1, size=96, seed=0)
+    (folder / "compress").mkdir()
+    (folder / "compress" / "default_model").symlink_to(ROOT / "compress" / "default_model")
 
 
-@pytest.fixture
-def small(monkeypatch) -> None:
+def make_small(patch: pytest.MonkeyPatch) -> None:
     """Few photographs and short trainings; a clock that shows a model's size, so that no latency is missed on a busy machine. Files are
     timed, checkpoints are not: each is exported for that.
     """
-    draw_folder = compress.data.draw.draw_folder
 
     def few(out: Path, name: str, *, images: int, test: int, size: int, seed: int) -> list[str]:
         return draw_folder(out, name, images=min(images, 6), test=min(test, 2), size=min(size, 128), seed=seed)
 
-    monkeypatch.setattr(compress.data.draw, "draw_folder", few)
-    monkeypatch.setattr(compress.init, "TUNED_VIEWS", 4)
-    monkeypatch.setattr(compress.init, "FEWEST", 1)
-    monkeypatch.setattr(compress.init, "LARGEST_CROP", 64)
-    monkeypatch.setattr(compress.init, "cost_range", lambda *_: (Cost(20.0, "20ms"), Cost(5.0, "5ms")))
-    monkeypatch.setattr(compress.measure, "checkpoint_latency", lambda *_: {})
-    monkeypatch.setattr(
-        compress.pruning.shrink, "cost_of", lambda _target, model, _latency: Cost(parameters(model.network) / 4e4, "as many as it has")
-    )
+    patch.setattr(compress.data.draw, "draw_folder", few)
+    patch.setattr(compress.init, "TUNED_VIEWS", 4)
+    patch.setattr(compress.init, "FEWEST", 1)
+    patch.setattr(compress.init, "LARGEST_CROP", 64)
+    patch.setattr(compress.init, "cost_range", lambda *_: (Cost(20.0, "20ms"), Cost(5.0, "5ms")))
+    patch.setattr(compress.measure, "checkpoint_latency", lambda *_: {})
+    patch.setattr(compress.pruning.shrink, "cost_of", lambda _target, model, _latency: Cost(parameters(model.network) / 4e4, "its size"))
 
 
 def run(block: Block) -> None:
@@ -88,19 +75,42 @@ def run(block: Block) -> None:
         assert result.exit_code == 0, told
 
 
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("page", MARKED, ids=name_of)
-def test_a_page_can_be_followed(page, world, left):
+def follow(page: Path) -> None:
+    """Run the marked blocks of a page in their order, in the working folder."""
     for block in blocks(page):
         if block.runs:
             run(block)
-    if page == EXAMPLE:
-        found = world / "experiments" / "mine" / "files_int8" / "openvino" / "model.xml"
-        assert found.is_file()
-        assert sorted(path.name for path in (world / "found").glob("*.json")) == ["test_00000.json", "test_00001.json"]
-        (left / "experiments").mkdir()
-        shutil.copytree(world / "experiments" / "mine", left / "experiments" / "mine")
-        shutil.copytree(world / "photos", left / "photos")
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory) -> Path:
+    """The folder in which the worked example was followed."""
+    folder = tmp_path_factory.mktemp("example")
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        patch.chdir(folder)
+        follow(EXAMPLE)
+    return folder
+
+
+def test_the_example_leads_from_photographs_to_an_int8_file(example):
+    rows = {row.stage: row for row in ledger.read(example / "experiments" / "mine")}
+    assert rows["files_int8/openvino"].bytes < rows["files/openvino"].bytes < rows["start"].bytes
+    assert rows["files_int8/openvino"].runtime == "openvino int8"
+    assert sorted(path.name for path in (example / "found").glob("*.json")) == ["test_00000.json", "test_00001.json"]
+
+
+@pytest.mark.parametrize("page", OTHERS, ids=name_of)
+def test_a_page_can_be_followed(page, tmp_path, tiny_run, monkeypatch, request):
+    make_small(monkeypatch)
+    world(tmp_path, tiny_run)
+    if page == README:  # its last commands are those of the example
+        done = request.getfixturevalue("example")
+        shutil.rmtree(tmp_path / "photos")
+        shutil.copytree(done / "photos", tmp_path / "photos")
+        shutil.copytree(done / "experiments" / "mine", tmp_path / "experiments" / "mine")
+    monkeypatch.chdir(tmp_path)
+    follow(page)
 
 
 def test_what_fails_is_noticed():
