@@ -15,6 +15,7 @@ from compress.checkpoint import Model, load
 from compress.cost import unshipped
 from compress.errors import CompressError
 from compress.files import check_file, read_tensors
+from compress.quantization.folding import fold_like
 from compress.runtimes.runtime import telling
 
 
@@ -58,11 +59,14 @@ def beside_its_teachers(model: Model, loaded: Model, source: str) -> Model:
     """`model` with the weights of `loaded`, but for parts that run in training alone: of these it takes those whose weights have the names
     and shapes of its own, and keeps fresh weights of the others.
 
-    Raises CompressError where `loaded` is pruned, quantized or folded: guides and centres are made for the channels of the whole model.
+    Batch norms that are folded in `loaded`, as in PP-OCRv4's file, are folded then. Raises CompressError where it is pruned or quantized:
+    guides and centres are made for the channels of the whole model.
     """
     own, theirs = model.network.state_dict(), loaded.network.state_dict()
     foreign = tuple(part for part in {*unshipped(model.network), *unshipped(loaded.network)} if shapes(own, part) != shapes(theirs, part))
     given = {name: tensor for name, tensor in theirs.items() if not name.startswith(foreign)}
+    fold_like(model.network, {*given, *(name for name in own if name.startswith(foreign))})
+    own = model.network.state_dict()
     if shapes(given) != {name: shape for name, shape in shapes(own).items() if not name.startswith(foreign)}:
         raise CompressError(
             f"{source} is pruned or quantized, and cannot be given another guide or centres; start from the whole float model."

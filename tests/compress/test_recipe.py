@@ -285,8 +285,12 @@ def test_recipes_of_committed_experiments_can_be_read(path):
 @pytest.mark.slow
 def test_the_english_recogniser_starts_from_another_alphabet_without_a_guide(tmp_path, monkeypatch):
     """The recipe's stages fit the checkpoint of PP-OCRv4's recogniser as it is converted, which has no guide."""
-    from compress.checkpoint import fresh, save
+    import torch
+
+    from compress.checkpoint import example_input, fresh, save
     from compress.converters.families import FAMILIES
+    from compress.quantization.folding import fold_batch_norms
+    from compress.training.weights import as_in
 
     family = next(family for family in FAMILIES if family.title == "PP-OCRv4 or v5 mobile recogniser")
     recipe = RECIPES / "ppocr" / "rec_en_v4.yml"
@@ -296,6 +300,9 @@ def test_the_english_recogniser_starts_from_another_alphabet_without_a_guide(tmp
         cv2.imwrite(str(tmp_path / "words" / f"{split}.png"), np.full((48, 96, 3), 200, np.uint8))
         (tmp_path / "words" / f"{split}.txt").write_text(f"{split}.png\tword\n")
     converted = fresh({**family.config, "alphabet": {"characters": "漢字" + string.ascii_letters}}, EvaluateRecognition())
+    fold_batch_norms(converted.network, example_input(converted))  # as they are in PaddleOCR's file
+    loaded = as_in(fresh({**converted.config, "guide": "nrtr"}, EvaluateRecognition()), converted, "converted").network.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in converted.network.state_dict().items())
     save(converted, tmp_path / "checkpoints" / "ch_PP-OCRv4_rec")
     lines = dry_run(recipe, ["data.root=words"], out=tmp_path / "out")
     assert [line.split(":")[0] for line in lines] == ["chinese", "english", "recogniser", "files", "int8", "files_int8"]
