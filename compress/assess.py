@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from compress import progress
 from compress.data.fitting import open_fitting
-from compress.data.formats import DataConfig, from_options
+from compress.data.formats import from_options
 from compress.data.split import SPLITS, Split
-from compress.description import save_tuned
+from compress.description import TUNED, save_tuned
 from compress.errors import CompressError, suggestion
 from compress.outside import allowing
 from compress.predictor import Predictor, check_there, open_predictor, score
 from compress.predictor import tune as choose
-from compress.tasks.task import Evaluate
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
@@ -40,20 +39,26 @@ def assess(
     `settings` by tuned settings, and `val_score`, the main metric that they reach on validation; None where nothing was tuned.
 
     The data come from `data` and `root`, from a recipe, or from the experiment that the artefact lies in. `tune` chooses settings on
-    the validation split and stores them beside a checkpoint; without it, those stored before are used, unless images are shown otherwise.
+    the validation split and stores them beside a checkpoint, in the file called `stored` in what is returned; without it, those stored
+    before are used, unless images are shown otherwise.
     Raises CompressError for what cannot be evaluated or read.
     """
-    from compress.recipe import load_named
+    from compress.recipe import changed, load_named
 
     if split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
     check_there(artefact)
     named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
     stored = open_predictor(artefact, device=device)
-    config, seed, evaluate = find_data(artefact, named, data, root, overrides)
+    if data:
+        config, evaluate = changed(from_options(data, root), stored.evaluate, stored.algorithm, overrides)
+        seed = 0
+    else:
+        loaded = named or own_recipe(artefact, overrides)
+        config, evaluate, seed = loaded.data, loaded.evaluate, loaded.seed
     if not config.serves(stored.task.name):
         raise CompressError(f"{artefact} is a model for {stored.task.name}, but data of the format {config.format} are for {config.task}.")
-    predictor = stored.shown_as(evaluate or stored.evaluate)
+    predictor = stored.shown_as(evaluate)
     predictor.evaluate.settings(predictor.algorithm)
     if tune:
         tuned = tune_on(predictor, open_fitting(config, "val", seed, predictor.algorithm), artefact)
@@ -71,7 +76,8 @@ def assess(
         "split": split,
         "artefact": str(artefact),
         "runtime": f"{predictor.runtime} {predictor.precision}",
-        "tuned": {**reports[1], "val_score": tuned["val_score"]} if tuned else None,
+        "tuned": {**reports[1], "val_score": tuned["val_score"], "shown": tuned["shown"]} if tuned else None,
+        "stored": str(artefact / TUNED) if tune and artefact.is_dir() else None,
     }
 
 
@@ -85,23 +91,16 @@ def fitting(predictor: Predictor, tuned: dict[str, Any]) -> dict[str, Any]:
     return tuned
 
 
-def find_data(
-    artefact: Path, recipe: Recipe | None, data: str | None, root: Path | None, overrides: Sequence[str]
-) -> tuple[DataConfig, int, Evaluate | None]:
-    """The data to evaluate on, their seed, and how to evaluate where a recipe says so: the one given, or that of the experiment."""
+def own_recipe(artefact: Path, overrides: Sequence[str]) -> Recipe:
+    """The recipe of the experiment that the artefact lies in."""
     from compress.recipe import load
 
-    if data and overrides:
-        raise CompressError(f"-o {overrides[0]} changes a recipe, and beside --data none has a say; leave out one of the two.")
-    if data:
-        return from_options(data, root), 0, None
     beside = next((folder / "recipe.yml" for folder in artefact.resolve().parents if (folder / "recipe.yml").exists()), None)
-    if recipe is None and beside is None:
+    if beside is None:
         raise CompressError(
             f"{artefact} lies in no experiment, so say what to evaluate on: --data icdar2015 --root DIR, or --recipe RECIPE."
         )
-    loaded = recipe or load(cast(Path, beside), overrides)
-    return loaded.data, loaded.seed, loaded.evaluate
+    return load(beside, overrides)
 
 
 def tune_on(predictor: Predictor, images: Split, artefact: Path) -> dict[str, Any]:

@@ -11,17 +11,17 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_data, cli_init, cli_recipes, cli_sweep, extras
-from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named
-
-# Characters in what is told: a path may have some hundred, and a sentence names several.
-LONGEST_WORD, LONGEST_SENTENCE = 500, 3000
+from compress import cli_artefacts, cli_data, cli_init, cli_recipes, cli_sweep, extras
+from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named, refuse
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_recipes.recipes)
 app.command()(cli_sweep.sweep)
 app.command()(cli_init.init)
+app.command("eval")(cli_artefacts.evaluate)
+app.command()(cli_artefacts.predict)
+app.command("benchmark")(cli_artefacts.time_artefacts)
 
 
 @app.callback()
@@ -76,7 +76,7 @@ def run(
         typer.Option("--time-again", help="Take every latency anew, as after a run on a busy machine; all else stays."),
     ] = False,
     store: Annotated[
-        Path | None, typer.Option(help="A folder of finished stages that several experiments share.", show_default=False)
+        str | None, typer.Option(help="Finished stages that several experiments share: a folder, or a URL.", show_default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
     device: Device = "auto",
@@ -170,6 +170,8 @@ def sensitivity(
     fast: Annotated[bool, typer.Option("--fast", help="The loss of the outputs alone, no scores.")] = False,
     quantize: Annotated[bool, typer.Option("--quantize", help="Every layer alone in 8 bits instead.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="cores")] = None,
+    data: Annotated[str | None, typer.Option(help="A data format instead of the experiment's data, such as icdar2015.")] = None,
+    root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="<experiment>/sensitivity")] = None,
     override: Overrides = None,
 ) -> None:
@@ -186,101 +188,22 @@ def sensitivity(
       compress sensitivity recipes/db_mv3_prune0.6_distill.yml --ratios 0.3,0.6 --images 50 -o evaluate.short_side=320
 
       compress sensitivity experiments/db_mv3_prune0.6_distill/distilled --quantize
+
+      compress sensitivity checkpoints/en_PP-OCRv3_det --data icdar2015 --root data/icdar2015 --out sensitivity
     """
     from compress import sensitivity as work
+    from compress.data.formats import from_options
     from compress.report.sensitivity import print_quantization, print_sensitivity
 
+    config = from_options(data, root_folder) if data else None
     if quantize:
-        found, folder = work.of_layers(source, overrides=override or (), images=images, fast=fast, out=out)
+        found, folder = work.of_layers(source, overrides=override or (), data=config, images=images, fast=fast, out=out)
         print_quantization(found)
     else:
         settings = work.settings_from(ratios, criterion, scope, images, fast)
-        found, folder = work.of_groups(source, overrides=override or (), settings=settings, out=out, workers=workers)
+        found, folder = work.of_groups(source, overrides=override or (), data=config, settings=settings, out=out, workers=workers)
         print_sensitivity(found)
     typer.echo(f"Points and plots are in {folder}")
-
-
-@app.command("eval")
-def evaluate(
-    artefact: Annotated[
-        Path, typer.Argument(help="A checkpoint folder, a pipeline, or an exported file: .onnx, .xml, .torchscript, .param.")
-    ],
-    recipe: Annotated[
-        Path | None, typer.Option(callback=named, help="Take the data from this recipe.", show_default="the artefact's own experiment")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, labels.")] = None,
-    root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
-    as_json: AsJson = False,
-    override: Overrides = None,
-    device: Device = "auto",
-) -> None:
-    """The scores of a checkpoint or an exported file, measured on it, by the metrics of its task.
-
-    Examples:
-
-      compress eval experiments/db_mv3_prune0.6_distill/baseline --json
-
-      compress eval model.onnx --data icdar2015 --root data/icdar2015 --split val
-
-      compress eval experiments/db_mv3_prune0.6_distill/distilled --tune -o evaluate.short_side=480
-
-      compress eval checkpoints/angle --data labels --root lines
-
-      compress eval experiments/ocr_small/int8 --data icdar2015 --root data/icdar2015 --split val
-    """
-    from compress.assess import assess
-    from compress.report.evaluation import evaluation_text
-
-    found = assess(artefact, recipe=recipe, data=data, root=root_folder, split=split, tune=tune, overrides=override or (), device=device)
-    typer.echo(json.dumps(found) if as_json else evaluation_text(found))
-
-
-@app.command()
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or patterns such as 'scans/*.jpg'.")],
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A checkpoint folder, exported file or pipeline.",
-            show_default="the packaged pipeline",
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("predictions"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each image, a line each.")] = False,
-    device: Device = "auto",
-) -> None:
-    """What a model says about images, drawn on them and written as JSON: the text in them, where words are, or what class an image is of.
-
-    Without a model, they are read by the small pipeline that comes with the package.
-
-    Results are called like the image, and where two would be called the same, with its suffix and its folder. Nothing that compress has
-    not written is written over. An image without an answer is named, the others are done, and the status is 1.
-
-    Examples:
-
-      compress predict photo.jpg
-
-      compress predict scans --out found --json
-
-      compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/distilled
-    """
-    from compress.predict import predict_files
-
-    failed = False
-    for found in predict_files(images, model, out, device):
-        failed |= found.failed
-        if as_json:
-            typer.echo(json.dumps(found.record))
-        if found.failed:
-            refuse(found.line)
-        elif not as_json:
-            typer.echo(found.line)
-    if failed:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -342,50 +265,6 @@ def convert_weights(
 
     for line in convert_file(file, out, images or (), part, dictionary):
         typer.echo(line)
-
-
-@app.command("benchmark")
-def time_artefacts(
-    artefacts: Annotated[
-        list[Path], typer.Argument(help="Exported files and checkpoint folders; the first is what others are compared with.")
-    ],
-    size: Annotated[
-        str | None,
-        typer.Option(
-            "--input", metavar="HEIGHTxWIDTH", help="Of the image, in pixels.", show_default="usual for the first artefact's model"
-        ),
-    ] = None,
-    threads: Annotated[list[str] | None, typer.Option(help="Numbers of threads, such as 1,2.", show_default="1")] = None,
-    rounds: Annotated[int, typer.Option(help="Timed calls of each, in turn.")] = 20,
-    image: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="IMAGE|FOLDER", help="Time answers about these instead, from pixels on; may be repeated.", show_default=False),
-    ] = None,
-    runtime: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[:PRECISION]", help="Such as onnxruntime,openvino:bf16.", show_default="each artefact's own"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Time files, checkpoints and pipelines in turn, and say which is fastest.
-
-    Examples:
-
-      compress benchmark files/onnx/model.onnx files_int8/onnx/model.onnx --input 320x320 --threads 1,2
-
-      compress benchmark files/onnx/model.onnx --runtime onnxruntime,openvino,openvino:bf16
-
-      compress benchmark experiments/ocr_small/float experiments/ocr_small/int8 --image scans
-    """
-    from compress.benchmark import benchmark
-
-    found = benchmark(artefacts, size=size, threads=threads or ("1",), rounds=rounds, runtimes=runtime or (), images=image or ())
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    from compress.report.table import print_benchmark
-
-    print_benchmark(found)
 
 
 @app.command()
@@ -489,18 +368,6 @@ class Interrupted(BaseException):
 def interrupt(_signal: int, _frame: object) -> None:
     """Stop at once; what is half written has another name until it is whole."""
     raise Interrupted
-
-
-def refuse(sentence: str) -> int:
-    """Print what is wrong to standard error. What has no end, such as a whole file that stands where a name should, is shortened."""
-    told = " ".join(shortened(word, LONGEST_WORD) for word in sentence.split())
-    typer.secho(f"compress: {shortened(told, LONGEST_SENTENCE)}", fg="red", err=True)
-    return 1
-
-
-def shortened(text: str, most: int) -> str:
-    """Text without its middle where it has more characters than `most`."""
-    return text if len(text) <= most else f"{text[: most // 4]}...{text[-most // 4 :]}"
 
 
 if __name__ == "__main__":

@@ -69,6 +69,28 @@ def data_convert(
     typer.echo(f"{to}: {out}")
 
 
+@app.command("draw")
+def data_draw(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    images: Annotated[int, typer.Option(min=2, max=100_000, help="How many to train on; some of them become validation.")] = 50,
+    test: Annotated[int, typer.Option(min=0, max=100_000, help="How many for the test part.")] = 20,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Pixels of their height and width.")] = 640,
+    data: Annotated[str, typer.Option("--format", help=FORMATS_HELP.split("; ")[0] + ".")] = "icdar2015",
+    seed: Annotated[int, typer.Option(help="Another seed gives other images.")] = 0,
+) -> None:
+    """Draw synthetic photographs of words, with their ground truth, to try the workbench on.
+
+    Example:
+
+      compress data draw photos --images 50
+    """
+    from compress.data.draw import draw_folder
+
+    for line in draw_folder(out, data, images=images, test=test, size=size, seed=seed):
+        typer.echo(line)
+    typer.echo(f"{data}: {out}")
+
+
 @app.command("preview")
 def data_preview(
     recipe: Recipe,

@@ -25,11 +25,13 @@ def init(
     runtime: Annotated[
         str, typer.Option(metavar="NAME[:PRECISION]", help="What the files are for: openvino or onnxruntime, :int8 or :fp32.")
     ] = ("openvino:int8"),
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime.", show_default="all")] = None,
     out: Annotated[Path, typer.Option("--out", help="The recipe to write.")] = Path("recipe.yml"),
 ) -> None:
     """Look at your data, and write a short recipe that trains on them and makes the model small.
 
-    The format is found by looking. Nothing is overwritten.
+    The format is found by looking. With a latency, the model is timed here as it is, and pruned as far as it goes, which says at once
+    whether the latency can be met. Nothing is overwritten.
 
     Examples:
 
@@ -41,5 +43,5 @@ def init(
     """
     from compress.init import init as write
 
-    for line in write(data, out, task=task, start=start, latency=latency, runtime=runtime):
+    for line in write(data, out, task=task, start=start, latency=latency, runtime=runtime, threads=threads):
         typer.echo(line)

@@ -20,7 +20,7 @@ from compress.converters.onnx_graph import Graph, read_onnx
 from compress.converters.pdparams import read_pdparams
 from compress.data.prepare import network_input, resize_short_side
 from compress.errors import CompressError, suggestion, told_apart
-from compress.files import check_file, is_own_tensors
+from compress.files import check_file, digest_said
 from compress.models.alphabet import written_as
 from compress.outputs import check_folder
 from compress.outside import build
@@ -64,7 +64,7 @@ def convert_file(
     check_folder(out)
     for name in (DESCRIPTION, WEIGHTS, QUANTIZATION):
         # Weights alone that the workbench has written are what a conversion that was cut off has left.
-        cut_off = name == WEIGHTS and is_own_tensors(out / name)
+        cut_off = name == WEIGHTS and digest_said(out / name) is not None
         if os.path.lexists(out / name) and not cut_off:
             raise CompressError(f"{out} holds a {name} already; remove it, or give another folder.")
     compared = read_images(images) or [draw(0, "val", index, 320)[1] for index in range(3)]

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compress import ledger
-from compress.checkpoint import load
+from compress.checkpoint import WEIGHTS, load
 from compress.errors import CompressError, suggestion
-from compress.files import write_json, write_text
+from compress.files import digest_said, write_json, write_text
 from compress.lab import Lab
 from compress.ledger import Row
 from compress.outside import allowing
 from compress.processes import agreed, device_name, main_process, only_run_in, process_count, together, wait_for_everyone
 from compress.progress import say
 from compress.recipe import Recipe
+from compress.remote_store import Remote, alone_everywhere, check_remote, fetch, folder_for, is_url, send
 from compress.rows import ROWS, Timing, hold_to, stage_rows
 from compress.runtimes.runtime import processor
 from compress.session import (
@@ -55,14 +56,15 @@ class Run:
     """A session that is being run.
 
     timing: which latencies are taken, as in :func:`compress.rows.stage_rows`. store: a folder of finished stages that is shared with
-    other experiments. rows: the ledger so far. finished: folder -> rows, of the teachers' experiments that have been run, shared with
-    theirs.
+    other experiments. remote: where that folder, then this machine's own, gets stages from and sends them to. rows: the ledger so far.
+    finished: folder -> rows, of the teachers' experiments that have been run, shared with theirs.
     """
 
     session: Session
     device: str
     timing: Timing = "once"
     store: Path | None = None
+    remote: Remote | None = None
     rows: list[Row] = field(default_factory=list)
     finished: dict[Path, list[Row]] = field(default_factory=dict)
 
@@ -75,7 +77,7 @@ def run(
     out: str | Path | None = None,
     redo_from: str | None = None,
     timing: Timing = "once",
-    store: str | Path | None = None,
+    store: str | Path | Remote | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> list[Row]:
@@ -83,7 +85,7 @@ def run(
 
     out: the experiment's folder; `experiments/<recipe>` unless said. redo_from: a stage to do again, with all that start from it.
     timing: `again` takes every latency anew, also of what has rows already and of teachers' recipes; `never` leaves latencies to a later
-    run. store: a folder of finished stages that other experiments share; stages are taken from there, and left there.
+    run. store: a folder of finished stages that other experiments share, or a URL; stages are taken from there, and left there.
     device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
     from compress.training.devices import subnormals_as_zeros
@@ -91,10 +93,10 @@ def run(
     session = prepare(recipe, overrides, out, quiet=quiet or not main_process())
     if redo_from:
         check_stage(session.recipe, redo_from)
-    check_store(Path(store) if store else None)
+    folder, remote = checked_store(store)
     with subnormals_as_zeros(), together(device):
         check_before_work(session)
-        return do_session(Run(session, device, timing, Path(store) if store else None), redo_from)
+        return do_session(Run(session, device, timing, folder, remote), redo_from)
 
 
 @allowing()
@@ -110,6 +112,20 @@ def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Pat
         f"{name}: {kinds[name]}{f' from {parents[name]}' if parents[name] else ''}: {state}"
         for name, state in states(session, redo_from).items()
     ]
+
+
+def checked_store(store: str | Path | Remote | None) -> tuple[Path | None, Remote | None]:
+    """The folder of a store, and where it is shared beyond this machine. Raises CompressError for what cannot be written into."""
+    if store is None or isinstance(store, Path):
+        folder, remote = store, None
+    elif isinstance(store, Remote) or is_url(store):
+        remote = store if isinstance(store, Remote) else Remote(store)
+        folder = folder_for(remote.url)
+        check_remote(remote.url)
+    else:
+        folder, remote = Path(store), None
+    check_store(folder)
+    return folder, remote
 
 
 def check_stage(recipe: Recipe, name: str) -> None:
@@ -142,8 +158,8 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
     key = cache_key(session, stage.name)
     place = place_in(run.store, stage.name, session.recipe.parent(stage), key) if run.store else None
     rows: list[Row] = []
-    with alone_at(place):
-        if not agreed(lambda: not again and (is_cached(session, stage) or take(place, folder, stage.name, key))):
+    with alone_at(place), alone_everywhere(run.remote, place):
+        if not agreed(lambda: not again and (is_cached(session, stage) or is_taken(run, place, stage, key))):
             if main_process():
                 adopt(place, folder, stage.name, key)
             work(run, stage, key)
@@ -153,6 +169,7 @@ def do_stage(run: Run, stage: Stage, *, again: bool) -> None:
             teachers = teacher_rows(run, stage)
             rows = stage_rows(session, stage, lab_of(run, folder / stage.name, stage), run.rows, timing=run.timing)
             give(place, folder / stage.name, key, ROWS)
+            send(run.remote, place)
     if main_process():
         run.rows += [*teachers, *rows]
         ledger.write(folder, [*run.rows, *rows_to_come(session, stage)])
@@ -165,6 +182,12 @@ def is_cached(session: Session, stage: Stage) -> bool:
     for told in set_damaged_aside(session.folder, stage.name, cache_key(session, stage.name)):
         say(f"{stage.name}: {told}")
     return find_cached(session.folder, stage.name, cache_key(session, stage.name))
+
+
+def is_taken(run: Run, place: Path | None, stage: Stage, key: str) -> bool:
+    """Whether the stage was in the store, and is now in the experiment."""
+    fetch(run.remote, place, key)
+    return take(place, run.session.folder, stage.name, key)
 
 
 def rows_to_come(session: Session, stage: Stage) -> list[Row]:
@@ -252,6 +275,7 @@ def write_manifest(session: Session, stage: Stage, key: str, lab: Lab) -> None:
             "processes": process_count(),
             "device": str(lab.device),
             "artefacts": lab.artefacts,
+            "weights": digest_said(lab.folder / WEIGHTS),
             "files": digests(lab.folder, leave_out=(KEY, ELAPSED)),
         },
     )

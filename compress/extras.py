@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from compress.errors import CompressError
 
 # The names that they are imported by.
-TRAIN = frozenset({"accelerate", "matplotlib", "nncf", "safetensors", "scipy", "torch", "torch_pruning"})
+TRAIN = frozenset({"accelerate", "fsspec", "matplotlib", "nncf", "safetensors", "scipy", "torch", "torch_pruning"})
 
 
 @contextmanager

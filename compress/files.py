@@ -220,13 +220,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def is_own_tensors(path: Path) -> bool:
-    """Whether there is a safetensors file that :func:`write_tensors` has written."""
+def digest_said(path: Path) -> str | None:
+    """The digest of its tensors that a safetensors file says, unread; None where there is no file of :func:`write_tensors`."""
     from safetensors import SafetensorError, safe_open
 
     try:
         check_file(path)
         with safe_open(path, framework="np") as file:
-            return DIGEST in (file.metadata() or {})
+            return (file.metadata() or {}).get(DIGEST)
     except (CompressError, SafetensorError, OSError):
-        return False
+        return None

@@ -2,81 +2,130 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from compress.checkpoint import DESCRIPTION, read_description
+from compress.checkpoint import DESCRIPTION, fresh, load, read_description
 from compress.data.formats import FORMATS, DataConfig, from_options, open_split
 from compress.description import Described, understood
 from compress.errors import CompressError
 from compress.files import write_text
 from compress.outputs import check_file
 from compress.packaged import float_parent
+from compress.pruning.budget import cost_range
+from compress.pruning.settings import Pruning
 from compress.recipe import load as load_recipe
+from compress.runtimes.runtime import available_threads
+from compress.runtimes.settings import Latency
 from compress.stages.load import PACKAGED as SHIPPED
 from compress.tasks import TASKS
 
 PACKAGED, SCRATCH = "packaged", "scratch"
 TRAINED = [name for name, task in TASKS.items() if task.begun_with]
 # Views of training images after which such a network has learned about what it will, started from weights and from nothing.
-TUNED_VIEWS, FRESH_VIEWS = 4_000, 40_000
+TUNED_VIEWS, FRESH_VIEWS = 2_000, 40_000
 FEWEST, MOST = 4, 400  # epochs
+EVALUATIONS = 20  # of a stage, at most: few images are gone through often
+LARGEST_CROP = 480  # pixels: nearly twice as many views a minute as with 640
+PRUNED = {"allocation": "global", "criterion": "taylor", "round_to": 8, "batch": 8}
 BUDGET = re.compile(r"(?P<ms>\d+(?:\.\d+)?)\s*ms@(?P<height>\d+)x(?P<width>\d+)")
 RUNTIME = re.compile(r"(?P<runtime>onnxruntime|openvino)(?::(?P<precision>fp32|int8))?")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a call may take: milliseconds for an input of height x width pixels, in a runtime and a precision; ms is None for no limit."""
+    """What a call may take: milliseconds for an input of height x width pixels, in a runtime, a precision and a number of threads.
+
+    ms and size are None for no limit.
+    """
 
     ms: float | None
     size: tuple[int, int] | None
     runtime: str
     precision: str
+    threads: int
+
+    def target(self) -> dict[str, str]:
+        """As a prune stage has it."""
+        return {"latency": f"{self.ms:g}ms", "runtime": self.runtime, "precision": self.precision}
+
+    def told(self) -> str:
+        """In words, without the milliseconds."""
+        height, width = self.size or (0, 0)
+        return f"{height}x{width} in {self.runtime} {self.precision} on {self.threads} thread(s)"
 
 
-def init(data: Path, out: Path, *, task: str | None, start: str, latency: str | None, runtime: str) -> list[str]:
+def init(
+    data: Path, out: Path, *, task: str | None, start: str, latency: str | None, runtime: str, threads: int | None = None
+) -> list[str]:
     """Write a recipe to `out` and tell in a few lines what was found and what comes next.
 
     data: a folder of any format that the workbench reads. task: a name of `compress.tasks`, needed where the data could be of several.
-    start: `packaged`, `scratch`, or a checkpoint folder. latency: such as `10ms@640x640`. runtime: such as `openvino:int8`.
-    Raises CompressError for data of no known format, for a start of another task, and where `out` is somebody's file.
+    start: `packaged`, `scratch`, or a checkpoint folder. latency: such as `10ms@640x640`; calls of the model that training starts from are
+    timed, as it is and pruned as far as a prune stage goes. runtime: such as `openvino:int8`. threads: of the runtime; all there are,
+    unless said.
+    Raises CompressError for data of no known format, for a start of another task, for a latency that pruning does not reach, and where
+    `out` is somebody's file.
     """
     if out.exists():
         check_file(out)
-    budget = budget_of(latency, runtime)
+    budget = budget_of(latency, runtime, threads)
     found = recognised(data, task)
     begun = started(found.task, start)
     images = {split: len(open_split(found, split, 0)) for split in found.splits()}
-    text = "\n".join(written(found, images, begun, start, budget)) + "\n"
+    timed = reach(budget, found.task, begun, start) if budget.ms is not None else None
+    text = "\n".join(written(found, images, begun, start, budget, prune=timed is not None and not timed.met)) + "\n"
     write_text(out, text)
     load_recipe(out)
     told = ", ".join(f"{count} {split}" for split, count in images.items())
     return [
         f"{data}: {told} images, format {found.format}, for {found.task}.",
+        *([timed.told] if timed else []),
         f"{out} is written. Look through it, then:",
         f"  compress plan {out}     # how long it takes here",
         f"  compress run {out}      # trains, writes the files and the table",
     ]
 
 
-def budget_of(latency: str | None, runtime: str) -> Budget:
-    """The budget that two options say. Raises CompressError for what cannot be read."""
+class Reach(NamedTuple):
+    """met: whether the model keeps a latency as it is. told: what was measured, in a sentence."""
+
+    met: bool
+    told: str
+
+
+def reach(budget: Budget, task: str, begun: Described | None, start: str) -> Reach:
+    """How the budget lies to the model that training starts from. Raises CompressError for one that pruning does not reach."""
+    assert budget.ms is not None, "there is a limit"
+    assert budget.size is not None, "which is for a size"
+    model = load(start_folder(task, start)) if begun else fresh(dict(TASKS[task].begun_with), TASKS[task].evaluate())
+    stage = Pruning.model_validate({**PRUNED, "target": budget.target()})
+    whole, pruned = cost_range(stage, model, Latency(input=(1, 3, *budget.size), threads=budget.threads))
+    told = f"A call at {budget.told()} takes {whole.told} here as the model is, {pruned.told} when as much is pruned as can be"
+    if pruned.value > budget.ms:
+        raise CompressError(f"--latency: {budget.ms:g}ms cannot be reached. {told}; give it more, or a smaller image.")
+    return Reach(whole.value <= budget.ms, f"{told}.")
+
+
+def budget_of(latency: str | None, runtime: str, threads: int | None = None) -> Budget:
+    """The budget that the options say. Raises CompressError for what cannot be read."""
     where = RUNTIME.fullmatch(runtime)
     if where is None:
         raise CompressError(f"--runtime: '{runtime}' is none; give onnxruntime or openvino, with :int8 or :fp32 behind it.")
     name, precision = where["runtime"], where["precision"] or "int8"
     if latency is None:
-        return Budget(None, None, name, precision)
+        return Budget(None, None, name, precision, available_threads(threads))
     found = BUDGET.fullmatch(latency)
     if found is None or not float(found["ms"]):
         raise CompressError(f"--latency: '{latency}' is no budget; give milliseconds and the size of an image, such as 10ms@640x640.")
-    return Budget(float(found["ms"]), (int(found["height"]), int(found["width"])), name, precision)
+    return Budget(float(found["ms"]), (int(found["height"]), int(found["width"])), name, precision, available_threads(threads))
 
 
 def recognised(root: Path, task: str | None) -> DataConfig:
@@ -112,9 +161,22 @@ def recognised(root: Path, task: str | None) -> DataConfig:
 def usable(config: DataConfig) -> int:
     """How many training images of damaged data can be used."""
     try:
-        return len(open_split(config.model_copy(update={"damaged": "skip"}), "train", 0, quiet=True))
+        with unheard():
+            return len(open_split(config.model_copy(update={"damaged": "skip"}), "train", 0, quiet=True))
     except CompressError:
         return 0
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """No warnings of the workbench: that data are not of a format that is tried out is no news."""
+    logger = logging.getLogger("compress")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def candidates(root: Path, task: str | None) -> Iterator[DataConfig]:
@@ -130,11 +192,16 @@ def candidates(root: Path, task: str | None) -> Iterator[DataConfig]:
             continue
 
 
+def start_folder(task: str, start: str) -> Path:
+    """The checkpoint folder that `packaged` or a path names."""
+    return float_parent(task) if start == PACKAGED else Path(start)
+
+
 def started(task: str, start: str) -> Described | None:
     """The model that training starts from; None for fresh weights. Raises CompressError for one of another task."""
     if start == SCRATCH:
         return None
-    folder = float_parent(task) if start == PACKAGED else Path(start)
+    folder = start_folder(task, start)
     if not (folder / DESCRIPTION).is_file():
         raise CompressError(f"--from: {folder} is no checkpoint folder; give one, or `{PACKAGED}`, or `{SCRATCH}`.")
     found = understood(read_description(folder), folder / DESCRIPTION)
@@ -145,37 +212,58 @@ def started(task: str, start: str) -> Described | None:
     return found
 
 
-def written(data: DataConfig, images: dict[str, int], begun: Described | None, start: str, budget: Budget) -> Iterator[str]:
-    """The lines of the recipe."""
-    views = TUNED_VIEWS if begun else FRESH_VIEWS
-    epochs = min(MOST, max(FEWEST, round(views / max(1, images["train"]))))
-    lr = 3e-4 if begun else 2e-3
-    again = max(FEWEST // 2, epochs // 2)
-    size = budget.size or TASKS[data.task].crop
+def written(data: DataConfig, images: dict[str, int], begun: Described | None, start: str, budget: Budget, *, prune: bool) -> Iterator[str]:
+    """The lines of the recipe. prune: whether the model is to be made smaller."""
+    root = data.model_dump(mode="json")["root"]
     config = begun.config if begun else dict(TASKS[data.task].begun_with)
-    schedule = f"epochs: {{}}, lr: {lr:.1e}, decay: cosine, warmup: 0.3, ema: 0.99"
-    schedule += ", freeze_norms: 0" if begun else ""
-    yield f"# Made by `compress init`, from {images['train']} training images in {data.model_dump(mode='json')['root']}."
+    yield f"# Made by `compress init`, from {images['train']} training images in {root}."
     yield "seed: 0"
     yield f"model: {flow(config)}"
-    yield f"data: {flow({'format': data.format, 'root': data.model_dump(mode='json')['root']})}"
+    yield f"data: {flow({'format': data.format, 'root': root})}"
     if section := shown(data.task, begun, budget):
         yield f"evaluate: {flow(section)}"
-    yield f"latency: {flow({'input': [1, 3, *size], 'threads': 1, 'runtimes': [budget.runtime]})}"
+    size = budget.size or TASKS[data.task].crop
+    yield f"latency: {flow({'input': [1, 3, *size], 'threads': budget.threads, 'runtimes': [budget.runtime]})}"
     yield ""
     yield "stages:"
     if begun:
         yield f"  - load:     {{name: start, checkpoint: {flow(f'{SHIPPED}{data.task}' if start == PACKAGED else start)}}}"
-    yield f"  - train:    {{name: trained, {schedule.format(epochs)}}}"
-    if budget.ms is not None:
+    yield f"  - train:    {{name: trained, {schedule(data.task, images['train'], tuned=begun is not None, lr=1e-3 if begun else 2e-3)}}}"
+    if prune:
         yield f"  # As many channels as {budget.ms:g} ms allow, by files measured here; then what that cost is learned back."
-        target = flow({"latency": f"{budget.ms:g}ms", "runtime": budget.runtime, "precision": budget.precision})
-        yield f"  - prune:    {{name: pruned, target: {target}, allocation: global, criterion: taylor, round_to: 8}}"
-        yield f"  - distill:  {{name: distilled, teacher: trained, {schedule.format(again)}}}"
+        keys = {**PRUNED, "crop": crop(data.task)}
+        yield f"  - prune:    {{name: pruned, target: {flow(budget.target())}, {flow(keys)[1:-1]}}}"
+        yield f"  - distill:  {{name: distilled, teacher: trained, {schedule(data.task, images['train'], tuned=True, lr=2e-3)}}}"
     yield f"  - export:   {{name: files, formats: {format_of(budget)}}}"
     if budget.precision == "int8":
-        yield f"  - quantize: {{name: int8, from: {'distilled' if budget.ms is not None else 'trained'}, mode: ptq}}"
+        yield f"  - quantize: {{name: int8, from: {'distilled' if prune else 'trained'}, mode: ptq}}"
         yield f"  - export:   {{name: files_int8, formats: {format_of(budget)}}}"
+
+
+def crop(task: str) -> int | list[int]:
+    """The `crop` of a stage: what is usual for the task, but no larger than pays."""
+    height, width = (min(side, LARGEST_CROP) for side in TASKS[task].crop)
+    return height if height == width else [height, width]
+
+
+def schedule(task: str, images: int, *, tuned: bool, lr: float) -> str:
+    """The keys of a training on so many images. tuned: whether it starts from weights that are good already.
+
+    The norms' statistics of such are those of more images than these, so they are kept.
+    """
+    epochs = min(MOST, max(FEWEST, round((TUNED_VIEWS if tuned else FRESH_VIEWS) / max(1, images))))
+    keys = {
+        "epochs": epochs,
+        "batch": 8 if tuned else 16,
+        "crop": crop(task),
+        "lr": lr,
+        "decay": "cosine",
+        "warmup": round(0.05 * epochs, 1),
+        "ema": 0.98,
+        **({"evaluate_every": -(-epochs // EVALUATIONS)} if epochs > EVALUATIONS else {}),
+        **({"freeze_norms": 0} if tuned else {}),
+    }
+    return flow(keys)[1:-1]
 
 
 def shown(task: str, begun: Described | None, budget: Budget) -> dict[str, Any]:

@@ -12,11 +12,14 @@ from compress.files import read_json
 from compress.outside import allowing
 from compress.pruning.settings import Pruning, limit
 from compress.records import Channels
+from compress.runtimes.runtime import available_threads
 from compress.session import Session, check_before_work, is_ready, make_lab, prepare, states, untrained
 from compress.stage_folder import DONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import nn
 
     from compress.checkpoint import Model
     from compress.lab import Lab
@@ -36,7 +39,8 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
     """`stages`: for each its name, kind, parent, state, params, macs, bytes, groups (of a prune stage), epochs (of one that trains) and
     seconds (of one to do).
 
-    `seconds`: the guess for all that is to do. Sizes of a stage whose channels depend on weights that are not there yet are None.
+    `seconds`: the guess for all that is to do. Sizes of a stage whose channels depend on weights that are not there yet are None; the
+    seconds of its training are those of the model before it was pruned, and `at_most`, of the stage and of the plan, is True.
     Raises CompressError for whatever would stop a run before its work.
     """
     session = prepare(recipe, overrides, out)
@@ -46,7 +50,8 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
         "recipe": session.recipe.name,
         "folder": str(session.folder),
         "stages": stages,
-        "seconds": total([entry["seconds"] for entry in stages]),
+        "seconds": sum(entry["seconds"] for entry in stages),
+        "at_most": any(entry["at_most"] for entry in stages),
     }
 
 
@@ -63,7 +68,9 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
     from compress.checkpoint import fresh
 
     known, recipe = states(session), session.recipe
-    models: dict[str | None, Model | None] = {None: fresh(recipe.model, recipe.evaluate)}
+    whole = fresh(recipe.model, recipe.evaluate)
+    models: dict[str | None, Model | None] = {None: whole}
+    timed: dict[str | None, Model] = {None: whole}  # those, or what they were pruned from
     stages: list[dict[str, Any]] = []
     for stage in recipe.stages:
         stages += teachers_to_do(session, stage, [entry["name"] for entry in stages])
@@ -81,7 +88,9 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
         entry |= sizes(models[stage.name], recipe) if stage.gives_model else {}
         schedule = stage.schedule()
         entry |= {"epochs": schedule.epochs} if schedule else {}
-        entry["seconds"] = 0.0 if cached else seconds(models[parent], stage, session, timings)
+        timed[stage.name] = models.get(stage.name) or timed[parent]
+        entry["seconds"] = 0.0 if cached else seconds(timed[parent], stage, session, timings)
+        entry["at_most"] = bool(entry["seconds"]) and models[parent] is None
         stages.append(entry)
     return stages
 
@@ -95,12 +104,6 @@ def teachers_to_do(session: Session, stage: Stage, known: Sequence[str]) -> list
             continue
         found += [{**entry, "name": f"{its.folder.name}/{entry['name']}"} for entry in planned(its, {})]
     return found
-
-
-def total(guesses: Sequence[float | None]) -> float | None:
-    """Their sum, None where one is not known."""
-    known = [guess for guess in guesses if guess is not None]
-    return sum(known) if len(known) == len(guesses) else None
 
 
 def sizes(model: Model | None, recipe: RunSettings) -> dict[str, Any]:
@@ -194,17 +197,19 @@ def with_widths(model: Model, pruning: Pruning, kept: dict[str, int]) -> Model:
     return smaller
 
 
-def seconds(model: Model | None, stage: Stage, session: Session, timings: dict[Any, float]) -> float | None:
-    """Training steps and evaluations of one stage, by a few timed ones of its own network, size and batch; None where unknown.
+def seconds(model: Model, stage: Stage, session: Session, timings: dict[Any, float]) -> float:
+    """Training steps and evaluations of one stage, by a few timed ones of its network, size and batch.
 
-    What trains nothing, calibration of quantizers among it, counts as nothing.
+    What trains nothing counts by the images that it looks at; converting and measuring files counts as nothing.
     """
-    schedule = stage.schedule()
-    if schedule is None:
+    schedule, pruning = stage.schedule(), stage.pruning()
+    looks = stage.looks_at()
+    if schedule is None and pruning is None and not looks:
         return 0.0
-    if model is None:
-        return None
     lab = make_lab(session, session.folder, stage)
+    looking = looking_seconds(model, pruning, looks, lab, timings)
+    if schedule is None:
+        return looking
     size = schedule.size(lab.task)
     shape = (id(model), size, schedule.batch, schedule.precision, id(lab.split("train")))
     if shape not in timings:
@@ -216,24 +221,63 @@ def seconds(model: Model | None, stage: Stage, session: Session, timings: dict[A
     evaluations = -(-schedule.epochs // schedule.evaluate_every) * len(lab.split("val"))
     slower = QAT_SLOWDOWN if stage.is_qat() else 1.0
     taught = sum(teacher_seconds(session, teacher, size, timings) for teacher in stage.other_models())
-    return slower * images * (timings[shape] + taught) + evaluations * timings[evaluation]
+    return looking + slower * images * (timings[shape] + taught) + evaluations * timings[evaluation]
+
+
+# Of a gradient in forward passes, and of a pass through a network with quantizers that are being calibrated; both measured on a CPU.
+GRADIENT, CALIBRATION = 3.0, 4.0
+
+
+def looking_seconds(model: Model, pruning: Pruning | None, calibration: int, lab: Lab, timings: dict[Any, float]) -> float:
+    """Time for what a stage does with images beside training: importance, statistics and sensitivity of a pruning, and calibration."""
+    whole = lab.task.size(lab.recipe.evaluate, lab.algorithm.input)
+    found = CALIBRATION * calibration * forward_seconds(model, whole, timings) if calibration else 0.0
+    if pruning is None:
+        return found
+    from compress.pruning.criteria import LOOK_AT_LOSS
+    from compress.pruning.groups import find_groups
+    from compress.pruning.sensitivity import Settings
+    from compress.pruning.shrink import SENSITIVITY_RATIOS
+
+    passes = 2.0 + GRADIENT * (pruning.criterion in LOOK_AT_LOSS)
+    crop = pruning.crop or lab.task.crop
+    found += pruning.steps * passes * pruning.batches * pruning.batch * forward_seconds(model, crop, timings)
+    if pruning.allocation == "sensitivity":
+        settings = Settings(SENSITIVITY_RATIOS)
+        points = 2 + len(SENSITIVITY_RATIOS) * len(find_groups(model, pruning.scope, pruning.protect))
+        images = settings.loss_images + settings.batches * settings.batch
+        found += pruning.steps * points * images * forward_seconds(model, whole, timings) / available_threads(None)
+    return found
+
+
+def forward_seconds(model: Model, size: tuple[int, int], timings: dict[Any, float]) -> float:
+    """Time in which a network looks at one image of that height and width."""
+    key = (id(model), "forward", size)
+    if key not in timings:
+        timings[key] = seconds_an_image(model.network, size)
+    return timings[key]
 
 
 def teacher_seconds(session: Session, teacher: str, size: tuple[int, int], timings: dict[Any, float]) -> float:
     """Time that a teacher takes to look at one image of the stage's, of height and width `size`."""
-    import torch
-
     key = (id(session), teacher, size)
     if key not in timings:
-        network = untrained(session, teacher).network.eval()
-        few = max(1, TIMED_PIXELS // (size[0] * size[1]))
-        images = torch.zeros(few, 3, *size).to(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            network(images)
-            start = time.perf_counter()
-            network(images)
-        timings[key] = (time.perf_counter() - start) / few
+        timings[key] = seconds_an_image(untrained(session, teacher).network, size)
     return timings[key]
+
+
+def seconds_an_image(network: nn.Module, size: tuple[int, int]) -> float:
+    """Time of one forward pass over its images."""
+    import torch
+
+    few = max(1, TIMED_PIXELS // (size[0] * size[1]))
+    images = torch.zeros(few, 3, *size).to(memory_format=torch.channels_last)
+    network.eval()
+    with torch.inference_mode():
+        network(images)
+        start = time.perf_counter()
+        network(images)
+    return (time.perf_counter() - start) / few
 
 
 def image_seconds(model: Model, schedule: Schedule, lab: Lab) -> float:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+Item = TypeVar("Item")
+SILENCE = 60.0  # seconds that long work may say nothing in a log
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Bar:
     started: float = field(default_factory=time.perf_counter)
     seen: int = 0
     note: str = ""
+    told: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         if self.progress is not None:
@@ -46,6 +50,8 @@ class Bar:
         self.note = note or self.note
         if self.progress is not None:
             self.progress.update(self.task, advance=images, note=self.note, rate=f"{self.rate:.1f} img/s")
+        elif time.perf_counter() - self.told > SILENCE and self.done < self.total:
+            self.say(f"{self.done} of {self.total}")
 
     def reach(self, done: int, total: int) -> None:
         """So many of so many, from work that counts for itself."""
@@ -58,9 +64,17 @@ class Bar:
         """A lasting line: on a terminal above the bar, elsewhere with rate and time left."""
         if self.quiet:
             return
+        self.told = time.perf_counter()
         left = (self.total - self.done) / max(self.rate, 1e-9)
         tail = "" if self.progress is not None else f", {self.rate:.1f} img/s, {left:.0f} s left"
         say(f"{self.label}: {text}{tail}")
+
+
+def counted(items: Iterable[Item], bar: Bar) -> Iterator[Item]:
+    """The items, each counted when the next is asked for."""
+    for item in items:
+        yield item
+        bar.advance(1)
 
 
 def say(text: str) -> None:

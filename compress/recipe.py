@@ -82,6 +82,21 @@ def load_named(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return resolve(document, experiment_name(path))
 
 
+def changed(data: DataConfig, evaluate: Evaluate, algorithm: Algorithm, overrides: Sequence[str]) -> tuple[DataConfig, Evaluate]:
+    """Data and an `evaluate` section that come from no recipe, with `key=value` overrides of the two.
+
+    Raises CompressError for overrides of anything else, and for values that a recipe could not have.
+    """
+    document = Document({"data": data.model_dump(mode="json"), "evaluate": evaluate.model_dump(mode="json"), "stages": {}})
+    for override in overrides:
+        if override.partition(".")[0] not in ("data", "evaluate"):
+            raise CompressError(f"-o {override}: beside --data, `data` and `evaluate` alone can be changed: -o evaluate.short_side=480")
+        recipe_file.apply_override(document, override)
+    values = document.values
+    kind = data_format(values["data"], ("data",), document)
+    return section(kind, values["data"], ("data",), document), check_evaluate(values["evaluate"], algorithm, document)
+
+
 def experiment_name(path: Path) -> str:
     """`recipes/icdar2015/x.yml` -> `icdar2015/x`; outside a folder called recipes, the file's own name."""
     parts = path.resolve().with_suffix("").parts

@@ -51,9 +51,10 @@ class Mark(TypedDict):
 
 
 class Manifest(Mark):
-    """All of it."""
+    """All of it. weights: digest of the weights that the stage left, None where it left none."""
 
     kind: str
+    weights: NotRequired[str | None]
     parent: str | None
     seed: int
     seconds: Finite
@@ -162,9 +163,13 @@ class Group(TypedDict):
 
 @with_config(MORE)
 class Sensitivity(TypedDict):
-    """What every sensitivity has. baseline: what points are held against; None until it was measured."""
+    """What every sensitivity has. baseline: what points are held against; None until it was measured.
+
+    weights: digest of the weights that it was measured on.
+    """
 
     task: str
+    weights: NotRequired[str]
     baseline: Point | None
     artefact: NotRequired[str]
     split: NotRequired[str]
@@ -274,10 +279,11 @@ class SweepTrial(TypedDict):
 
 
 class SweepEnd(TypedDict):
-    """`end.json` of a trial: how its process ended, and why it did not finish."""
+    """`end.json` of a trial: how its process ended, why it did not finish, and the rows of its ledger."""
 
     state: Literal["finished", "failed"]
     why: str
+    rows: list[dict[str, Any]]
 
 
 class SweepSettings(TypedDict):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from compress.checkpoint import WEIGHTS, load
 from compress.errors import CompressError, told_apart
 from compress.files import digest, fingerprint, is_damaged, read_json, remembered, write_json
+from compress.gates import gates
 from compress.lab import Lab
 from compress.ledger import Row
 from compress.measure import latencies, measure
@@ -18,11 +19,9 @@ from compress.runtimes.runtime import processor
 from compress.session import Session
 from compress.stage_folder import MANIFEST, check_whole
 from compress.stages import Stage
-from compress.tasks import TASKS
 
 ROWS = "rows.json"
 Timing = Literal["once", "again", "never"]
-ROUNDING = 1e-9  # a drop of as many words is a drop of as much
 
 
 def stage_rows(session: Session, stage: Stage, lab: Lab, before: Sequence[Row], *, timing: Timing = "once") -> list[Row]:
@@ -139,16 +138,9 @@ class UnmetError(CompressError):
 
 def hold_to(stage: Stage, rows: Sequence[Row], table: Sequence[Row]) -> None:
     """Stop the run where a stage's own row, or one of its files', is not what the recipe expects. table: all rows so far."""
-    expect = stage.expect
-    if expect is None:
+    if stage.expect is None:
         return
-    for row in [row for row in rows if row.stage == stage.name] or rows:
-        task = TASKS[row.task]
-        slowest = max((values["median"] for values in row.latency_ms.values()), default=0.0)
-        drop = -task.gain(table[0].scores, row.scores)
-        figures = {"max_drop": drop, "min_score": row.score, "max_latency_ms": slowest, "max_bytes": row.bytes}
-        for name, limit in expect.model_dump(exclude_none=True).items():
-            excess = task.metric.gain(row.score, limit) if name == "min_score" else figures[name] - limit
-            if excess > ROUNDING:
-                told = f"'{row.stage}' was expected to keep {name} {limit}, but has {told_apart(figures[name], limit)}"
-                raise UnmetError(f"{told}; its row is in the ledger.", table)
+    for found in gates(stage.name, stage.expect.model_dump(exclude_none=True), rows, table[0]):
+        if not found.met:
+            told = f"'{found.row.stage}' was expected to keep {found.name} {found.limit}, but has {told_apart(found.value, found.limit)}"
+            raise UnmetError(f"{told}; its row is in the ledger.", table)

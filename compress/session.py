@@ -373,7 +373,7 @@ def check_stages(session: Session) -> None:
     """Refuse data, patterns and other models that do not fit."""
     recipe = session.recipe
     check_installed(recipe.trackers)
-    for name in ("train", "val"):
+    for name in ("train", "val", *({"test"} & set(recipe.data.splits()))):
         split_of(session, name)
     model = fresh(recipe.model, recipe.evaluate)
     others: dict[str, Model] = {}

@@ -4,7 +4,7 @@ An experiment takes a stage from there before it does it, and leaves there what 
 so that of two experiments that need the same stage at once one works and the other waits; the end of a process, by whatever cause, ends
 its lock too. A folder appears whole or not at all. It is named after the stage, and after a digest of the key, under which the stage was
 done, and of the name of its parent: a manifest and rows name both. Several machines share a store that lies on a file system which all of
-them see and which locks files across them, such as NFS 4.
+them see and which locks files across them, such as NFS 4; for those that see no such thing there is :mod:`compress.remote_store`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from compress.errors import CompressError
 from compress.files import fingerprint, remembered, write_json
 from compress.outputs import check_folder
 from compress.processes import main_process
@@ -30,8 +29,6 @@ def check_store(store: Path | None) -> None:
     """Refuse a store that cannot be written into."""
     if store is None:
         return
-    if ":/" in str(store):  # a path has one slash where a URL has two
-        raise CompressError(f"--store {store}: a store is a folder; give one that all machines see.")
     check_folder(store)
 
 

@@ -13,12 +13,26 @@ from compress.processes import check_device, only_run_in
 from compress.progress import say
 from compress.recipe import experiment_name
 from compress.records import SweepTrial
+from compress.remote_store import check_remote, fetch_file, send_file
 from compress.session import check_before_work, prepare
 from compress.sweeps import results
 from compress.sweeps.points import points
 from compress.sweeps.settings import SAMPLERS, Sweep, read
 from compress.sweeps.timing import time_trials
-from compress.sweeps.trials import SETTINGS, TRIALS, Job, Trials, new_trial, overrides_of, read_trials, write_settings
+from compress.sweeps.trials import (
+    RUN,
+    SETTINGS,
+    TRIALS,
+    Job,
+    Trials,
+    home_of,
+    new_trial,
+    overrides_of,
+    read_trials,
+    shared_copy,
+    trial_folder,
+    write_settings,
+)
 
 MINE = (TRIALS, SETTINGS, *results.TABLES, results.RECOMMENDED)
 
@@ -44,14 +58,22 @@ def sweep(
     job = job_of(path, tuple(overrides), out, device)
     check_installed(job.sweep)
     check_folder(job)
-    trials = read_trials(job.folder)
+    if shared_copy(job):
+        check_remote(job.storage)
     listed = listed_trials(job)
     check_first(job, listed[0] if listed else None)
     job.folder.mkdir(parents=True, exist_ok=True)
     with only_run_in(job.folder):
+        if shared_copy(job):
+            fetch_file(shared_copy(job), TRIALS, job.folder / TRIALS)  # another machine may have gone on
+        trials = read_trials(job.folder, shared_copy(job))
         write_settings(job)
         run(job, chosen(job, trials, listed, retry=retry), listed, address, time_again=time_again)
-        return job, trials, results.write(job, trials)
+        recommended = results.write(job, trials)
+        for name in MINE if shared_copy(job) else ():
+            if (job.folder / name).exists():
+                send_file(job.folder / name, shared_copy(job), name)
+        return job, trials, recommended
 
 
 def job_of(path: Path, overrides: tuple[str, ...], out: Path | None, device: str) -> Job:
@@ -59,8 +81,7 @@ def job_of(path: Path, overrides: tuple[str, ...], out: Path | None, device: str
     check_device(device)
     settings = read(path, overrides)
     folder = out or Path("experiments") / experiment_name(path)
-    storage = Path(settings.storage) if settings.storage else folder
-    return Job(settings, overrides, folder, storage, Path.cwd(), device)
+    return Job(settings, overrides, folder, settings.storage or str(folder), Path.cwd(), device)
 
 
 def check_installed(settings: Sweep) -> None:
@@ -73,7 +94,7 @@ def check_installed(settings: Sweep) -> None:
 
 def check_folder(job: Job) -> None:
     """Refuse folders that cannot be written into, and one with files that no sweep has left."""
-    for folder in (job.folder, job.storage):
+    for folder in (job.folder, home_of(job)):
         outputs.check_folder(folder)
     if not (job.folder / SETTINGS).exists():
         for name in MINE:
@@ -86,7 +107,7 @@ def check_first(job: Job, trial: SweepTrial | None) -> None:
     faults = []
     for changed in (job.overrides, overrides_of(job, trial["values"], trial["seed"]) if trial else job.overrides):
         try:
-            check_before_work(prepare(job.sweep.recipe, changed, job.storage / "trials" / "first" / "run"))
+            check_before_work(prepare(job.sweep.recipe, changed, trial_folder(job, "first") / RUN))
             return
         except CompressError as error:
             faults.append(error)

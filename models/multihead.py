@@ -31,7 +31,7 @@ class MultiHead(nn.Module):
     def split(self, packed: Tensor, parts: int) -> tuple[Tensor, ...]:
         """The outputs of one such layer, (B, T, parts * heads * size), as `parts` tensors of (B, heads, T, size)."""
         batch, steps, _ = packed.shape
-        return packed.reshape(batch, steps, parts, self.heads, self.size).permute(2, 0, 3, 1, 4).unbind(0)
+        return tuple(part.reshape(batch, steps, self.heads, self.size).transpose(1, 2) for part in packed.chunk(parts, 2))
 
     def mixed(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None) -> Tensor:
         """What each query finds: (B, T, outputs). hidden: what is added to the (T, keys) scores, such as -inf for keys not to be seen."""

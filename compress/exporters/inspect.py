@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from compress.exporters.recurrent import KINDS
+from compress.exporters.float_layers import KINDS
 from compress.runtimes import runtime_of
 from compress.runtimes.runtime import telling
 

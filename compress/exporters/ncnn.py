@@ -35,17 +35,19 @@ class InOrder(nn.Module):
 
 
 def export_ncnn(network: nn.Module, path: Path | str, example: Tensor, description: Mapping[str, Any]) -> Path:
-    """Write the evaluation maps of a float `network` to `path` (.param) and the .bin beside it, with height and width left open.
+    """Write the evaluation maps of a float `network` to `path` (.param) and the .bin beside it, with height and width left open; where the
+    images of `example` are lines of text, which are not square, the width alone.
 
-    Arguments as for :func:`compress.exporters.onnx.export_onnx`; example has square images of which 1.5 times the side is a size
-    that the network takes. Raises CompressError where pnnx is missing, fails, or leaves an operator that ncnn does not have.
+    Arguments as for :func:`compress.exporters.onnx.export_onnx`; 1.5 times an open side of the example is a size that the network takes.
+    Raises CompressError where pnnx is missing, fails, or leaves an operator that ncnn does not have.
     """
     program = converter()
     path = Path(path)
     text = json.dumps({**description, "precision": "fp32"})
     inference = folded(network, example)
     names = list(inference(example))
-    larger = nn.functional.interpolate(example, scale_factor=1.5)
+    height, width = example.shape[2:]
+    larger = nn.functional.interpolate(example, scale_factor=(1.5 if height == width else 1.0, 1.5))
     with tempfile.TemporaryDirectory() as folder:
         traced(InOrder(inference), example).save(Path(folder) / "model.pt")
         shapes = [f"inputshape{n}=[{','.join(map(str, images.shape))}]" for n, images in (("", example), ("2", larger))]

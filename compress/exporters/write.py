@@ -16,12 +16,14 @@ from compress.cost import inference_parameters
 from compress.errors import CompressError, suggestion
 from compress.exporters.formats import HOLD_INT8
 from compress.exporters.inspect import inspect, words
+from compress.exporters.integers import as_in_files
 from compress.exporters.ncnn import export_ncnn
 from compress.exporters.onnx import export_onnx
 from compress.exporters.openvino import export_openvino
 from compress.exporters.torch_export import export_torch_export
 from compress.exporters.torchscript import export_torchscript
 from compress.exporters.verify import verify
+from compress.progress import Bar, counted
 from compress.quantization.folding import fold_batch_norms
 from compress.runtimes import Runtime, open_file
 
@@ -35,11 +37,12 @@ WRITERS: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 def write_files(
-    model: Model, formats: Sequence[str], folder: Path, images: Sequence[np.ndarray]
+    model: Model, formats: Sequence[str], folder: Path, images: Sequence[np.ndarray], bar: Bar | None = None
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Write `model` in each format into `folder`; yields the format, the file's name and facts for its row.
 
     images: (H, W, 3) uint8 RGB images on which the file's maps must match torch's; none where a file is wanted for timing alone.
+    bar: counts the images as they are compared.
     Raises CompressError where they do not match, and for a quantized model in a format that cannot hold int8.
     """
     if model.quantization and (refused := [name for name in formats if name not in HOLD_INT8]):
@@ -48,6 +51,7 @@ def write_files(
     if not model.quantization:
         fold_batch_norms(network, example_input(model))
     batches = [torch.from_numpy(model.shown(image)) for image in images]
+    compared = as_in_files(network, example_input(model)) if model.quantization and batches else network
     for name in formats:
         write, file = WRITERS[name]
         path = folder / name / file
@@ -57,7 +61,7 @@ def write_files(
         if batches:
             # A file that is never opened comes back as the program that was written.
             runtime = written if isinstance(written, Runtime) else open_file(written)
-            facts["difference"] = verify(runtime, network, batches)
+            facts["difference"] = verify(runtime, compared, counted(batches, bar) if bar else batches)
         yield name, f"{name}/{file}", facts
 
 

@@ -12,7 +12,7 @@ from compress.errors import CompressError
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
-    from compress.pruning.settings import Target
+    from compress.pruning.settings import Pruning, Target
     from compress.runtimes.settings import Latency
 
 STRONGEST = 0.98
@@ -57,6 +57,21 @@ def timed_as(target: Target, model: Model, latency: Latency) -> dict[str, Any]:
     network = quantize(copy.deepcopy(model.network).cpu(), [example], example, model.algorithm.kept)
     (timed,) = written_latency(model.with_network(network, config_json(network)), latency, [target.runtime]).values()
     return timed
+
+
+def cost_range(stage: Pruning, model: Model, latency: Latency) -> tuple[Cost, Cost]:
+    """What `model` has of the stage's target as it is, and with as few channels as its `global` allocation leaves in any case."""
+    from compress.pruning.allocation import least_important, ranked
+    from compress.pruning.groups import find_groups, remove_channels
+
+    smallest = model.with_network(copy.deepcopy(model.network))
+    groups = find_groups(smallest, stage.scope, stage.protect)
+    # At this strength every group gives all that it may: scores decide which channels stay, and not how many.
+    scores = {group.name: torch.arange(group.channels, dtype=torch.float32) for group in groups}
+    kept = ranked(groups, scores, STRONGEST, stage.round_to, stage.max_ratio)
+    remove_channels(smallest, groups, least_important(groups, scores, kept))
+    target = stage.budget()
+    return cost_of(target, model, latency), cost_of(target, smallest, latency)
 
 
 def weakest_enough(enough: Callable[[float], bool], *, tries: int) -> float | None:

@@ -304,6 +304,7 @@ def summary(bench: Bench, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     drops = losses_of_score(base, rest, bench.lab.task) if settings.full else []
     return {
         "kind": "prune",
+        "weights": weights_digest(bench.model.network),
         "task": bench.lab.task.name,
         "main": bench.lab.task.main,
         "split": "val",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -13,10 +14,11 @@ from torch import Tensor
 from compress.checkpoint import Model, save
 from compress.files import remembered, write_json
 from compress.lab import Lab
+from compress.progress import Bar
 from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
 from compress.pruning.batch_norm import first_batches, move_statistics, observed
 from compress.pruning.budget import Cost, cost_of, refuse_unreachable, strongest_good, weakest_enough
-from compress.pruning.criteria import score_channels
+from compress.pruning.criteria import LOOK_AT_LOSS, score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
 from compress.pruning.settings import Pruning
 from compress.records import PruneSensitivity
@@ -36,18 +38,20 @@ def shrink(model: Model, stage: Pruning, lab: Lab) -> Model:
     start = cost_of(stage.target, model, lab.recipe.latency).value if stage.target else 0.0
     for step in range(1, stage.steps + 1):
         groups = find_groups(model, stage.scope, stage.protect)
-        scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
+        scores = importance(model, groups, stage, lab, draw)
         widths_at = allocate(model, groups, scores, stage, lab, step)
         if stage.ratio is not None:
             kept = widths_at(1 - (1 - stage.ratio) ** (1 / stage.steps))
         else:
             share = stage.wanted(start) / start
             kept = widths_within(model, stage, groups, scores, widths_at, start * share ** (step / stage.steps), lab)
-        before = cut_like(model.with_network(observed(model.network, images_of(draw))), stage, groups, scores, kept)
+        with statistics_bar(stage, lab) as bar:
+            before = cut_like(model.with_network(observed(model.network, images_of(draw, bar))), stage, groups, scores, kept)
         remove_channels(model, groups, least_important(groups, scores, kept))
         if step == stage.steps:
             save(model, lab.folder / "raw")
-        move_statistics(model.network, before.network, images_of(draw))
+        with statistics_bar(stage, lab) as bar:
+            move_statistics(model.network, before.network, images_of(draw, bar))
         if step < stage.steps:
             model = recover(model, stage, lab, f"step{step}")
             model.network.to(lab.device)
@@ -55,9 +59,23 @@ def shrink(model: Model, stage: Pruning, lab: Lab) -> Model:
     return model
 
 
-def images_of(draw: Callable[[], Iterable[tuple[Tensor, Any]]]) -> Iterator[Tensor]:
-    """The images of new batches."""
-    return (images for images, _ in draw())
+def importance(model: Model, groups: Sequence[Group], stage: Pruning, lab: Lab, draw: Callable[[], Any]) -> dict[str, Tensor]:
+    """The importance of all channels by the stage's criterion, under a bar where it looks at images."""
+    total = stage.batches * stage.batch if stage.criterion in LOOK_AT_LOSS else 0
+    with lab.bar(f"{lab.name}: importance of channels", total) as bar:
+        return score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed, bar.advance)
+
+
+def statistics_bar(stage: Pruning, lab: Lab) -> AbstractContextManager[Bar]:
+    """A bar for one look at all batches."""
+    return lab.bar(f"{lab.name}: statistics", stage.batches * stage.batch)
+
+
+def images_of(draw: Callable[[], Iterable[tuple[Tensor, Any]]], bar: Bar) -> Iterator[Tensor]:
+    """The images of new batches, counted when the next are asked for."""
+    for images, _ in draw():
+        yield images
+        bar.advance(len(images))
 
 
 def allocate(
@@ -124,7 +142,13 @@ def widths_within(
         return costs[key].value
 
     tries = LATENCY_TRIES if target.kind == "latency" else BUDGET_TRIES
-    strength = weakest_enough(lambda strength: cost(strength) <= most, tries=tries)
+    with lab.bar(f"{lab.name}: widths for {target.kind} (tries)", tries) as bar:
+
+        def enough(strength: float) -> bool:
+            bar.advance(1)
+            return cost(strength) <= most
+
+        strength = weakest_enough(enough, tries=tries)
     if strength is None:
         refuse_unreachable(target, min(costs.values()).told)
     return widths_at(strength)
@@ -146,16 +170,18 @@ def shrink_within_drop(model: Model, stage: Pruning, lab: Lab, draw: Callable[[]
     target, parent = stage.budget(), lab.evaluate(model, "val")
     most = target.max_drop or 0.0
     groups = find_groups(model, stage.scope, stage.protect)
-    scores = score_channels(model, groups, stage.criterion, draw(), lab.recipe.seed)
+    scores = importance(model, groups, stage, lab, draw)
     widths_at = allocate(model, groups, scores, stage, lab)
-    seen = model.with_network(observed(model.network, images_of(draw)))
+    with statistics_bar(stage, lab) as bar:
+        seen = model.with_network(observed(model.network, images_of(draw, bar)))
     tried: list[dict[str, Any]] = []
 
     def good(strength: float) -> bool:
         smaller, before = (cut_copy(whole, stage, groups, scores, widths_at(strength)) for whole in (model, seen))
         name = f"search/{strength:.4f}"
         save(smaller, lab.folder / name / "raw")
-        move_statistics(smaller.network, before.network, images_of(draw))
+        with statistics_bar(stage, lab) as bar:
+            move_statistics(smaller.network, before.network, images_of(draw, bar))
         found = lab.evaluate(recover(smaller, stage, lab, name), "val")
         drop = -lab.task.gain(parent, found)
         tried.append({"strength": strength, "val_score": found[lab.task.main], "drop": drop})

@@ -102,6 +102,7 @@ def begin(path: Path, model: Model, lab: Lab, artefact: str, split: str, images:
     return {
         "kind": "quantize",
         "key": key,
+        "weights": weights_digest(model.network),
         "artefact": artefact,
         "task": lab.task.name,
         "main": lab.task.main,

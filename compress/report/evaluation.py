@@ -16,4 +16,7 @@ def evaluation_text(found: dict[str, Any]) -> str:
         if part:
             settings = ", ".join(f"{name} {value}" for name, value in part["settings"].items())
             lines.append(f"  {label}: {scores_text(task, part['scores'])}  ({settings})")
+    if found["stored"]:
+        shown = ", ".join(f"{name} {value}" for name, value in found["tuned"]["shown"].items())
+        lines.append(f"The tuned settings are written to {found['stored']}; they hold for images shown with {shown} alone.")
     return printable("\n".join(lines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from compress.ledger import Row
@@ -59,9 +59,14 @@ def tolerance_text(metric: Metric) -> str:
     return f"{100 * TOLERANCE:g}{SPACE}{'point' if metric.percent else '%'}"
 
 
-def recommended(rows: Sequence[Row]) -> Row:
-    """Of the shippable rows near to the best one, by its main metric, the fastest, and of equally fast ones the smallest."""
-    choice = shippable(rows)
+def recommended(rows: Sequence[Row], failed: Collection[str] = ()) -> Row | None:
+    """Of the shippable rows near to the best one, by its main metric, the fastest, and of equally fast ones the smallest.
+
+    failed: stages of rows that are not what the recipe expects, which are never recommended; None where that leaves nothing.
+    """
+    choice = [row for row in shippable(rows) if row.stage not in failed]
+    if not choice:
+        return None
     top = best(choice)
     near = [row for row in choice if goodness(row) >= goodness(top) - tolerance(top)]
     return min(near, key=lambda row: (fastest(row)[0], row.bytes))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from compress.ledger import Row
+from compress.ledger import Row, conditions
 from compress.report import plots
-from compress.report.collect import Experiment
+from compress.report.collect import Experiment, StageFacts
 from compress.report.findings import best_epoch, damage, distinct, evaluated_epochs, timings
 from compress.report.wording import figure, named
 from compress.tasks import TASKS
@@ -18,15 +20,23 @@ from compress.tasks.task import Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_BARS = 26  # in one plot
+
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure. name: of its files. alt: what it shows, for those who do not see it. caption: what to know when reading it."""
+    """A figure. name: of its files. alt: what it shows, for those who do not see it. caption: what to know when reading it.
+
+    weights: digest of the weights that it is about, where they are those of one network and known. tips: what markers say to a mouse, by
+    their places.
+    """
 
     name: str
     figure: Figure
     alt: str
     caption: str = ""
+    weights: str = ""
+    tips: Sequence[str] = ()
 
 
 def file_name(*parts: str) -> str:
@@ -35,36 +45,69 @@ def file_name(*parts: str) -> str:
 
 
 def front_plots(experiments: Sequence[Experiment]) -> list[Plot]:
-    """The main metric of each task against size, and against latency."""
+    """The main metric of each task against size, and against latency; what is not comparable has plots of its own."""
     rows = [(experiment, row) for experiment in experiments for row in distinct(experiment.rows)]
     tasks = dict.fromkeys(row.task for _, row in rows)
-    several = len(experiments) > 1
-    return [plot for task in tasks for plot in task_fronts(TASKS[task], [pair for pair in rows if pair[1].task == task], several)]
+    return [plot for task in tasks for plot in task_fronts(TASKS[task], [pair for pair in rows if pair[1].task == task])]
 
 
-def task_fronts(task: Task, rows: Sequence[tuple[Experiment, Row]], several: bool) -> list[Plot]:
-    """Both plots of one task. several: whether colours tell experiments apart."""
+def task_fronts(task: Task, rows: Sequence[tuple[Experiment, Row]]) -> list[Plot]:
+    """All plots of one task."""
+    sizes, times = Groups({}), Groups({})
+    for experiment, row in rows:
+        measured = scored_on(experiment, row)
+        if row.bytes > 0:
+            sizes.setdefault(measured, []).append(
+                (experiment, plots.Point(row.stage, row.bytes / 1e6, row.score, row.runtime, row.runtime))
+            )
+        for name, median in timings(row).items():
+            if median > 0:
+                found = (experiment, plots.Point(row.stage, median, row.score, name, name))
+                times.setdefault(f"{measured}; {timed_on(row, name)}", []).append(found)
+    wanted = [("size", sizes, "size of the weights on disk (MB)"), ("latency", times, "latency, median (ms)")]
+    everyone = [pair for groups in (sizes, times) for found in groups.values() for pair in found]
+    return [plot for name, groups, cost in wanted for plot in fronts_of(f"{task.name}_{task.main}_{name}", task, groups, cost, everyone)]
 
-    def point(experiment: Experiment, row: Row, cost: float, series: str) -> plots.Point:
-        return plots.Point(row.stage, cost, row.score, series, experiment.name if several else series)
 
-    sizes = [point(experiment, row, row.bytes / 1e6, row.runtime) for experiment, row in rows if row.bytes > 0]
-    times = [point(experiment, row, median, name) for experiment, row in rows for name, median in timings(row).items() if median > 0]
-    settings = sorted({latency_settings(row) for _, row in rows if row.latency_ms})
-    told = "Latency of " + "; ".join(settings) + ". Fake-quantized networks are left out."
-    wanted = [("size", sizes, "size of the weights on disk (MB)", ""), ("latency", times, "latency, median (ms)", told)]
-    everywhere = [*sizes, *times]
-    return [
-        front_plot(f"{task.name}_{task.main}_{name}", task, points, cost, everywhere, caption)
-        for name, points, cost, caption in wanted
-        if any(found.score for found in points)
-    ]
+Measured = list[tuple[Experiment, plots.Point]]
+Groups = dict[str, Measured]
 
 
-def latency_settings(row: Row) -> str:
-    """What a row was timed on."""
-    values = next(iter(row.latency_ms.values()))
-    return f"{'x'.join(map(str, values['input']))} input, {values['threads']} thread{'s' * (values['threads'] != 1)}"
+def scored_on(experiment: Experiment, row: Row) -> str:
+    """What a score was measured on: only scores of equal ones share an axis."""
+    return "; ".join(part for part in (conditions(row), experiment.data) if part)
+
+
+def timed_on(row: Row, name: str) -> str:
+    """What one latency of a row was taken on: only latencies of equal ones share an axis."""
+    values = row.latency_ms[name]
+    shape = f"{'x'.join(map(str, values['input']))} input" if values["input"] else "images, from pixels to answer"
+    threads = f"{values['threads']} thread{'s' * (values['threads'] != 1)}"
+    return ", ".join(part for part in (shape, threads, str(row.facts.get("cpu") or "")) if part)
+
+
+def fronts_of(name: str, task: Task, groups: Groups, cost: str, everyone: Measured) -> list[Plot]:
+    """A plot for each group of comparable points; a point that nothing compares with is named instead, where there are others.
+
+    everyone: the points of all plots whose markers and colours should agree.
+    """
+    if not any(point.score for found in groups.values() for _, point in found):
+        return []
+    drawn = {told: found for told, found in groups.items() if len(found) > 1} or groups
+    alone = [f"{experiment.name}: {point.label}" for told, found in groups.items() if told not in drawn for experiment, point in found]
+    found = []
+    for place, (told, points) in enumerate(drawn.items(), 1):
+        names = list(dict.fromkeys(experiment.name for experiment, _ in points))
+        shown, known = (by_experiment(pairs, names) for pairs in (points, everyone))
+        caption = f"Measured on {told}." if len(drawn) == 1 else f"{', '.join(names)}. Measured on {told}."
+        caption += f" Measured on something else, and alone: {', '.join(dict.fromkeys(alone))}." if alone and place == 1 else ""
+        found.append(front_plot(name if place == 1 else f"{name}_{place}", task, shown, cost, known, caption))
+    return found
+
+
+def by_experiment(pairs: Measured, names: Sequence[str]) -> list[plots.Point]:
+    """The points of these experiments, in colours that tell the experiments apart where there are several."""
+    return [replace(point, group=its.name) if len(names) > 1 else point for its, point in pairs if its.name in names]
 
 
 def front_plot(name: str, task: Task, points: list[plots.Point], cost: str, everywhere: list[plots.Point], caption: str) -> Plot:
@@ -72,12 +115,13 @@ def front_plot(name: str, task: Task, points: list[plots.Point], cost: str, ever
     metric = task.metric
     shown = plots.worth_drawing(points, metric)
     best = [shown[index] for index in plots.front_of(shown, metric)]
-    listed = "; ".join(f"{point_name(point)} {point.cost:.3g}, {named(metric, point.score)}" for point in best)
+    told = [f"{point_name(point)} {point.cost:.3g}, {named(metric, point.score)}" for point in shown]
+    listed = "; ".join(told[shown.index(point)] for point in best)
     low = dict.fromkeys(point.label for point in points if point not in shown)
     left_out = f" Less than half as good as the best, not drawn: {', '.join(low)}." if low else ""
     alt = f"{metric.label} against {cost}. On the Pareto front, from the least cost on: {listed}."
-    drawing = plots.pareto(points, cost, metric, everywhere)
-    return Plot(name, drawing, alt, f"Dashed and bold: the Pareto front. {caption}{left_out}".strip())
+    how = "Dashed and bold: the Pareto front. A mouse that points at a marker shows what it is."
+    return Plot(name, plots.pareto(points, cost, metric, everywhere), alt, f"{how} {caption}{left_out}", tips=told)
 
 
 def point_name(point: plots.Point) -> str:
@@ -92,6 +136,7 @@ def training_plots(experiment: Experiment) -> list[Plot]:
             file_name(experiment.name, "training", name),
             plots.training_curves(name, entries, TASKS[stage.task]),
             training_text(name, entries, TASKS[stage.task]),
+            weights=stage.weights,
         )
         for stage in experiment.stages
         for name, entries in stage.curves.items()
@@ -113,17 +158,31 @@ def training_text(name: str, entries: Sequence[dict[str, Any]], task: Task) -> s
 
 
 def channel_plots(experiment: Experiment) -> list[Plot]:
-    """Channels of every layer before and after each pruning."""
+    """Channels of every layer before and after each pruning; those of many layers in several plots."""
+    return [plot for stage in experiment.stages if stage.channels for plot in channel_parts(experiment.name, stage)]
+
+
+def channel_parts(experiment: str, stage: StageFacts) -> list[Plot]:
+    """The plots of one pruning, on equal axes."""
+    before, after = (sum(pair[i] for pair in stage.channels.values()) for i in (0, 1))
+    alt = f"Output channels of {len(stage.channels)} layers: {before} before, {after} after {stage.name}."
+    most, layers = max(old for old, _ in stage.channels.values()), list(stage.channels.items())
     return [
         Plot(
-            file_name(experiment.name, "channels", stage.name),
-            plots.channel_bars(stage.name, stage.channels),
-            f"Output channels of {len(stage.channels)} layers: {sum(old for old, _ in stage.channels.values())} before, "
-            f"{sum(new for _, new in stage.channels.values())} after {stage.name}.",
+            file_name(experiment, "channels", stage.name, *([str(number)] if number > 1 else [])),
+            plots.channel_bars(stage.name, dict(layers[part]), most),
+            alt if number == 1 else f"Further layers of {stage.name}.",
+            weights=stage.weights,
         )
-        for stage in experiment.stages
-        if stage.channels
+        for number, part in enumerate(parts_of(len(layers)), 1)
     ]
+
+
+def parts_of(count: int) -> list[slice]:
+    """So many bars in parts of nearly equal length that fit on a screen."""
+    number = max(1, math.ceil(count / MOST_BARS))
+    edges = [round(count * part / number) for part in range(number + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(edges)]
 
 
 def sensitivity_plots(experiment: Experiment) -> list[Plot]:
@@ -133,12 +192,14 @@ def sensitivity_plots(experiment: Experiment) -> list[Plot]:
         if not data["points"] or not data["baseline"]:
             continue  # cut off before there was anything to draw
         name = file_name(experiment.name, path.removesuffix(".json"))
-        caption = sensitivity_caption(data, path)
+        caption, weights = sensitivity_caption(data, path), data.get("weights", "")
         if data["kind"] == "quantize":
-            found.append(Plot(name, plots.quantization_bars(data), worst(data, "layer"), caption))
+            for number, part in enumerate(parts_of(len(data["points"])), 1):
+                told = (worst(data, "layer"), caption) if number == 1 else ("The same of further layers.", "")
+                found.append(Plot(name if number == 1 else f"{name}_{number}", plots.quantization_bars(data, part), *told, weights))
         else:
-            found.append(Plot(f"{name}_heatmap", plots.sensitivity_heatmap(data), worst(data, "group"), caption))
-            found.append(Plot(f"{name}_curves", plots.sensitivity_curves(data), worst(data, "group")))
+            found.append(Plot(f"{name}_heatmap", plots.sensitivity_heatmap(data), worst(data, "group"), caption, weights))
+            found.append(Plot(f"{name}_curves", plots.sensitivity_curves(data), worst(data, "group"), weights=weights))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 from compress import outputs
 from compress.ledger import Cell, Row, caption, readable
 from compress.report import gallery, plots, shots
-from compress.report.collect import Experiment, collect
+from compress.report.collect import Experiment, collect, failed
 from compress.report.compare import compare
-from compress.report.findings import distinct, recommended, same_figures
+from compress.report.findings import distinct, fastest, recommended, same_figures
 from compress.report.gallery import Plot
-from compress.report.sections import headline, inline, provenance, summary
+from compress.report.sections import gates_table, headline, inline, provenance, summary
 from compress.report.wording import change, points
 
 # The page may use its own styles and embedded images, and nothing else: no script, no request.
@@ -41,7 +41,7 @@ def write_report(folders: Sequence[Path], out: Path, *, images: int = 4, plot_fo
         return [out]
     drawn = [*fronts, *(plot for groups in figures.values() for group in groups.values() for plot in group)]
     outputs.claim(plot_folder, [f"{plot.name}.{kind}" for plot in drawn for kind in ("png", "svg")])
-    return [out, *(file for plot in drawn for file in plots.save(plot.figure, plot_folder / plot.name))]
+    return [out, *(file for plot in drawn for file in plots.save(plot.figure, plot_folder / plot.name, plot.weights))]
 
 
 def figures_of(experiment: Experiment) -> Figures:
@@ -62,7 +62,10 @@ def page(
     results = "".join(heading(experiment, several) + headline(experiment) for experiment in experiments)
     body = [section("Result", (summary(experiments) if several else "") + results)]
     body.append(section("Table", "".join(heading(experiment, several) + table(experiment) for experiment in experiments)))
-    body.append(section(FRONTS, grid(fronts)))
+    held = [heading(experiment, several) + gates_table(experiment) for experiment in experiments if experiment.gates]
+    body.append(section("Gates", "".join(held)))
+    apart = '<p class="soft">Only what was measured alike shares a plot.</p>' if several and fronts else ""
+    body.append(section(FRONTS, apart + grid(fronts)))
     for name in (TRAINING, SENSITIVITY, CHANNELS):
         parts = [
             heading(experiment, several) + grid(figures[experiment.name][name])
@@ -122,10 +125,18 @@ def grid(group: Sequence[Plot]) -> str:
 
 def figure(plot: Plot) -> str:
     """One plot with what it says in words."""
-    drawing = inline(themed(plots.svg(plot.figure)), f"plot-{plot.name}", plot.alt)
+    drawing = inline(with_tips(themed(plots.svg(plot.figure)), plot.tips), f"plot-{plot.name}", plot.alt)
     below = f"<figcaption>{escape(plot.caption)}</figcaption>" if plot.caption else ""
     width = plot.figure.get_size_inches()[0] * 118  # CSS pixels that a figure may take: its text is then of the page's size
     return f'<figure style="max-width:{width:.0f}px">{drawing}{below}</figure>\n'
+
+
+def with_tips(svg: str, tips: Sequence[str]) -> str:
+    """A figure whose markers say what they are where a mouse points at them."""
+    for place, tip in enumerate(tips):
+        mark = f'<g id="{plots.TIP}{place}">'
+        svg = svg.replace(mark, f"{mark}<title>{escape(tip)}</title>", 1)
+    return svg
 
 
 def themed(svg: str) -> str:
@@ -135,31 +146,44 @@ def themed(svg: str) -> str:
 
 def table(experiment: Experiment) -> str:
     """The ledger, every figure with its change against the first row; an artefact that has two names has one line."""
-    rows, first, pick = distinct(experiment.rows), experiment.rows[0], recommended(experiment.rows)
-    columns = {heading: column for heading, column in readable(rows).items() if heading not in ("stage", "delta")}
+    rows, first, broken = distinct(experiment.rows), experiment.rows[0], failed(experiment)
+    pick = recommended(experiment.rows, broken)
+    columns = by_weight(rows)
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("stage", *columns))
     cells = [[cell(column[place], column[0], place == 0) for column in columns.values()] for place in range(len(rows))]
-    body = "".join(table_row(row, row is pick, also_called(row, experiment.rows), found) for row, found in zip(rows, cells, strict=True))
+    body = "".join(
+        table_row(row, row is pick, remarks(row, experiment.rows, broken), found) for row, found in zip(rows, cells, strict=True)
+    )
     note = (
         f"In small print the change against {first.stage}: of a score in points (pt) or its own unit, and in per cent. "
-        f"Highlighted: {pick.stage}, recommended."
+        f"{f'Highlighted: {pick.stage}, recommended.' if pick else 'Nothing is recommended.'}"
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Table of {escape(experiment.name, quote=True)}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        f'<p class="soft">{lines([note, *caption(experiment.rows).splitlines()])}</p>'
+        f'<p class="soft notes">{lines([note, *caption(experiment.rows).splitlines()])}</p>'
     )
 
 
-def also_called(row: Row, rows: Sequence[Row]) -> str:
-    """The other names of a row's artefact."""
+def by_weight(rows: Sequence[Row]) -> dict[str, list[list[Cell]]]:
+    """The columns of the readable table with what matters the most first: the main metric, the fastest latency, and the size."""
+    found = {heading: column for heading, column in readable(rows).items() if heading not in ("stage", "delta")}
+    main = rows[0].metric.heading
+    quickest = [[Cell("", median, text=f"{median:.1f}", note=where)] if where else [] for median, where in map(fastest, rows)]
+    first = {main: found[main], **({"fastest ms": quickest} if any(quickest) else {}), "MB": found["MB"]}
+    return {**first, **{heading: column for heading, column in found.items() if heading not in first}}
+
+
+def remarks(row: Row, rows: Sequence[Row], broken: Collection[str]) -> str:
+    """The other names of a row's artefact, and whether it fails a gate."""
     others = [other.stage for other in rows if other is not row and same_figures(row, other)]
-    return f"the same: {', '.join(others)}" if others else ""
+    same = f"the same: {', '.join(others)}" if others else ""
+    return "; ".join(part for part in (same, "fails a gate" if row.stage in broken else "") if part)
 
 
 def table_row(row: Row, picked: bool, also: str, cells: Sequence[str]) -> str:
     """One artefact."""
-    name = f"{escape(row.stage)}{small(also)}"
+    name = f"{escape(row.stage).replace('/', '/<wbr>')}{small(also)}"
     return f'<tr{" class=pick" if picked else ""}><th scope="row">{name}</th>{"".join(cells)}</tr>'
 
 

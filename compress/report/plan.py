@@ -22,7 +22,9 @@ def print_plan(plan: dict[str, Any]) -> None:
     for stage in plan["stages"]:
         if stage["kind"] == "prune":
             console.print(groups_table(stage) if stage["groups"] else f"{stage['name']}: its groups depend on an earlier prune stage.")
-    console.print(f"To do: {duration(plan['seconds'])}, guessed from a few timed steps here; measuring and exporting come on top.")
+    console.print(
+        f"To do: {at_most(plan)}{duration(plan['seconds'])}, guessed from a few timed steps here; measuring and exporting come on top."
+    )
 
 
 # Of the slower of input and step; below it, a part of the time is lost to waiting.
@@ -34,7 +36,12 @@ def numbers(stage: dict[str, Any]) -> list[str]:
     """Size and time of one stage; `?` where weights decide that are not there yet."""
     scales = (("params", 1e6, "{:.3f} M"), ("macs", 1e9, "{:.3f} G"), ("bytes", 1e6, "{:.3f}"))
     found = ["" if key not in stage else "?" if stage[key] is None else form.format(stage[key] / scale) for key, scale, form in scales]
-    return [*found, "" if stage["state"] == "in the cache" else duration(stage["seconds"])]
+    return [*found, "" if stage["state"] == "in the cache" else at_most(stage) + duration(stage["seconds"])]
+
+
+def at_most(guessed: dict[str, Any]) -> str:
+    """What stands before a time that is that of a larger network."""
+    return "up to " if guessed["at_most"] else ""
 
 
 def groups_table(stage: dict[str, Any]) -> Table:
@@ -52,30 +59,29 @@ def groups_table(stage: dict[str, Any]) -> Table:
 LONG = 12 * 3600  # seconds: more than a night
 
 
-def duration(seconds: float | None) -> str:
-    """`40 s`, `12 min`, `3.5 h`; `?` where it is not known."""
-    if seconds is None:
-        return "?"
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def estimate_text(made: dict[str, Any]) -> str:
-    """What :func:`compress.plan.plan` says of the time, in a sentence; empty where nothing is to be trained, or where nobody knows.
+    """What :func:`compress.plan.plan` says of the time, in a sentence; empty where nothing is to be trained.
 
     Above :data:`LONG` it names the epochs by which the training would take as long.
     """
     if not made["seconds"]:
         return ""
-    told = f"About {duration(made['seconds'])} of training on this machine, guessed from a few timed steps; all else comes on top."
+    begun = "Up to" if made["at_most"] else "About"
+    told = f"{begun} {duration(made['seconds'])} of training on this machine, guessed from a few timed steps; all else comes on top."
     if made["seconds"] <= LONG:
         return told
     share = LONG / made["seconds"]
     fewer = [
         f"-o stages.{stage['name']}.{'train.' if stage['kind'] == 'quantize' else ''}epochs={max(1, int(stage['epochs'] * share))}"
         for stage in made["stages"]
-        if stage["seconds"] and "/" not in stage["name"]
+        if stage["seconds"] and stage.get("epochs") and "/" not in stage["name"]
     ]
     return f"{told} With {' '.join(fewer)} it would be {duration(LONG)}." if fewer else told
 

@@ -7,6 +7,7 @@ says the same again.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY = "#2b83c6", "#d55e00", "#009e73", "
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, OCHRE, GREY)
 MARKERS = "os^DvPX*<>hp"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+ALL = slice(None)
+TIP = "tip-"  # of the ids of markers, before their place
 WIDTH = 4.7  # inches: on a phone the text is still legible
 INK, RULE = "#1d2127", "#c9ced7"
 # Dates and random names out of the files: equal data give equal bytes.
@@ -109,7 +112,8 @@ def pareto(points: Sequence[Point], cost: str, metric: Metric, everywhere: Seque
     """A metric against a cost on a logarithmic axis, with the Pareto front over all points.
 
     cost: what the cost is, and its unit. everywhere: the points of all plots whose markers and colours should agree.
-    Points that are hopeless are left out, which the axis would otherwise be spent on.
+    Points that are hopeless are left out, which the axis would otherwise be spent on. An artefact that has several points, one a runtime,
+    is a thin line with one name. The group of each point, by its place in `worth_drawing(points)`, is called `tip-<place>`.
     """
     shown = worth_drawing(points, metric)
     figure, axes = new_figure(WIDTH, 4.0)
@@ -117,17 +121,21 @@ def pareto(points: Sequence[Point], cost: str, metric: Metric, everywhere: Seque
     best = front_of(shown, metric)
     ax.plot([shown[i].cost for i in best], [shown[i].score for i in best], color=GREY, lw=1, ls="--", drawstyle="steps-post")
     series, groups = (list(dict.fromkeys(getattr(point, name) for point in everywhere or points)) for name in ("series", "group"))
-    for key in dict.fromkeys((point.series, point.group) for point in shown):
-        chosen = [point for point in shown if (point.series, point.group) == key]
-        look = {"marker": MARKERS[series.index(key[0]) % len(MARKERS)], "color": COLOURS[groups.index(key[1]) % len(COLOURS)]}
-        ax.plot([point.cost for point in chosen], [point.score for point in chosen], ls="none", ms=7, mec="white", mew=0.6, **look)
+    for places in artefacts_of(shown):
+        ax.plot([shown[i].cost for i in places], [shown[i].score for i in places], color=RULE, lw=1.2, zorder=1.5)
+    for place, point in enumerate(shown):
+        look = {
+            "marker": MARKERS[series.index(point.series) % len(MARKERS)],
+            "color": COLOURS[groups.index(point.group) % len(COLOURS)],
+        }
+        ax.plot(point.cost, point.score, ls="none", ms=7, mec="white", mew=0.6, gid=f"{TIP}{place}", **look)
     keys(figure, series, groups)
     ax.set(xlabel=f"{cost}, logarithmic", ylabel=plain(metric.heading))
     logarithmic(ax, [point.cost for point in shown])
     values_of(ax.yaxis, metric)
-    ax.margins(x=0.12, y=0.12)
+    ax.margins(x=0.12, y=0.14)
     laid_out(figure)
-    label_points(figure, ax, [*(shown[i] for i in best), *(point for i, point in enumerate(shown) if i not in best)], len(best))
+    label_points(figure, ax, shown, best)
     return figure
 
 
@@ -164,36 +172,113 @@ def logarithmic(ax: Axes, values: Sequence[float]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def label_points(figure: Figure, ax: Axes, points: Sequence[Point], bold: int) -> None:
-    """Name points where the name covers no other name or point; the first `bold` of them, those of the front, before the others."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    positions = [ax.transData.transform((point.cost, point.score)) for point in points]
-    taken = [box_around(position, 4) for position in positions]
-    frame = ax.get_window_extent(renderer)
-    places = [
-        (dx, dy)
-        for far in (1, 2, 3)
-        for dx, dy in ((7, 4), (7, -10 * far), (-7, 4), (-7, -10 * far), (0, 9 * far), (0, -14 * far), (8, 8 * far))
-    ]
-    for index, point in enumerate(points):
-        for dx, dy in places:
-            side = "left" if dx > 0 else "right" if dx < 0 else "center"
-            text = ax.annotate(plain(point.label), (point.cost, point.score), (dx, dy), textcoords="offset points", ha=side, fontsize=8)
-            text.set_fontweight("bold" if index < bold else "normal")
-            box = text.get_window_extent(renderer)
-            inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 + 4 and box.y0 >= frame.y0 and box.y1 <= frame.y1 + 8
-            if inside and not any(overlap((box.x0, box.y0, box.x1, box.y1), other) for other in taken):
-                taken.append((box.x0, box.y0, box.x1, box.y1))
-                break
-            text.remove()
+def artefacts_of(points: Sequence[Point]) -> list[list[int]]:
+    """Places of the points of each artefact, by rising cost."""
+    found: dict[tuple[str, float], list[int]] = {}
+    for place in sorted(range(len(points)), key=lambda place: points[place].cost):
+        found.setdefault((points[place].label, points[place].score), []).append(place)
+    return list(found.values())
 
 
-def box_around(position: np.ndarray, radius: float) -> tuple[float, float, float, float]:
-    x, y = position
-    return x - radius, y - radius, x + radius, y + radius
+Box = tuple[float, float, float, float]
+# Where a name may stand, in points from its marker's middle to the nearest point of the name: close by, then further off with a line.
+CLOSE = [(7, 6), (7, -6), (-7, 6), (-7, -6), (0, 9), (0, -9)]
+FAR = [
+    (far * math.cos(math.radians(angle)), far * math.sin(math.radians(angle)))
+    for far in (18, 26, 36, 48, 62, 78)
+    for angle in range(15, 375, 15)
+]
 
 
-def overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+def label_points(figure: Figure, ax: Axes, points: Sequence[Point], best: Sequence[int]) -> None:
+    """Name every artefact once, those of the front `best` in bold and before the others, so that no name could be taken for another's.
+
+    A name covers no other name or marker; it stands nearest to its own marker, or a line leads from it to that.
+    """
+    renderer, dot = FigureCanvasAgg(figure).get_renderer(), figure.dpi / 72
+    markers = [tuple(ax.transData.transform((point.cost, point.score))) for point in points]
+    covered: list[Box] = [around(marker, 4 * dot) for marker in markers]
+    corners = [markers[place] for place in best]
+    steps = [corner for (x, y), after in itertools.pairwise(corners) for corner in ((x, y), (after[0], y))] + corners[-1:]
+    lines = [around(spot, dot) for start, end in itertools.pairwise(steps) for spot in along(start, end)]
+    leaders: list[Box] = []
+    window = ax.get_window_extent(renderer)
+    frame = (window.x0, window.y0, window.x1 + 4, window.y1)
+    named = [next((place for place in places if place in best), places[0]) for places in artefacts_of(points)]
+    for place in sorted(named, key=lambda place: (place not in best, points[place].cost)):
+        point, weight = points[place], "bold" if place in best else "normal"
+        text = ax.annotate(plain(point.label), (point.cost, point.score), (0, 0), textcoords="offset points", fontsize=8, fontweight=weight)
+        extent = text.get_window_extent(renderer)
+        size, mine = (extent.width, extent.height), markers[place]
+        text.remove()
+        close, far = ([box_beside(mine, size, (dx * dot, dy * dot)) for dx, dy in offsets] for offsets in (CLOSE, FAR))
+        others = [*covered[:place], *covered[place + 1 :]]
+        free = [box for box in close if is_free(box, frame, [*covered, *lines, *leaders]) and nearest(box, markers) == place]
+        led = (
+            []
+            if free
+            else [box for box in far if is_free(box, frame, [*covered, *lines, *leaders]) and not crosses(mine, box, [*others, *leaders])]
+        )
+        if not free and not led:
+            continue  # it is told where a mouse points at its marker, and in the table
+        box = (free or led)[0]
+        covered.append(box)
+        leaders += [] if free else [around(spot, dot) for spot in along(mine, closest(box, mine))]
+        offset = ((box[0] - mine[0]) / dot, (box[1] - mine[1]) / dot)
+        leader = {"arrowstyle": "-", "color": GREY, "lw": 0.7, "shrinkA": 0, "shrinkB": 3, "relpos": relative(box, mine)}
+        ax.annotate(
+            plain(point.label), (point.cost, point.score), offset, textcoords="offset points", fontsize=8, fontweight=weight, va="bottom",
+            arrowprops=None if free else leader,
+        )  # fmt: skip
+
+
+def around(spot: tuple[float, float], radius: float) -> Box:
+    """The box around a spot."""
+    return spot[0] - radius, spot[1] - radius, spot[0] + radius, spot[1] + radius
+
+
+def along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
+    """Spots on a straight line, five pixels apart at most."""
+    shares = np.linspace(0, 1, 2 + int(math.dist(start, end) / 5))
+    return [(start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])) for share in shares]
+
+
+def box_beside(marker: tuple[float, float], size: tuple[float, float], offset: tuple[float, float]) -> Box:
+    """The box of a text of that width and height whose nearest side or corner is `offset` from a marker."""
+    (x, y), (width, height), (dx, dy) = marker, size, offset
+    left = x + dx - (width if dx < -1 else width / 2 if abs(dx) <= 1 else 0)
+    bottom = y + dy - (height if dy < -1 else height / 2 if abs(dy) <= 1 else 0)
+    return left, bottom, left + width, bottom + height
+
+
+def is_free(box: Box, frame: Box, taken: Sequence[Box]) -> bool:
+    """Whether a box lies inside the frame and covers nothing that is taken."""
+    inside = box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
+    return inside and not any(overlap(box, other) for other in taken)
+
+
+def nearest(box: Box, markers: Sequence[tuple[float, float]]) -> int:
+    """Place of the marker that is nearest to a box."""
+    return min(range(len(markers)), key=lambda place: math.dist(markers[place], closest(box, markers[place])))
+
+
+def closest(box: Box, marker: tuple[float, float]) -> tuple[float, float]:
+    """The point of a box that is nearest to a marker."""
+    return min(max(marker[0], box[0]), box[2]), min(max(marker[1], box[1]), box[3])
+
+
+def relative(box: Box, marker: tuple[float, float]) -> tuple[float, float]:
+    """The same, as shares of the box's width and height."""
+    x, y = closest(box, marker)
+    return (x - box[0]) / (box[2] - box[0]), (y - box[1]) / (box[3] - box[1])
+
+
+def crosses(marker: tuple[float, float], box: Box, taken: Sequence[Box]) -> bool:
+    """Whether the line from a marker to a box runs over what is taken."""
+    return any(overlap(around(spot, 0), other) for spot in along(marker, closest(box, marker)) for other in taken)
+
+
+def overlap(a: Box, b: Box) -> bool:
     """Whether two boxes, as left, bottom, right and top, share an area."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
@@ -255,10 +340,10 @@ def mark(ax: Axes, entry: Mapping[str, float], key: str, marker: str, colour: st
 
 
 @rc_context(STYLE)
-def channel_bars(name: str, channels: Mapping[str, tuple[int, int]]) -> Figure:
+def channel_bars(name: str, channels: Mapping[str, tuple[int, int]], most: float = 0.0) -> Figure:
     """Output channels of every layer before (light) and after pruning (dark), in the network's order from the top.
 
-    channels: layer -> (before, after).
+    channels: layer -> (before, after). most: the axis goes as far as for so many channels; for the layers' own unless given.
     """
     figure, axes = new_figure(WIDTH, 1.2 + 0.2 * len(channels))
     ax = axes[0, 0]
@@ -272,7 +357,7 @@ def channel_bars(name: str, channels: Mapping[str, tuple[int, int]]) -> Figure:
     layer_axis(ax, list(channels))
     ax.set(xlabel="output channels")
     figure.suptitle(plain(f"{name}: {int(after.sum())} of {int(before.sum())} channels"), fontsize=10)
-    ax.set_xlim(0, 1.3 * max(before, default=1))
+    ax.set_xlim(0, 1.3 * (most or max(before, default=1)))
     figure.legend(loc="outside lower center", ncols=2)
     return laid_out(figure)
 
@@ -387,17 +472,18 @@ def sensitivity_curves(data: Mapping[str, Any]) -> Figure:
 
 
 @rc_context(STYLE)
-def quantization_bars(data: Mapping[str, Any]) -> Figure:
+def quantization_bars(data: Mapping[str, Any], part: slice = ALL) -> Figure:
     """What quantizing one layer alone costs, the worst on top.
 
-    data: a `sensitivity_quantize.json`: `task`, `baseline` and `points` with `layer`, `loss` and `scores`.
+    data: a `sensitivity_quantize.json`: `task`, `baseline` and `points` with `layer`, `loss` and `scores`. part: which of the layers, in
+    that order, are drawn, on the axis of all.
     Raises CompressError for no points.
     """
     if not data["points"]:
         raise CompressError("This sensitivity has no points yet, so there is nothing to draw.")
     costs, what = damage(data)
-    order = sorted(range(len(costs)), key=lambda index: -costs[index])
-    figure, axes = new_figure(WIDTH, 1.2 + 0.2 * len(costs))
+    order = sorted(range(len(costs)), key=lambda index: -costs[index])[part]
+    figure, axes = new_figure(WIDTH, 1.2 + 0.2 * len(order))
     ax = axes[0, 0]
     values = [costs[index] for index in order]
     ax.barh(np.arange(len(values)), values, 0.78, color=[VERMILION if value > 0 else BLUE for value in values])
@@ -406,19 +492,27 @@ def quantization_bars(data: Mapping[str, Any]) -> Figure:
         ax.annotate(f"{value:.2g}", (value, place), (offset, 0), textcoords="offset points", ha=side, va="center", fontsize=7)
     layer_axis(ax, [data["points"][index]["layer"] for index in order])
     ax.axvline(0, color=INK, lw=0.8)
-    ax.margins(x=0.15)
+    low, high = min(0.0, *costs), max(0.0, *costs)
+    room = 0.25 * (high - low or 1.0)  # for the figures at the ends of the bars
+    ax.set_xlim(low - room * (low < 0), high + room)
+    ax.xaxis.set_major_locator(MaxNLocator(3))
+    ax.xaxis.set_major_formatter(FuncFormatter(number))
     ax.set(xlabel=plain(what))
     figure.suptitle(plain(f"{what}, one layer quantized at a time"), fontsize=10)
     return laid_out(figure)
 
 
 @rc_context(STYLE)
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write `<path>.png` and `<path>.svg`, equal bytes for equal figures, each whole or not at all, and return both paths."""
+def save(figure: Figure, path: Path, weights: str = "") -> list[Path]:
+    """Write `<path>.png` and `<path>.svg`, equal bytes for equal figures, each whole or not at all, and return both paths.
+
+    weights: digest of the weights that the figure is about, which both files then say in their `Description`.
+    """
     files = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
     drawn = [io.BytesIO(), io.BytesIO()]
-    figure.savefig(drawn[0], format="png", dpi=160, metadata={"Software": None})
-    figure.savefig(drawn[1], format="svg", metadata={"Date": None})
+    about = {"Description": f"weights {weights}"} if weights else {}
+    figure.savefig(drawn[0], format="png", dpi=160, metadata={"Software": None, **about})
+    figure.savefig(drawn[1], format="svg", metadata={"Date": None, **about})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for file, content in zip(files, drawn, strict=True):

@@ -7,38 +7,45 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from compress.gates import Gate
 from compress.ledger import Row, caption, slower
-from compress.report.collect import Experiment, StageFacts
+from compress.report.collect import Experiment, StageFacts, failed
 from compress.report.findings import best, fastest, recommended, scatter, shippable, timing_in, tolerance_text
+from compress.report.gallery import scored_on, timed_on
 from compress.report.wording import SPACE, billions, change, figure, megabytes, milliseconds, named, points
 
 
 def headline(experiment: Experiment) -> str:
     """What went in, what came out, what to ship, and where int8 does not pay."""
-    rows, first, pick = experiment.rows, experiment.rows[0], recommended(experiment.rows)
-    parts = [tiles(first, pick), f"<p>{went_in(first)} {came_out(rows)}</p>", f'<p class="pick-text">{to_ship(first, pick)}</p>']
-    parts += [f'<p class="warn">{warning}</p>' for warning in warnings(rows)]
-    return "\n".join(parts)
+    rows, first, pick = experiment.rows, experiment.rows[0], recommended(experiment.rows, failed(experiment))
+    shown = f'<p class="pick-text">{to_ship(first, pick)}</p>' if pick else f'<p class="warn">{nothing_to_ship(rows)}</p>'
+    parts = [f"<p>{went_in(first)} {came_out(rows)}</p>", shown, *(f'<p class="warn">{warning}</p>' for warning in warnings(rows))]
+    return f'{tiles(first, pick or first)}\n<div class="told">{"".join(parts)}</div>'
 
 
 def summary(experiments: Sequence[Experiment]) -> str:
     """The recommended artefacts of several experiments, a line each."""
-    lines = []
-    for experiment in experiments:
-        pick = recommended(experiment.rows)
-        median, where = fastest(pick)
-        cells = (
-            pick.stage,
-            megabytes(pick.bytes),
-            named(pick.metric, pick.score),
-            f"{milliseconds(median)} ({where})" if where else "not timed",
-        )
-        lines.append(f'<tr><th scope="row">{escape(experiment.name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("experiment", "recommended", "size", "score", "latency"))
+    lines = "".join(
+        f'<tr><th scope="row">{escape(experiment.name)}</th>{"".join(f"<td>{cell}</td>" for cell in summary_cells(experiment))}</tr>'
+        for experiment in experiments
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("experiment", "recommended", "score", "latency", "size"))
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Recommended artefacts"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+        '<p class="soft">Scores and latencies compare only where the small print below them is the same.</p>'
     )
+
+
+def summary_cells(experiment: Experiment) -> tuple[str, ...]:
+    """What is recommended of an experiment, its score and latency, each with what it was measured on, and its size."""
+    pick = recommended(experiment.rows, failed(experiment))
+    if pick is None:
+        return ("nothing: all files fail a gate", "", "", "")
+    median, where = fastest(pick)
+    timed = f"{milliseconds(median)} ({escape(where)})<small>{escape(timed_on(pick, where))}</small>" if where else "not timed"
+    score = f"{escape(named(pick.metric, pick.score))}<small>{escape(scored_on(experiment, pick))}</small>"
+    return escape(pick.stage), score, timed, megabytes(pick.bytes)
 
 
 def tiles(first: Row, pick: Row) -> str:
@@ -46,18 +53,20 @@ def tiles(first: Row, pick: Row) -> str:
     before, now = pair_of_latencies(first, pick)
     metric = first.metric
     score = metric.label[:1].upper() + metric.label[1:]
-    facts = [
-        ("Size", megabytes(pick.bytes), megabytes(first.bytes), change(pick.bytes, first.bytes)),
+    size = ("Size", megabytes(pick.bytes), megabytes(first.bytes), change(pick.bytes, first.bytes))
+    costs = [
         *(
             [("Multiply-accumulates", billions(pick.macs), billions(first.macs), change(pick.macs, first.macs))]
             if pick.macs is not None and first.macs is not None
             else []
         ),
-        (score, figure(metric, pick.score), figure(metric, first.score), points(metric, pick.score - first.score)),
     ]
+    timed = []
     if now is not None:
         was, by = (milliseconds(before), change(now, before)) if before is not None else ("not timed there", "")
-        facts.append((f"Latency, {fastest(pick)[1]}", milliseconds(now), was, by))
+        timed = [(f"Latency, {fastest(pick)[1]}", milliseconds(now), was, by)]
+    scored = (score, figure(metric, pick.score), figure(metric, first.score), points(metric, pick.score - first.score))
+    facts = [scored, *timed, size, *costs]
     cells = (
         f'<div><dt>{escape(name)}</dt><dd class="figure">{new}</dd><dd class="before">{escape(moved(pick is first, old, by))}</dd></div>'
         for name, new, old, by in facts
@@ -127,6 +136,51 @@ def to_ship(first: Row, pick: Row) -> str:
     )
 
 
+def nothing_to_ship(rows: Sequence[Row]) -> str:
+    """Why nothing is recommended."""
+    what = "exported files" if shippable(rows)[0].kind in ("export", "assemble") else "checkpoints"
+    return f"Nothing is recommended: none of the {what} is what the recipe expects (see the gates)."
+
+
+def gates_table(experiment: Experiment) -> str:
+    """What the recipe expects, a gate a row; nothing where it expects nothing."""
+    if not experiment.gates:
+        return ""
+    lines = "".join(
+        f'<tr{"" if gate.met else " class=failed"}><th scope="row">{escape(gate.row.stage)}</th><td>{escape(gate_text(gate))}</td>'
+        f"<td>{gate_value(gate, gate.limit)}</td><td>{gate_value(gate, gate.value)}</td><td>{'met' if gate.met else 'not met'}</td></tr>"
+        for gate in experiment.gates
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("gate", "expected", "limit", "measured", "result"))
+    label = f"Gates of {escape(experiment.name, quote=True)}"
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+        '<p class="soft">What fails a gate is never recommended.</p>'
+    )
+
+
+def gate_text(gate: Gate) -> str:
+    """What a gate asks for."""
+    label = gate.row.metric.label
+    texts = {
+        "max_drop": f"loss of {label} at most",
+        "min_score": f"{label} at least" if gate.row.metric.higher_is_better else f"{label} at most",
+        "max_latency_ms": "latency at most",
+        "max_bytes": "size at most",
+    }
+    return texts[gate.name]
+
+
+def gate_value(gate: Gate, value: float) -> str:
+    """A limit, or what was measured, in its unit."""
+    if gate.name == "max_drop":
+        return points(gate.row.metric, value).lstrip("+")
+    if gate.name == "min_score":
+        return figure(gate.row.metric, value)
+    return milliseconds(value) if gate.name == "max_latency_ms" else megabytes(int(value))
+
+
 def kept(first: Row, pick: Row) -> str:
     """What is left of the main metric: of a percentage that should be high, how much of what there was."""
     if pick.metric.percent and pick.metric.higher_is_better and first.score > 0:
@@ -171,7 +225,16 @@ def provenance(experiment: Experiment) -> str:
     recipe = f"<details><summary>Resolved recipe</summary><pre>{escape(experiment.recipe)}</pre></details>" if experiment.recipe else ""
     return (
         f'<table class="facts"><tbody>{"".join(lines)}</tbody></table>'
-        f"<h4>Stages, each under the one that it starts from</h4>{tree(experiment.stages, None)}{recipe}"
+        f"{foreign(experiment)}<h4>Stages, each under the one that it starts from</h4>{tree(experiment.stages, None)}{recipe}"
+    )
+
+
+def foreign(experiment: Experiment) -> str:
+    """What lies in the folder and is not shown."""
+    if not experiment.foreign:
+        return ""
+    return (
+        f'<p class="soft">Of other weights than those in the table, and therefore not shown: {escape(", ".join(experiment.foreign))}.</p>'
     )
 
 

@@ -53,8 +53,8 @@ def shots(identity: str, image: Mapping[str, Any], task: Task) -> str:
     store = f'<svg class="store" aria-hidden="true">{pixels(image, identity)}</svg>'
     truth, *drawn = ["".join(outline(kind, shape) for kind, shape in shapes) for shapes in shapes_of(image)]
     figures = [
-        shot(identity, (width, height), truth + found, stage, *words(answer, task))
-        for found, (stage, answer) in zip(drawn, image["found"].items(), strict=True)
+        shot(identity, place, (width, height), truth + found, stage, *words(answer, task))
+        for place, (found, (stage, answer)) in enumerate(zip(drawn, image["found"].items(), strict=True))
     ]
     return f'{head(image)}{store}<div class="shots">{"".join(figures)}</div>'
 
@@ -109,10 +109,14 @@ def words(answer: Mapping[str, Any], task: Task) -> tuple[str, str]:
     return told, scores_text(task, answer["scores"])
 
 
-def shot(identity: str, size: tuple[int, int], outlines: str, stage: str, told: str, scores: str) -> str:
-    """One artefact's view of an image."""
+def shot(identity: str, place: int, size: tuple[int, int], outlines: str, stage: str, told: str, scores: str) -> str:
+    """One artefact's view of an image; a click shows it in its own pixels, above the page, and another click puts it back."""
     alt = escape(f"{stage}: {told}; {scores}", quote=True)
+    box, name = f'viewBox="0 0 {size[0]} {size[1]}"', f"{identity}-{place}"
     return (
-        f'<figure><svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{alt}"><use href="#{identity}"/>{outlines}</svg>'
-        f"<figcaption><b>{escape(stage)}</b><br>{escape(told)}<br>{escape(scores)}</figcaption></figure>"
+        f'<figure id="{name}"><a class="open" href="#{name}-whole"><svg {box} role="img" aria-label="{alt}"><use href="#{identity}"/>'
+        f'<g id="{name}-found">{outlines}</g></svg></a>'
+        f"<figcaption><b>{escape(stage)}</b><br>{escape(told)}<br>{escape(scores)}</figcaption>"
+        f'<a class="whole" id="{name}-whole" href="#{name}" aria-label="Close"><svg {box} width="{size[0]}" height="{size[1]}">'
+        f'<use href="#{identity}"/><use href="#{name}-found"/></svg></a></figure>'
     )

@@ -23,6 +23,12 @@ from compress.sweeps.settings import Sweep
 from compress.sweeps.timing import rows_to_time
 from compress.sweeps.trials import read_settings, read_trials
 
+MARKS = {
+    "picked": "the recommended trial",
+    "best": "on the front",
+    "beaten": "another is better in both",
+    "spread": "least to greatest median",
+}
 COSTS = {"latency": "median latency, ms", "megabytes": "size, MB", "gmacs": "multiply-accumulates, G"}
 
 
@@ -53,7 +59,10 @@ def page(name: str, sweep: Sweep, trials: Sequence[SweepTrial], recipe: str) -> 
         section("Result", result(sweep, trials)),
         section("Front", front(sweep, trials)),
         section("Trials", table(sweep, trials)),
-        section("Recommended recipe", f"<pre>{escape(recipe)}</pre>" if recipe else ""),
+        section(
+            "Recommended recipe",
+            f"<details><summary>{results.RECOMMENDED}</summary><pre>{escape(recipe)}</pre></details>" if recipe else "",
+        ),
     ]
     scripts = f'<script type="application/json" id="points">{held}</script>\n<script>{script}</script>\n'
     return document(f"Sweep: {name}", [part for part in body if part], policy=policy, scripts=scripts)
@@ -78,7 +87,7 @@ def result(sweep: Sweep, trials: Sequence[SweepTrial]) -> str:
 def varied(trial: SweepTrial) -> str:
     """What is a trial's own: `stages.pruned.ratio 0.5, seed 1`."""
     own = {**trial["values"], **({"seed": trial["seed"]} if trial["seed"] is not None else {})}
-    return ", ".join(f"{key} {value}" for key, value in own.items())
+    return ", ".join(f"{key} {results.shown(value)}" for key, value in own.items())
 
 
 def front(sweep: Sweep, trials: Sequence[SweepTrial]) -> str:
@@ -86,12 +95,20 @@ def front(sweep: Sweep, trials: Sequence[SweepTrial]) -> str:
     runtimes = dict.fromkeys(point["runtime"] for point in drawn(sweep, trials)["points"] if point["runtime"])
     shown = "".join(f"<option>{escape(name)}</option>" for name in runtimes)
     costs = "".join(f'<option value="{name}">{text}</option>' for name, text in COSTS.items())
+    marks = "".join(f"<li>{mark(kind)} {told}</li>" for kind, told in MARKS.items())
     return (
         f'<p class="choices"><label>Runtime <select id="runtime"><option value="">all</option>{shown}</select></label> '
         f'<label>Cost <select id="cost">{costs}</select></label></p>'
-        '<svg id="front" class="sweep" viewBox="0 0 760 420" role="group" aria-label="Score against cost of all trials"></svg>'
+        '<svg id="front" class="sweep" role="group" aria-label="Score against cost of all trials"></svg>'
+        f'<ul class="key">{marks}</ul>'
         '<p id="told" role="status" class="soft">The figure needs a browser that runs the script of this page; the table has all.</p>'
     )
+
+
+def mark(kind: str) -> str:
+    """A point or a line as it is drawn, for the key."""
+    shape = '<line x1="2" x2="30" y1="8" y2="8" class="spread"/>' if kind == "spread" else f'<circle cx="16" cy="8" r="6" class="{kind}"/>'
+    return f'<svg class="sweep" viewBox="0 0 32 16" aria-hidden="true">{shape}</svg>'
 
 
 def drawn(sweep: Sweep, trials: Sequence[SweepTrial]) -> dict[str, Any]:
@@ -127,13 +144,18 @@ def table(sweep: Sweep, trials: Sequence[SweepTrial]) -> str:
     """All trials."""
     lines = results.table(sweep, trials)
     head = results.headings(lines)
-    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    names = "".join(f'<th scope="col"{note_class(name)}>{escape(name).replace(".", ".<wbr>")}</th>' for name in head)
     body = "".join(
         f'<tr{" class=pick" if "recommended" in cells.get("note", "") else ""}><th scope="row">{escape(cells["trial"])}</th>'
-        f"{''.join(f'<td>{escape(cells.get(name, str()))}</td>' for name in head[1:])}</tr>"
+        f"{''.join(f'<td{note_class(name)}>{escape(cells.get(name, str()))}</td>' for name in head[1:])}</tr>"
         for cells in lines
     )
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of all trials"><table>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table of all trials"><table class="trials">'
         f"<thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def note_class(heading: str) -> str:
+    """Notes are sentences, which are broken into lines."""
+    return ' class="note"' if heading == "note" else ""

@@ -23,7 +23,7 @@ class Export(Stage):
     """
 
     kind: ClassVar[str] = "export"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf", "onnx", "openvino")
     gives_model: ClassVar[bool] = False
 
@@ -59,7 +59,8 @@ class Export(Stage):
 
         split = lab.split("val")
         images = [split[index].image for index in range(min(self.check_images, len(split)))]
-        for name, path, facts in write_files(model, self.formats, lab.folder, images):
-            if name != "torch_export":
-                lab.add(name, path, **facts)
+        with lab.bar(f"{lab.name}: files compared with torch", len(images) * len(self.formats)) as bar:
+            for name, path, facts in write_files(model, self.formats, lab.folder, images, bar):
+                if name != "torch_export":
+                    lab.add(name, path, **facts)
         return model

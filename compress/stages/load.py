@@ -24,7 +24,7 @@ class Load(Stage):
 
     checkpoint: a checkpoint folder, such as `compress convert` writes, pruned ones included; `packaged/detection`, the float weights of
     the detector that comes with the package; or a recipe, whose last model it is, and which is run first where it has not been. Its
-    architecture must be that of the recipe's `model`; its thresholds are not taken over.
+    architecture must be that of the recipe's `model`; its thresholds are not taken over. A guide that the checkpoint has not starts afresh.
     """
 
     kind: ClassVar[str] = "load"
@@ -72,10 +72,13 @@ class Load(Stage):
 
     def apply(self, _model: Model | None, lab: Lab) -> Model:
         """Leaves the checkpoint's weights in the folder, with the recipe's thresholds."""
-        from compress.checkpoint import fresh
+        import torch
 
-        loaded = lab.open_teacher(self.checkpoint)
-        result = fresh(lab.recipe.model, lab.recipe.evaluate).with_network(loaded.network, loaded.quantization)
+        from compress.checkpoint import fresh
+        from compress.training.weights import as_in
+
+        torch.manual_seed(0)  # a fresh guide is the same for all seeds, as the key of this stage has none
+        result = as_in(fresh(lab.recipe.model, lab.recipe.evaluate), lab.open_teacher(self.checkpoint), self.checkpoint)
         lab.save(result, lab.folder)
         lab.add("", ".")
         return result

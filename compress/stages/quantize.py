@@ -84,6 +84,10 @@ class Quantize(Quantizers, Stage):
         """For `qat`."""
         return self.mode == "qat"
 
+    def looks_at(self) -> int:
+        """Those of the calibration."""
+        return self.calibration
+
     def check(self, model: Model) -> None:
         """Refuse a pattern that matches no layer, and a percentile that is not used."""
         from compress.pruning.groups import kept_layers
@@ -95,6 +99,7 @@ class Quantize(Quantizers, Stage):
         """Leaves the trained model in the folder itself, and before it the calibrated one in `ptq`; the float control in `control`."""
         from compress.checkpoint import example_input
         from compress.processes import agreed
+        from compress.progress import counted
         from compress.quantization.calibration import calibration_batches
         from compress.quantization.folding import fold_batch_norms
         from compress.quantization.nncf_torch import config_json, quantize
@@ -104,8 +109,9 @@ class Quantize(Quantizers, Stage):
         fold_batch_norms(folded.network, example)
 
         def quantized(kept: Sequence[str]) -> nn.Module:
-            images = calibration_batches(model, lab, self.calibration)
-            return quantize(folded.network, images, example, (*model.algorithm.kept, *self.keep_float, *kept), self)
+            with lab.bar(f"{lab.name}: calibration", min(self.calibration, len(lab.split("train")))) as bar:
+                images = counted(calibration_batches(model, lab, self.calibration), bar)
+                return quantize(folded.network, images, example, (*model.algorithm.kept, *self.keep_float, *kept), self)
 
         facts = {}
         if self.max_drop is not None:

@@ -23,13 +23,13 @@ class Simplify(Stage):
 
     images: how many training images are looked at, and on how many validation images it is proved that all maps stay as they were.
     tolerance: the largest difference that is allowed, as a share of the largest magnitude in the map on the image; computed in double
-    precision. More fails the stage.
+    precision, before new biases are rounded to single. More fails the stage.
     silent: also remove channels that were one number on all those training images though their weights allow others, such as those whose
     ReLU never let anything through. On images of another kind they may speak: give it many `images`.
     """
 
     kind: ClassVar[str] = "simplify"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
 
     images: int = Field(32, ge=1, le=100_000)

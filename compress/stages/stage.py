@@ -129,6 +129,10 @@ class Stage(BaseModel):
         schedule = self.schedule()
         return schedule.epochs * max(1, images // schedule.batch) if schedule else 0
 
+    def looks_at(self) -> int:
+        """How many training images it looks at beside what it trains and prunes on."""
+        return 0
+
     def pruning(self) -> Pruning | None:
         """Which channels it removes; None where it removes none."""
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -61,11 +62,14 @@ class Train(Schedule, Stage):
         return self
 
     def check(self, model: Model) -> None:
-        """Refuse branches of a network that has no layers for them."""
+        """Refuse branches of a network that has no layers for them, and weights on this machine that are not there or do not fit."""
         from compress.training.branches import check_can_be_split
+        from compress.training.weights import is_url, start_from
 
         if self.branches > 1:
             check_can_be_split(model.network)
+        if self.weights and not is_url(self.weights):
+            start_from(model.with_network(copy.deepcopy(model.network)), self.weights)
 
     def apply(self, model: Model | None, lab: Lab) -> Model:
         """Leaves the best epoch on validation in the folder itself and the last one in `last`."""

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from compress import ledger
 from compress import recipe as recipes
 from compress.errors import CompressError
 from compress.progress import say
 from compress.records import SweepTrial
+from compress.remote_store import is_url
+from compress.sweeps.leases import Leases, Requests
 from compress.sweeps.points import domain, plain
 from compress.sweeps.process import Order, run_alone, validations
 from compress.sweeps.settings import Sweep, asha_stage
@@ -123,7 +126,7 @@ def run_sampled(job: Job, trials: Trials, judge: Judge, together: Together | Non
 
 def fit(job: Job, trials: Trials, space: dict[str, Any], **search: Any) -> None:
     """Let Ray Tune run the trials until all have ended. Nothing of what it writes itself is kept."""
-    own = job.storage / ".ray"
+    own = job.folder / ".ray"
     config = tune.TuneConfig(
         scheduler=scheduler(job),
         max_concurrent_trials=trials_at_a_time(job.sweep),
@@ -131,7 +134,8 @@ def fit(job: Job, trials: Trials, space: dict[str, Any], **search: Any) -> None:
         **search,
     )
     taken = {"cpu": job.sweep.resources.cpus, "gpu": job.sweep.resources.gpus}
-    trainable = tune.with_resources(tune.with_parameters(work_on, job=job), taken)
+    leases = lessor() if is_url(job.storage) else None
+    trainable = tune.with_resources(tune.with_parameters(work_on, job=job, leases=leases), taken)
     run_config = tune.RunConfig(
         name="tune",
         storage_path=str(own.resolve()),
@@ -144,36 +148,74 @@ def fit(job: Job, trials: Trials, space: dict[str, Any], **search: Any) -> None:
     shutil.rmtree(own, ignore_errors=True)
 
 
-def work_on(config: Mapping[str, Any], job: Job) -> None:
-    """What a worker of Ray does with one trial: its own process does the work, and every epoch that may stop it is reported."""
+def lessor() -> Any:
+    """Who lends stages to trials, at work on this machine for as long as the sweep is."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Leases).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+def work_on(config: Mapping[str, Any], job: Job, leases: Any) -> None:
+    """What a worker of Ray does with one trial: its own process does the work, and every epoch that may stop it is reported.
+
+    leases: who lends stages; None where locks of files do.
+    """
     task, began = config[TASK], time.perf_counter()
     if not job.cwd.is_dir() or not Path(job.cwd, job.sweep.recipe).is_file():
         told = f"{machine()} does not see {Path(job.cwd, job.sweep.recipe)}; all machines need the same folders"
-        tune.report({"state": "failed", "why": f"{told}.", "node": machine(), "seconds": 0.0})
+        tune.report({"state": "failed", "why": f"{told}.", "rows": [], "node": machine(), "seconds": 0.0})
         return
     os.chdir(job.cwd)  # where the paths in a recipe and in overrides are read from
     folder = trial_folder(job, task["trial"])
     changed = overrides_of(job, values_of(job.sweep, task["point"]), task["seed"])
-    reported = 0
-    stage, name = watched(job)
+    requests = requests_of(leases, folder, task["trial"])
+    epochs = Epochs(folder / RUN, *watched(job)) if job.sweep.stop.asha else None
 
-    def report_epochs() -> None:
-        nonlocal reported
-        if not job.sweep.stop.asha:
-            return
-        for epoch, score in validations(folder / RUN, stage, name, reported):
-            reported = epoch
-            tune.report({"epoch": epoch, "validation": score, "node": machine()})
+    def watch() -> None:
+        if requests:
+            requests.look()
+        if epochs:
+            epochs.report()
 
     order = Order(
         recipe=job.sweep.recipe,
         overrides=list(changed),
         folder=str(folder.resolve()),
-        store=str(store_of(job).resolve()),
+        store=store_of(job),
         device=job.device,
     )
-    end = run_alone(order, job.sweep.resources.cpus, job.cwd, report_epochs)
+    try:
+        end = run_alone(order, job.sweep.resources.cpus, job.cwd, watch)
+    finally:
+        if requests:
+            requests.end()
     tune.report({**end, "node": machine(), "seconds": round(time.perf_counter() - began, 2)})
+
+
+def requests_of(leases: Any, folder: Path, trial: str) -> Requests | None:
+    """What asks for the stages that a trial's process wants; None where nobody lends them."""
+    if leases is None:
+        return None
+    return Requests(
+        folder,
+        hold=lambda place: ray.get(leases.hold.remote(place, trial)),
+        release=lambda place: ray.get(leases.release.remote(place, trial)),
+    )
+
+
+@dataclass
+class Epochs:
+    """Reports the validation score, called `name`, of every epoch of a stage, once."""
+
+    run: Path
+    stage: str
+    name: str
+    reported: int = 0
+
+    def report(self) -> None:
+        """Report those that have been done since the last time."""
+        for epoch, score in validations(self.run, self.stage, self.name, self.reported):
+            self.reported = epoch
+            tune.report({"epoch": epoch, "validation": score, "node": machine()})
 
 
 def machine() -> str:
@@ -222,16 +264,11 @@ def conclude(job: Job, trials: Trials, name: str, result: Mapping[str, Any] | No
     if trials.found[name]["state"] != "running":
         return
     last = dict(result or {})
-    state, why, rows = last.get("state", "stopped"), last.get("why", ""), list[dict[str, Any]]()
+    state, why, rows = last.get("state", "stopped"), last.get("why", ""), last.get("rows", [])
     if error:
         state, why = "failed", f"Its worker was lost: {error}"
     elif state == "stopped":
         why = f"Stopped after epoch {last.get('epoch', 0)} of '{watched(job)[0]}': others were better by then."
-    elif state == "finished":
-        try:
-            rows = [row.model_dump(mode="json") for row in ledger.read(trial_folder(job, name) / RUN)]
-        except CompressError as fault:
-            state, why = "failed", str(fault)
     seconds = float(last.get("seconds") or last.get("time_total_s") or 0.0)
     trials.note(name, state=state, why=why, seconds=seconds, node=str(last.get("node", "")), rows=rows)
     say(f"{name}: {state}{f': {why}' if why else ''}")

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,7 +25,9 @@ from compress.files import read_lines, remembered, write_json
 from compress.last_resort import RAISE, sentence_for
 from compress.processes import LOCK
 from compress.records import Epoch, SweepEnd
+from compress.remote_store import Remote, is_url
 from compress.stage_folder import METRICS, partial_folder
+from compress.sweeps.leases import lent
 from compress.sweeps.trials import END, LOG, RUN
 
 WAIT = 0.2  # seconds between two looks at a trial
@@ -32,7 +35,7 @@ PATIENCE = 180.0  # seconds for the locks of a lost machine to be given up, as N
 
 
 class Order(TypedDict):
-    """What a trial is to do. folder: the trial's."""
+    """What a trial is to do. folder: the trial's. store: a folder, or a URL."""
 
     recipe: str
     overrides: list[str]
@@ -60,14 +63,15 @@ def obey(order: Order) -> SweepEnd:
     from compress import experiment
 
     try:
-        out = Path(order["folder"]) / RUN
-        wait_for_predecessor(out)
-        experiment.run(order["recipe"], order["overrides"], out=out, store=order["store"], timing="never", device=order["device"])
+        folder, store = Path(order["folder"]), order["store"]
+        wait_for_predecessor(folder / RUN)
+        shared = Remote(store, partial(lent, folder)) if is_url(store) else store
+        rows = experiment.run(order["recipe"], order["overrides"], out=folder / RUN, store=shared, timing="never", device=order["device"])
     except CompressError as error:
-        return SweepEnd(state="failed", why=str(error))
+        return SweepEnd(state="failed", why=str(error), rows=[])
     except Exception as error:
-        return SweepEnd(state="failed", why=sentence_for(error))
-    return SweepEnd(state="finished", why="")
+        return SweepEnd(state="failed", why=sentence_for(error), rows=[])
+    return SweepEnd(state="finished", why="", rows=[row.model_dump(mode="json") for row in rows])
 
 
 def wait_for_predecessor(run: Path) -> None:
@@ -97,7 +101,7 @@ def run_alone(order: Order, threads: int, cwd: Path, watch: Callable[[], None]) 
         finally:
             child.kill()
             child.wait()
-    return remembered(folder / END, SweepEnd) or SweepEnd(state="failed", why=died(child.returncode, folder / LOG))
+    return remembered(folder / END, SweepEnd) or SweepEnd(state="failed", why=died(child.returncode, folder / LOG), rows=[])
 
 
 def died(status: int, log: Path) -> str:

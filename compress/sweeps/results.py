@@ -12,10 +12,10 @@ from typing import Any
 from compress import recipe as recipes
 from compress.errors import CompressError
 from compress.files import write_text
+from compress.gates import ROUNDING
 from compress.ledger import Row, harmless
 from compress.records import SweepTrial
 from compress.report.findings import fastest
-from compress.rows import ROUNDING
 from compress.sweeps.settings import Sweep
 from compress.sweeps.trials import Job, Trials, overrides_of
 
@@ -118,7 +118,7 @@ def table(sweep: Sweep, trials: Sequence[SweepTrial]) -> list[dict[str, str]]:
 
 def line(sweep: Sweep, trial: SweepTrial, on_front: bool, picked: bool) -> dict[str, str]:
     """One trial's line."""
-    cells = {"trial": trial["trial"], **{key: str(value) for key, value in trial["values"].items()}}
+    cells = {"trial": trial["trial"], **{key: shown(value) for key, value in trial["values"].items()}}
     if sweep.seeds:
         cells["seed"] = str(trial["seed"])
     found = figures(sweep, trial)
@@ -140,6 +140,11 @@ def line(sweep: Sweep, trial: SweepTrial, on_front: bool, picked: bool) -> dict[
         "seconds": f"{trial['seconds']:.0f}",
         "note": ", ".join(notes),
     }
+
+
+def shown(value: Any) -> str:
+    """A value of a key, as a person reads it; `table.csv` has all digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def headings(lines: Sequence[dict[str, str]]) -> list[str]:

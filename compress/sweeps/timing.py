@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -12,14 +12,15 @@ from compress.measure import latencies
 from compress.processes import device_name
 from compress.progress import say
 from compress.records import SweepTrial
+from compress.remote_store import Remote, is_url
 from compress.report.findings import distinct, shippable
 from compress.session import RECIPE, make_lab, prepare
-from compress.sweeps.trials import RUN, Job, Trials, trial_folder
+from compress.sweeps.trials import RUN, Job, Trials, overrides_of, store_of, trial_folder
 
 TURNS = 3  # all artefacts are timed so often, in turn: a machine that slows down for a while then slows all of them
 
 
-def time_trials(job: Job, trials: Trials, wanted: Iterable[str], counted: str | None) -> None:
+def time_trials(job: Job, trials: Trials, wanted: Sequence[str], counted: str | None) -> None:
     """Take the latencies of what the trials called `wanted` could ship, and of the row `counted`, into their rows.
 
     A latency is the middle one of the medians of :data:`TURNS` turns; how far they are apart is its scatter.
@@ -27,6 +28,9 @@ def time_trials(job: Job, trials: Trials, wanted: Iterable[str], counted: str | 
     from compress.training.devices import subnormals_as_zeros
 
     found: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    if is_url(job.storage):
+        for name in wanted:
+            fetch_trial(job, trials.found[name])
     work = [(name, row) for name in wanted for row in rows_to_time(trials.found[name], counted)]
     with subnormals_as_zeros():
         for turn in range(TURNS):
@@ -37,6 +41,14 @@ def time_trials(job: Job, trials: Trials, wanted: Iterable[str], counted: str | 
     for name in {name for name, _ in found}:
         rows = [with_latency(row, found.get((name, row["stage"]), {})) for row in trials.found[name]["rows"]]
         trials.note(name, rows=rows)
+
+
+def fetch_trial(job: Job, trial: SweepTrial) -> None:
+    """Have the experiment of a trial, which another machine may have run, on this one: all its stages are taken from the storage."""
+    from compress import experiment
+
+    changed, run = overrides_of(job, trial["values"], trial["seed"]), trial_folder(job, trial["trial"]) / RUN
+    experiment.run(job.sweep.recipe, changed, out=run, store=Remote(store_of(job)), timing="never", device=job.device, quiet=True)
 
 
 def rows_to_time(trial: SweepTrial, counted: str | None) -> list[Row]:

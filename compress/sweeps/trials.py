@@ -14,25 +14,32 @@ from pydantic import ValidationError
 from compress import recipe as recipes
 from compress.errors import CompressError
 from compress.files import fingerprint, first_fault, read_json, read_lines, write_json, write_text
+from compress.progress import say
 from compress.records import SweepSettings, SweepTrial
+from compress.remote_store import folder_for, is_url, send_file
 from compress.sweeps.settings import Range, Sweep, override
 
 TRIALS = "sweep.jsonl"
 SETTINGS = "sweep.json"  # in the sweep's folder: the settings as they were run, every default filled in
 # Of a trial: the folder of its experiment, what its process printed, and how it ended. Teachers' experiments lie beside the first.
 RUN, LOG, END = "run", "log.txt", "end.json"
+STORE = "store"  # in the storage: the stages that trials share
 # Key of the recipe -> the number that stands for its value: its place in the list, or itself where the space is a range.
 Point = dict[str, float | int]
 
 
 @dataclass
 class Job:
-    """What is the same for all trials. folder: the sweep's own. storage: where trials and shared stages lie. cwd: the working folder."""
+    """What is the same for all trials.
+
+    folder: the sweep's own. storage: where trials and shared stages lie, a folder, or a URL: trials then lie on the machines that run
+    them, each in a folder of its own. cwd: the working folder.
+    """
 
     sweep: Sweep
     overrides: tuple[str, ...]
     folder: Path
-    storage: Path
+    storage: str
     cwd: Path
     device: str = "auto"
 
@@ -43,6 +50,7 @@ class Trials:
 
     path: Path
     found: dict[str, SweepTrial] = field(default_factory=dict)
+    shared: str = ""  # the URL of a folder that has a copy
 
     def note(self, name: str, **facts: Any) -> None:
         """Change what is known of a trial, in the file too."""
@@ -57,6 +65,11 @@ class Trials:
     def write(self) -> None:
         """The whole file, at once."""
         write_text(self.path, "".join(json.dumps(trial) + "\n" for trial in self.found.values()))
+        if self.shared:
+            try:
+                send_file(self.path, self.shared, self.path.name)
+            except CompressError as fault:  # the next time may do; the trials go on
+                say(f"{self.path.name} is here alone for now: {fault}")
 
     def ended(self) -> list[SweepTrial]:
         """Those that are not to be run again."""
@@ -68,15 +81,15 @@ def is_sweep(folder: Path) -> bool:
     return (folder / TRIALS).exists()
 
 
-def read_trials(folder: Path) -> Trials:
+def read_trials(folder: Path, shared: str = "") -> Trials:
     """The trials of the sweep in `folder`; none where it has not begun. Raises CompressError where the file is damaged."""
     path = folder / TRIALS
-    return Trials(path, {trial["trial"]: trial for trial in read_lines(path, SweepTrial)})
+    return Trials(path, {trial["trial"]: trial for trial in read_lines(path, SweepTrial)}, shared)
 
 
 def write_settings(job: Job) -> None:
     """The settings, for the report."""
-    settings = {**job.sweep.model_dump(mode="json", by_alias=True, exclude={"space"}), "storage": str(job.storage)}
+    settings = {**job.sweep.model_dump(mode="json", by_alias=True, exclude={"space"}), "storage": job.storage}
     write_json(job.folder / SETTINGS, {"sweep": settings, "overrides": list(job.overrides)})
 
 
@@ -111,11 +124,21 @@ def new_trial(job: Job, point: Point, seed: int | None) -> SweepTrial:
     return SweepTrial(trial=name, point=point, values=values, seed=seed, state="running", why="", seconds=0.0, node="", rows=[])
 
 
+def home_of(job: Job) -> Path:
+    """Where trials, and the stages that they share, lie on this machine."""
+    return folder_for(job.storage) if is_url(job.storage) else Path(job.storage)
+
+
 def trial_folder(job: Job, name: str) -> Path:
     """Where a trial has its experiment, its teachers' and its log."""
-    return job.storage / "trials" / name
+    return home_of(job) / "trials" / name
 
 
-def store_of(job: Job) -> Path:
-    """The stages that all trials share."""
-    return job.storage / "store"
+def store_of(job: Job) -> str:
+    """The stages that all trials share: a folder, or a URL."""
+    return f"{job.storage.rstrip('/')}/{STORE}" if is_url(job.storage) else str((Path(job.storage) / STORE).resolve())
+
+
+def shared_copy(job: Job) -> str:
+    """The URL of the folder with the copies of what the sweep leaves; empty where `storage` is a folder."""
+    return f"{job.storage.rstrip('/')}/{job.folder.resolve().name}" if is_url(job.storage) else ""

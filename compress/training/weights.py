@@ -15,6 +15,7 @@ from compress.checkpoint import Model, load
 from compress.cost import unshipped
 from compress.errors import CompressError
 from compress.files import check_file, read_tensors
+from compress.quantization.folding import fold_like
 from compress.runtimes.runtime import telling
 
 
@@ -24,17 +25,29 @@ def start_from(model: Model, source: str) -> Model:
     A file holds the backbone's weights under torchvision's names; what else is in it, the classifier, is left out. Raises CompressError
     where the backbone's names or shapes are not all in the file.
     """
-    if source.startswith("https://"):
+    if is_url(source):
         return with_backbone(model, fetch(source))
     path = Path(source)
     if not path.is_dir():
         return with_backbone(model, path)
-    loaded = load(path)
+    return as_in(model, load(path), source)
+
+
+def as_in(model: Model, loaded: Model, source: str) -> Model:
+    """`model` with the weights of `loaded`, and with a guide and centres of its own where that has none, or others.
+
+    source: what `loaded` is called. Raises CompressError for another architecture.
+    """
     if architecture(loaded) != architecture(model):
-        raise CompressError(f"{path} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
+        raise CompressError(f"{source} holds the model {loaded.config}, but the recipe asks for {model.config}; make them the same.")
     if taught_by(loaded) != taught_by(model):
-        return beside_its_teachers(model, loaded, path)
+        return beside_its_teachers(model, loaded, source)
     return model.with_network(loaded.network, loaded.quantization)
+
+
+def is_url(source: str) -> bool:
+    """Whether weights are to be fetched."""
+    return source.startswith("https://")
 
 
 def taught_by(model: Model) -> tuple[Any, ...]:
@@ -42,18 +55,21 @@ def taught_by(model: Model) -> tuple[Any, ...]:
     return model.config.get("guide"), unshipped(model.network)
 
 
-def beside_its_teachers(model: Model, loaded: Model, path: Path) -> Model:
+def beside_its_teachers(model: Model, loaded: Model, source: str) -> Model:
     """`model` with the weights of `loaded`, but for parts that run in training alone: of these it takes those whose weights have the names
     and shapes of its own, and keeps fresh weights of the others.
 
-    Raises CompressError where `loaded` is pruned, quantized or folded: guides and centres are made for the channels of the whole model.
+    Batch norms that are folded in `loaded`, as in PP-OCRv4's file, are folded then. Raises CompressError where it is pruned or quantized:
+    guides and centres are made for the channels of the whole model.
     """
     own, theirs = model.network.state_dict(), loaded.network.state_dict()
     foreign = tuple(part for part in {*unshipped(model.network), *unshipped(loaded.network)} if shapes(own, part) != shapes(theirs, part))
     given = {name: tensor for name, tensor in theirs.items() if not name.startswith(foreign)}
+    fold_like(model.network, {*given, *(name for name in own if name.startswith(foreign))})
+    own = model.network.state_dict()
     if shapes(given) != {name: shape for name, shape in shapes(own).items() if not name.startswith(foreign)}:
         raise CompressError(
-            f"{path} is pruned or quantized, and cannot be given another guide or centres; start from the whole float model."
+            f"{source} is pruned or quantized, and cannot be given another guide or centres; start from the whole float model."
         )
     model.network.load_state_dict(own | given)
     return model

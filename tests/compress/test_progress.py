@@ -46,6 +46,19 @@ def test_quiet_tells_nothing_of_work_that_goes_on(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("console")
+def test_long_work_is_not_silent_in_a_log(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SILENCE", 0.0)
+    with progress.bar("importance", 3) as bar:
+        assert list(progress.counted("abc", bar)) == ["a", "b", "c"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.search(r"importance: \d of 3, [\d.]+ img/s, \d+ s left$", line) is not None for line in lines] == [True, True]
+    monkeypatch.setattr(progress, "SILENCE", 60.0)
+    with progress.bar("importance", 3) as bar:
+        bar.advance(1)
+    assert capsys.readouterr().err == "", "short work is"
+
+
 def test_the_version_is_that_of_the_installed_package():
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.output) == (0, f"compress {version('compress-ocr')}\n")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import re
+import string
 import textwrap
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
@@ -12,6 +15,7 @@ from compress.errors import CompressError
 from compress.experiment import dry_run
 from compress.recipe import experiment_name, load
 from compress.tasks import TASKS
+from compress.tasks.recognition import EvaluateRecognition
 
 BASE = """
 seed: 3
@@ -276,6 +280,33 @@ def test_every_recipe_that_comes_with_the_workbench_is_valid(path, tmp_path, mon
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("experiments/**/recipe.yml")), ids=lambda path: path.parent.name)
 def test_recipes_of_committed_experiments_can_be_read(path):
     assert load(path).stages
+
+
+@pytest.mark.slow
+def test_the_english_recogniser_starts_from_another_alphabet_without_a_guide(tmp_path, monkeypatch):
+    """The recipe's stages fit the checkpoint of PP-OCRv4's recogniser as it is converted, which has no guide."""
+    import torch
+
+    from compress.checkpoint import example_input, fresh, save
+    from compress.converters.families import FAMILIES
+    from compress.quantization.folding import fold_batch_norms
+    from compress.training.weights import as_in
+
+    family = next(family for family in FAMILIES if family.title == "PP-OCRv4 or v5 mobile recogniser")
+    recipe = RECIPES / "ppocr" / "rec_en_v4.yml"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words").mkdir()
+    for split in ("train", "val", "test"):
+        cv2.imwrite(str(tmp_path / "words" / f"{split}.png"), np.full((48, 96, 3), 200, np.uint8))
+        (tmp_path / "words" / f"{split}.txt").write_text(f"{split}.png\tword\n")
+    converted = fresh({**family.config, "alphabet": {"characters": "漢字" + string.ascii_letters}}, EvaluateRecognition())
+    fold_batch_norms(converted.network, example_input(converted))  # as they are in PaddleOCR's file
+    loaded = as_in(fresh({**converted.config, "guide": "nrtr"}, EvaluateRecognition()), converted, "converted").network.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in converted.network.state_dict().items())
+    save(converted, tmp_path / "checkpoints" / "ch_PP-OCRv4_rec")
+    lines = dry_run(recipe, ["data.root=words"], out=tmp_path / "out")
+    assert [line.split(":")[0] for line in lines] == ["chinese", "english", "recogniser", "files", "int8", "files_int8"]
+    assert load(recipe).stage("recogniser").freeze == ("backbone",)
 
 
 def test_students_of_pp_ocr_start_from_converted_weights():

@@ -98,6 +98,7 @@ def test_a_copy_has_all_that_it_needs_and_reads_the_same(elsewhere):
     assert files(elsewhere / "icdar2015_ppocr_v3_cpu_students") == {
         "icdar2015/ppocr_v3_cpu_students.yml",
         "icdar2015/ppocr_v3_cpu_cut.yml",
+        "icdar2015/ppocr_v3_cpu.yml",
     }
 
 

@@ -166,12 +166,11 @@ def test_the_second_waits_for_the_first_and_a_killed_one_is_waited_for_no_longer
     first.join()
 
 
-@pytest.mark.parametrize("where", ["s3://bucket/store", "file"])
-def test_a_store_that_cannot_be_is_refused_before_work(tmp_path, where):
+def test_a_store_that_cannot_be_is_refused_before_work(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "r.yml").write_text(RECIPE)
-    with pytest.raises(CompressError, match=r"a store is a folder|cannot hold files"):
-        compress.run(tmp_path / "r.yml", out=tmp_path / "out", store=Path(where) if ":" in where else tmp_path / where, quiet=True)
+    with pytest.raises(CompressError, match="cannot hold files"):
+        compress.run(tmp_path / "r.yml", out=tmp_path / "out", store=tmp_path / "file", quiet=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "ocr" / "memory.py"
+SCRIPT = Path(__file__).parents[2] / "experiments" / "published" / "ocr" / "memory.py"
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import compress
 from compress.checkpoint import load
 from compress.files import read_json, read_lines
 
@@ -24,6 +26,18 @@ latency: {{input: [1, 3, 64, 64], threads: 1, runtimes: [torch], rounds: 3}}
 stages:
   - train: {{name: baseline, epochs: 2, batch: 4, crop: 64}}
   - prune: {{name: pruned, ratio: 0.5, criterion: l1, batches: 1, batch: 2, crop: 64}}
+"""
+# Without batch norms' statistics, which each process takes from its own images, and without a step by the sign of a gradient, what
+# several processes do is what one does with all their images.
+EQUAL = """
+model: {name: angle, width: 0.35}
+data:
+  format: turned
+  of: {format: synthetic_lines, train: 64, val: 8, test: 8, characters: {characters: AFGJLPRTVY347}, words: 1, longest: 4}
+evaluate: {size: [48, 96]}
+latency: {input: [1, 3, 48, 96], threads: 1, runtimes: [], rounds: 3}
+stages:
+  - train: {name: baseline, epochs: 2, batch: BATCH, crop: [48, 96], precision: fp32, optimizer: sgd, lr: 0.05, freeze_norms: 0.0}
 """
 # `compress run` that notes which samples each process trains on, and in which the process named by KILLED ends itself in the second epoch.
 NOTING = """
@@ -58,12 +72,12 @@ def folder(tmp_path_factory) -> Path:
     return place
 
 
-def launch(folder: Path, out: str, killed: str = "") -> subprocess.CompletedProcess[str]:
+def launch(folder: Path, out: str, killed: str = "", recipe: str = "two.yml") -> subprocess.CompletedProcess[str]:
     """Two processes on the processor; torchrun itself looks for a free port."""
     notes = folder / f"{out}.notes"
     notes.mkdir(exist_ok=True)
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(folder / "noting.py")]
-    words += ["run", str(folder / "two.yml"), "--out", str(folder / out), "--device", "cpu"]
+    words += ["run", str(folder / recipe), "--out", str(folder / out), "--device", "cpu"]
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "NOTES": str(notes), "KILLED": killed}
     return subprocess.run(words, capture_output=True, text=True, timeout=300, env=surroundings, check=False)
 
@@ -105,3 +119,19 @@ def test_a_run_of_which_one_process_was_killed_goes_on_and_ends_in_the_same_weig
     for stage in ("baseline", "baseline/last", "pruned"):
         weights = [(folder / place / stage / "model.safetensors").read_bytes() for place in ("whole", out)]
         assert weights[0] == weights[1]
+
+
+def test_two_processes_train_to_the_weights_and_scores_of_one_with_their_images(folder):
+    (folder / "one.yml").write_text(EQUAL.replace("BATCH", "32"))
+    (folder / "halves.yml").write_text(EQUAL.replace("BATCH", "16"))
+    rows = compress.run(folder / "one.yml", out=folder / "one", quiet=True, timing="never")
+    halves = launch(folder, "halves", recipe="halves.yml")
+    assert halves.returncode == 0, halves.stderr[-3000:]
+    alone, together = (load(folder / out / "baseline").network.state_dict() for out in ("one", "halves"))
+    for name, weights in alone.items():
+        assert torch.allclose(weights, together[name], atol=1e-6), name
+    (folder / "short.yml").write_text(EQUAL.replace("BATCH", "32").replace("epochs: 2", "epochs: 1"))
+    compress.run(folder / "short.yml", out=folder / "short", quiet=True, timing="never")
+    before = load(folder / "short" / "baseline").network.state_dict()
+    assert max((weights - before[name]).abs().max() for name, weights in alone.items()) > 1e-4, "an epoch changes the weights"
+    assert read_lines(folder / "halves" / "ledger.jsonl")[0]["scores"] == pytest.approx(rows[0].scores)

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 import compress
+from compress.checkpoint import fresh, save
 from compress.files import read_lines
 from compress.report.sweep import write_sweep
+from compress.tasks.detection import EvaluateDetection
+from compress.tasks.recognition import EvaluateRecognition
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'compress-ocr[sweep]'")
 pytestmark = pytest.mark.slow
@@ -78,7 +81,7 @@ def done(folder) -> str:
         time.sleep(0.2)
     assert not at_work(folder), "a trial works on though nobody is there to hear of it"
     second = start(folder)
-    printed, _ = second.communicate(timeout=280)
+    printed, _ = second.communicate(timeout=600)
     assert second.returncode == 0, printed[-3000:]
     return printed
 
@@ -137,10 +140,54 @@ def test_the_page_is_written(folder, done):
 def test_the_third_time_nothing_is_run(folder, done):
     before = (folder / "out" / "sweep.jsonl").read_bytes()
     third = start(folder)
-    printed, _ = third.communicate(timeout=120)
+    printed, _ = third.communicate(timeout=300)
     assert "3 trial(s) done, 0 to run" in printed
     assert done.splitlines()[-1] == printed.splitlines()[-1]
     assert (folder / "out" / "sweep.jsonl").read_bytes() == before
+
+
+READS = """
+model: {name: reader}
+data: {format: synthetic, train: 2, val: 2, test: 2, size: 96}
+evaluate: {drop_score: 0.0, detector: {box_threshold: 0.0, bin_threshold: 0.4, min_size: 1}}
+latency: {threads: 1, rounds: 3}
+stages:
+  - assemble: {name: files, detector: detector.yml, recogniser: narrow, check_images: 1}
+"""
+DETECTOR = """
+model: {name: db, backbone: {name: mobilenet_v3_small, width: 0.25}, neck: {name: fpn, channels: 8}}
+data: {format: synthetic, train: 2, val: 2, test: 2, size: 64}
+evaluate: {short_side: 64}
+latency: {input: [1, 3, 64, 64], threads: 1, runtimes: [], rounds: 3}
+stages:
+  - load: {name: loaded, checkpoint: detector}
+"""
+PARTS = """
+recipe: small.yml
+space:
+  stages.files.recogniser: [narrow, wide]
+objectives: [bytes]
+"""
+
+
+def test_a_pipeline_s_parts_are_varied_by_naming_others(tmp_path):
+    detector = {"name": "db", "backbone": {"name": "mobilenet_v3_small", "width": 0.25}, "neck": {"name": "fpn", "channels": 8}}
+    save(fresh(detector, EvaluateDetection(short_side=64)), tmp_path / "detector")
+    for name, width in {"narrow": 0.25, "wide": 0.5}.items():
+        backbone = {"name": "mobilenet_v3_small", "width": width}
+        reader = {"name": "crnn", "alphabet": "digits", "backbone": backbone, "sequence": "none"}
+        save(fresh(reader, EvaluateRecognition(height=32, width="buckets")), tmp_path / name)
+    (tmp_path / "detector.yml").write_text(DETECTOR)
+    (tmp_path / "small.yml").write_text(READS)
+    (tmp_path / "sweep.yml").write_text(PARTS)
+    process = start(tmp_path)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed[-3000:]
+    trials = {trial["values"]["stages.files.recogniser"]: trial for trial in read_lines(tmp_path / "out" / "sweep.jsonl")}
+    assert {name: (trial["state"], trial["why"]) for name, trial in trials.items()} == dict.fromkeys(("narrow", "wide"), ("finished", ""))
+    assert trials["narrow"]["rows"][-1]["bytes"] < trials["wide"]["rows"][-1]["bytes"]
+    assert logs(tmp_path).count("loaded: load") == 1
+    assert "recogniser: narrow" in (tmp_path / "out" / "recommended.yml").read_text()
 
 
 LINES = """
@@ -174,7 +221,7 @@ def test_a_sampler_learns_from_latencies_and_trials_are_stopped_early(tmp_path):
     (tmp_path / "small.yml").write_text(LINES)
     (tmp_path / "sweep.yml").write_text(SAMPLED)
     process = start(tmp_path)
-    printed, _ = process.communicate(timeout=280)
+    printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed[-3000:]
     trials = read_lines(tmp_path / "out" / "sweep.jsonl")
     assert len(trials) == 4

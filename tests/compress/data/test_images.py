@@ -182,6 +182,33 @@ def test_kinds_are_read_and_halves_of_them_are_named(tmp_path, kind):
         read(tmp_path, data[: len(data) // 2])
 
 
+BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}  # of a value of TIFF, by its type
+
+
+def directory_first(data: bytes) -> bytes:
+    """A TIFF of one strip with its directory before its pixels, so that a file that is cut off still says what should be there."""
+    place = int.from_bytes(data[4:8], "little")
+    tail = bytearray(data[place:])
+    for at in range(2, 2 + 12 * int.from_bytes(tail[:2], "little"), 12):
+        tag, kind, count, value = struct.unpack("<HHII", tail[at : at + 12])
+        if tag == 273:  # where the strip is
+            tail[at + 8 : at + 12] = struct.pack("<I", 8 + len(tail))
+        elif BYTES[kind] * count > 4:  # where the values are
+            tail[at + 8 : at + 12] = struct.pack("<I", value - place + 8)
+    return data[:4] + struct.pack("<I", 8) + bytes(tail) + data[8:place]
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_a_tiff_that_is_cut_off_is_named_wherever_it_ends(tmp_path, compression):
+    stored = io.BytesIO()
+    Image.fromarray(photo()).save(stored, "TIFF", compression=compression, tiffinfo={278: len(photo())})
+    data = directory_first(stored.getvalue())
+    np.testing.assert_array_equal(read(tmp_path, data), photo())
+    for share in (0.1, 0.5, 0.9, 0.99):
+        with pytest.raises(CompressError, match="does not decode"):
+            read(tmp_path, data[: int(share * len(data))])
+
+
 def test_of_several_pages_the_first_is_read_and_that_is_said(tmp_path, caplog):
     pages = [Image.fromarray(photo()), Image.fromarray(photo()[::-1].copy()), Image.fromarray(photo()[:40].copy())]
     for kind in ("TIFF", "GIF"):

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compress.data.formats import from_options
 from compress.errors import CompressError
 from compress.models.contract import Algorithm, Sample, Words
 from compress.models.registry import build
 from compress.predictor import Predictor, combinations, tune
+from compress.recipe import changed
+from compress.report.evaluation import evaluation_text
 from compress.tasks.detection import DETECTION, EvaluateDetection
 
 WORD = np.array([(20, 20), (80, 20), (80, 40), (20, 40)], np.float32)
@@ -73,11 +76,29 @@ def test_all_combinations_once_and_nearest_first() -> None:
     assert len(tried) == len({tuple(item.values()) for item in tried}) == 9
 
 
-def test_overrides_beside_data_are_refused_rather_than_ignored(tmp_path):
-    from compress.assess import find_data
+def test_overrides_beside_data_change_the_data_and_how_images_are_shown(tmp_path):
+    (tmp_path / "train_images").mkdir()
+    data, model = from_options("icdar2015", tmp_path), build("db")
+    overrides = ["evaluate.short_side=480", "evaluate.box_threshold=0.9", "data.damaged=skip"]
+    found, evaluate = changed(data, EvaluateDetection(short_side=96, bin_threshold=0.4), model, overrides)
+    assert (evaluate.short_side, evaluate.settings(model).bin_threshold, evaluate.settings(model).box_threshold) == (480, 0.4, 0.9)
+    assert found == data.model_copy(update={"damaged": "skip"})
+    assert changed(data, EvaluateDetection(), model, []) == (data, EvaluateDetection())
 
-    with pytest.raises(CompressError, match=r"-o evaluate\.short_side=480 changes a recipe"):
-        find_data(tmp_path, None, "icdar2015", tmp_path, ["evaluate.short_side=480"])
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("stages.a.epochs=1", "-o stages.a.epochs=1: beside --data, `data` and `evaluate` alone can be changed"),
+        ("evaluate.short_sid=480", "evaluate.short_sid"),
+        ("evaluate.short_side=small", "evaluate.short_side"),
+        ("data.rot=elsewhere", "data.rot"),
+    ],
+)
+def test_overrides_beside_data_that_change_nothing_are_refused(tmp_path, override, told):
+    with pytest.raises(CompressError) as refused:
+        changed(from_options("icdar2015", tmp_path), EvaluateDetection(), build("db"), [override])
+    assert told in str(refused.value)
 
 
 def test_settings_tuned_on_images_of_another_size_are_refused() -> None:
@@ -105,7 +126,10 @@ def test_an_evaluation_leaves_settings_out_that_were_tuned_at_another_size(tmp_p
         "model: {name: db}\ndata: {format: synthetic, train: 2, val: 2, test: 2, size: 96}\nevaluate: {short_side: 96}\n"
         "stages: [{train: {name: a, epochs: 1}}]\n"
     )
-    assert assess.assess(tmp_path, recipe=recipe, tune=True)["tuned"]["val_score"] == stored[0]["val_score"]
+    tuned = assess.assess(tmp_path, recipe=recipe, tune=True)
+    assert tuned["tuned"]["val_score"] == stored[0]["val_score"]
+    told = f"The tuned settings are written to {tmp_path / 'tuned.json'}; they hold for images shown with short_side 96 alone."
+    assert evaluation_text(tuned).splitlines()[-1] == told
     assert stored[0]["shown"] == {"short_side": 96}
     assert assess.assess(tmp_path, recipe=recipe)["tuned"]["settings"]["short_side"] == 96
     assert not caplog.messages

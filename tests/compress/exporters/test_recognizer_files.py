@@ -125,7 +125,7 @@ def test_the_steps_of_a_decoder_stay_float_in_int8_files_and_their_weights_lie_i
     from compress.quantization.nncf_torch import config_json, quantize, quantizers
 
     torch.manual_seed(0)
-    ours = fresh(DECODERS["sar"], EvaluateRecognition(height=32))
+    ours = fresh({**DECODERS["sar"], "hidden": 32}, EvaluateRecognition(height=32))
     images = torch.randn(4, 3, 32, 64)
     network = quantize(ours.network, [images], example_input(ours), ours.algorithm.kept_layers)
     places = list(quantizers(network))
@@ -138,6 +138,59 @@ def test_the_steps_of_a_decoder_stay_float_in_int8_files_and_their_weights_lie_i
     kinds = {constant.name: constant.data_type for constant in onnx.load(tmp_path / path).graph.initializer}
     assert kinds["decoder.embedding.weight_int8"] == kinds["decoder.second.reveal.state.weight_int8"] == TensorProto.INT8
     assert "decoder.second.reveal.state.weight" not in kinds
+
+
+@pytest.mark.parametrize("name", ["nrtr", *sorted(DECODERS)])
+def test_an_int8_file_of_a_decoder_differs_from_torch_by_the_rounding_of_its_weights_alone(name, tmp_path):
+    from compress.checkpoint import example_input
+    from compress.exporters.integers import as_in_files
+    from compress.exporters.onnx import export_onnx
+    from compress.quantization.nncf_torch import quantize
+
+    torch.manual_seed(0)
+    sizes = {"height": 32, "dims": 32, "heads": 4, "hidden": 48, "encoder_layers": 1, "decoder_layers": 2, "longest": 4}
+    config = {"name": "nrtr", "alphabet": "digits", **sizes} if name == "nrtr" else DECODERS[name]
+    config |= {"sar": {"hidden": 48}, "crnn": {"head": {"name": "attention", "hidden": 48, "longest": 4}}}.get(name, {})
+    ours = fresh(config, EvaluateRecognition(height=32))
+    for parameter in ours.network.decoder.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.3)
+    images = torch.randn(4, 3, 32, 64)
+    network, example = quantize(ours.network, [images], example_input(ours), ours.algorithm.kept), example_input(ours)
+    runtime = open_file(export_onnx(network, tmp_path / "m.onnx", example, ours.description()), threads=1)
+    with torch.inference_mode():
+        exact, expected = (each(images)["probability"].numpy() for each in (network, as_in_files(network, example)))
+    given = runtime.run(images.numpy())["probability"]
+    assert np.abs(given - exact).max() > 1e-3
+    assert np.abs(given - expected).max() < 0.2 * np.abs(given - exact).max()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"name": "svtr_lcnet", "backbone": {"name": "mobilenet_v1_enhance", "width": 0.125}, "sequence": {"name": "svtr", "dims": 16}},
+        {"name": "svtr_lcnet", "backbone": "lcnet_v4_lines_tiny", "sequence": "light_svtr"},
+    ],
+)
+def test_ncnn_reads_what_torch_reads_at_any_width(changed, tmp_path):
+    pytest.importorskip("pnnx", reason="pnnx is not installed")
+    pytest.importorskip("ncnn", reason="ncnn is not installed")
+    ours = model(**changed)
+    ((_, path, _),) = write_files(ours, ["ncnn"], tmp_path, [])
+    runtime = open_file(tmp_path / path, threads=1)
+    for width in (64, 104, 328):
+        images = torch.randn(2, 3, 48, width, generator=torch.Generator().manual_seed(width))
+        with torch.inference_mode():
+            expected = ours.network.eval()(images)["probability"].numpy()
+        np.testing.assert_allclose(runtime.run(images.numpy())["probability"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_ncnn_says_that_it_has_no_decoders(name, tmp_path):
+    pytest.importorskip("pnnx", reason="pnnx is not installed")
+    with pytest.raises(CompressError, match=r"ncnn has no operator for 'torch\.argmax' of this network; export it as onnx instead"):
+        list(write_files(fresh(DECODERS[name], EvaluateRecognition(height=32)), ["ncnn"], tmp_path, []))
 
 
 def test_torch_export_is_refused_as_it_would_fix_the_width(tmp_path):
@@ -194,43 +247,3 @@ def test_lines_of_equal_size_share_a_batch_though_others_stand_between(tmp_path)
     assert sorted(sizes) == [(1, 3, 32, 300), (2, 3, 32, 160), (3, 3, 32, 64)]
     assert sorted(place for places in equal_sizes([(2048, 1024, 3)] * 3 + [(8, 8, 3)]) for place in places) == [0, 1, 2, 3]
     assert [len(places) for places in equal_sizes([(1024, 1024, 3)] * 5)] == [2, 2, 1]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_weights_of_squeeze_and_excite_lie_in_8_bits():
-    """In an int8 file, where NNCF leaves them in float; what they give moves by their rounding alone."""
-    import onnx
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    from compress.exporters.recurrent import store_in_8_bits
-
-    rng = np.random.default_rng(0)
-    weights = {
-        name: rng.normal(size=shape).astype(np.float32) for name, shape in (("a", (4, 8, 1, 1)), ("b", (8, 4, 1, 1)), ("c", (8, 8, 1, 1)))
-    }
-    nodes = [
-        helper.make_node("Conv", ["x", "c"], ["y"]),
-        helper.make_node("GlobalAveragePool", ["y"], ["mean"]),
-        helper.make_node("Conv", ["mean", "a"], ["narrow"]),
-        helper.make_node("Relu", ["narrow"], ["positive"]),
-        helper.make_node("Conv", ["positive", "b"], ["gate"]),
-    ]
-    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 8, None, None]) for name in ("x", "gate")]
-    graph = helper.make_graph(
-        nodes, "squeeze", sides[:1], sides[1:], [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    image = rng.normal(size=(1, 8, 5, 5)).astype(np.float32)
-
-    def given() -> np.ndarray:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        return session.run(None, {"x": image})[0]
-
-    before = given()
-    store_in_8_bits(model)
-    onnx.checker.check_model(model, full_check=True)
-    kinds = {constant.name: constant.data_type for constant in model.graph.initializer}
-    assert kinds["a_int8"] == kinds["b_int8"] == TensorProto.INT8
-    assert kinds["c"] == TensorProto.FLOAT  # no squeeze-and-excite
-    assert 0 < np.abs(given() - before).max() < 0.02 * np.abs(before).max()

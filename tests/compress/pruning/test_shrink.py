@@ -6,8 +6,10 @@ import torch
 
 from compress.errors import CompressError
 from compress.lab import Lab
+from compress.pruning import criteria
 from compress.pruning.batch_norm import first_batches, move_statistics, observed, reestimate
-from compress.pruning.groups import kept_layers, widths
+from compress.pruning.criteria import score_channels
+from compress.pruning.groups import find_groups, kept_layers, widths
 from compress.pruning.shrink import shrink
 from compress.stages.prune import Prune
 
@@ -37,6 +39,31 @@ def test_every_criterion_removes_channels_and_leaves_a_network_that_runs_and_tra
     outputs = tiny_model.network(torch.randn(2, 3, 96, 96))
     assert all(value.shape == (2, 1, 96, 96) for value in outputs.values())
     sum(value.sum() for value in outputs.values()).backward()
+
+
+def test_gradients_of_a_large_batch_are_taken_in_parts_and_are_those_of_the_whole(tiny_model, lab, monkeypatch):
+    """Of a batch of equal images, whose loss is that of each of them."""
+    ((images, targets),) = first_batches(samples(lab, tiny_model), 4, 1, lab)
+    one = int(targets["shrink"].sum(dim=(1, 2, 3), dtype=torch.int64).argmax())  # of which there is something to learn
+    repeated = {name: tensor[one : one + 1].repeat(5, *[1] * (tensor.dim() - 1)) for name, tensor in {**targets, "image": images}.items()}
+    batch = repeated.pop("image"), repeated
+    reestimate(tiny_model.network, [images])
+    groups, seen = find_groups(tiny_model, "model", ()), []
+    tiny_model.network.register_forward_pre_hook(lambda _module, given: seen.append(len(given[0])))
+
+    def scores() -> dict[str, torch.Tensor]:
+        counted: list[int] = []
+        found = score_channels(tiny_model, groups, "taylor", iter([batch]), 0, counted.append)
+        assert sum(counted) == 5
+        return found
+
+    whole = scores()
+    monkeypatch.setattr(criteria, "MOST_PIXELS", 2 * 96 * 96 + 1)
+    in_parts = scores()
+    assert seen == [5, 2, 2, 1]
+    assert any(score.abs().sum() > 0 for score in whole.values())
+    for name, score in whole.items():
+        torch.testing.assert_close(in_parts[name], score, rtol=1e-3, atol=1e-6)
 
 
 def test_uniform_pruning_keeps_the_share_that_was_asked_for_rounded(tiny_model, lab):

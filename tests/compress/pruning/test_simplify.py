@@ -87,12 +87,24 @@ def test_constant_channels_go_and_their_constants_stay(make, size, tmp_path):
     before = in_double(model.network)
     facts = simplify(model, images(0, size), images(1, size), 1e-6)
     assert sum(facts["channels"].values()) > 20
+    assert facts["difference"] <= facts["rounding"] < 1e-5
+    assert {parameter.dtype for parameter in model.network.parameters()} == {torch.float32}
     assert facts["parameters"][1] < 0.95 * facts["parameters"][0]
     difference, _ = largest_difference(before, in_double(model.network), images(2, size, 3)())
-    assert difference < 1e-6
+    assert difference < 10 * facts["rounding"]
     save(model, tmp_path / "simple")
     loaded = load(tmp_path / "simple")
     assert sum(parameter.numel() for parameter in loaded.network.parameters()) == facts["parameters"][1]
+
+
+def test_the_rounding_of_new_biases_is_told_and_is_no_change():
+    model = detector()
+    deaden(model.network)
+    with torch.no_grad():
+        model.network.probability.up2.weight *= 1000
+    tolerance = 1e-10
+    facts = simplify(model, images(0, (64, 96)), images(1, (64, 96)), tolerance)
+    assert facts["difference"] < tolerance < facts["rounding"] / 100
 
 
 def test_channels_that_were_only_silent_stay():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from compress.tasks import TASKS
 from compress.tasks.classification import CLASSIFICATION
 from compress.tasks.task import Metric, Task
 
+WEIGHTS = 64 * "a"  # digest of the baseline's
+
 
 def timed(**medians: float) -> dict:
     """`onnxruntime_int8=3.0` -> latencies as a row has them."""
@@ -20,10 +23,15 @@ def timed(**medians: float) -> dict:
     return {name.replace("_", " "): {"median": ms, "p90": 1.2 * ms, **facts} for name, ms in medians.items()}
 
 
+def key_of(stage: str) -> str:
+    """The cache key of a stage, or of the stage of an artefact of that name."""
+    return hashlib.sha256(stage.partition("/")[0].encode()).hexdigest()
+
+
 def make_row(stage: str, hmean: float = 0.85, **values) -> Row:
     """A row of a detector; another task's has its own `task`, `scores` and `main`."""
     facts = {
-        "experiment": "x", "stage": stage, "kind": "train", "parent": None, "key": f"key-of-{stage}", "seed": 3, "params": 579550,
+        "experiment": "x", "stage": stage, "kind": "train", "parent": None, "key": key_of(stage), "seed": 3, "params": 579550,
         "macs": 10**9, "bytes": 2_400_000, "task": "detection", "scores": {"precision": 0.9, "recall": 0.8, "hmean": hmean},
         "main": "hmean", "delta": hmean - 0.85, "split": "test", "images": 500, "settings": {"short_side": 64}, "runtime": "torch fp32",
         "artefact": stage, "seconds": 3.5,
@@ -37,7 +45,7 @@ def chain() -> list[Row]:
     small = {"macs": 2 * 10**8, "params": 95000}
     return [
         make_row("baseline", latency_ms=timed(onnxruntime_fp32=40.0, openvino_fp32=50.0)),
-        make_row("baseline/last", key="key-of-baseline", latency_ms=timed(onnxruntime_fp32=40.0, openvino_fp32=50.0)),
+        make_row("baseline/last", latency_ms=timed(onnxruntime_fp32=40.0, openvino_fp32=50.0)),
         make_row("pruned/raw", kind="prune", parent="baseline", hmean=0.0, bytes=440_000, **small),
         make_row("pruned", kind="prune", parent="baseline", hmean=0.6, bytes=440_000, latency_ms=timed(onnxruntime_fp32=12.0), **small),
         make_row("files/onnx", kind="export", parent="pruned", hmean=0.79, bytes=380_000, runtime="onnxruntime fp32",
@@ -63,7 +71,7 @@ def prune_sensitivity(groups: int, scored: bool = True) -> dict:
         for index, name in enumerate(names) for ratio in ratios
     ]  # fmt: skip
     return {
-        "kind": "prune", "task": "detection", "main": "hmean", "artefact": "baseline", "split": "val", "images": 9,
+        "kind": "prune", "weights": WEIGHTS, "task": "detection", "main": "hmean", "artefact": "baseline", "split": "val", "images": 9,
         "settings": {"short_side": 64}, "criterion": "taylor", "seed": 0,
         "baseline": {"loss": 1.0, "scores": all_alike(0.9) if scored else None, "params": 10, "macs": 10},
         "groups": [{"name": name, "members": [name], "channels": 10} for name in names], "ratios": ratios, "points": points,
@@ -84,10 +92,14 @@ def write_experiment(folder: Path, rows: list[Row], layers: int = 3) -> Path:
     ]
     (folder / "baseline" / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     manifest = {
-        "key": 64 * "0", "kind": "train", "parent": None, "seed": 3, "seconds": 9.0, "artefacts": [{"suffix": "", "path": "."}],
+        "key": key_of("baseline"), "weights": WEIGHTS, "kind": "train", "parent": None, "seed": 3, "seconds": 9.0,
+        "artefacts": [{"suffix": "", "path": "."}],
         "versions": {"torch": "9.9"}, "data": {"val": "fingerprint-of-val"}, "device": "cpu", "threads": 2,
     }  # fmt: skip
     (folder / "baseline" / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "pruned" / "manifest.json").write_text(
+        json.dumps({**manifest, "key": key_of("pruned"), "kind": "prune", "weights": 64 * "b"})
+    )
     channels = {f"backbone.blocks.{index}.squeeze.gate.1.0": [96, 32 if index % 2 else 96] for index in range(layers)}
     (folder / "pruned" / "channels.json").write_text(json.dumps(channels))
     (folder / "sensitivity.json").write_text(json.dumps(prune_sensitivity(5)))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import subprocess
 import sys
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from compress.errors import CompressError
 from compress.report import plots
@@ -127,6 +130,38 @@ def test_the_front_is_named_and_a_network_that_finds_nothing_is_not_drawn():
     assert bold == {"small", "large"}
     assert "raw" not in texts(figure)
     assert {"size (MB), logarithmic", "Hmean %"} <= texts(figure)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_name_could_be_taken_for_that_of_another_marker(seed):
+    """A name stands nearest to its own marker or has a line to it; none covers another or a marker."""
+    chance = random.Random(seed)
+    points = [Point(f"files_{i}/onnx", chance.uniform(1, 3), chance.uniform(0.8, 0.9), "a", "a") for i in range(12)]
+    points += [Point("int8", cost, 0.85, name, name) for cost, name in ((2.0, "a"), (2.02, "b"), (2.5, "c"))]
+    figure = plots.pareto(points, "latency (ms)", DETECTION.metric)
+    ax, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()
+    markers = [tuple(ax.transData.transform((point.cost, point.score))) for point in points]
+    boxes = {}
+    for text in ax.texts:
+        text.update_positions(renderer)
+        extent = Text.get_window_extent(text, renderer)
+        boxes[text.get_text()] = box = (extent.x0, extent.y0, extent.x1, extent.y1)
+        mine = [place for place, point in enumerate(points) if point.label == text.get_text()]
+        assert text.arrow_patch is not None or plots.nearest(box, markers) in mine
+        assert not any(plots.overlap(box, plots.around(marker, 3)) for marker in markers)
+    assert len(boxes) == len(ax.texts) > 8, "each artefact has one name at most, and most have one"
+    assert not any(plots.overlap(one, other) for one, other in itertools.combinations(boxes.values(), 2))
+
+
+def test_figures_of_many_or_negative_bars_and_their_axis_do_not_touch(sensitivity, scores):
+    points = [{"layer": f"l{i}", "loss": 1.0, "scores": scores(0.9 + 0.0001 * (i - 9))} for i in range(12)]
+    figure = plots.quantization_bars({**sensitivity(1), "points": points})
+    ax, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()
+    ticks = sorted((box.x0, box.x1) for box in (label.get_window_extent(renderer) for label in ax.get_xticklabels() if label.get_text()))
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(ticks))
+    window = ax.get_window_extent(renderer)
+    assert all(window.x0 < text.get_window_extent(renderer).x0 for text in ax.texts)
+    assert all(text.get_window_extent(renderer).x1 <= figure.bbox.x1 for text in ax.texts)
 
 
 def test_the_front_follows_the_direction_of_the_metric(counting):

@@ -35,7 +35,18 @@ addEventListener("error", event => wrong.push(event.message || String(event.targ
 addEventListener("securitypolicyviolation", event => wrong.push(event.violatedDirective + " " + event.blockedURI));
 for (const name of ["error", "warn"]) console[name] = (...words) => wrong.push(words.join(" "));
 </script>"""
-TELL = """<script>addEventListener("load", () => setTimeout(() => {
+TELL = """<script>
+function whole(link) {  // what a click on an image shows, and what another click leaves
+  if (!link) return null;
+  const shown = document.getElementById(link.getAttribute("href").slice(1)), before = getComputedStyle(shown).display;
+  location.hash = link.getAttribute("href");
+  const style = getComputedStyle(shown), box = shown.querySelector("svg").getBoundingClientRect();
+  const size = [Math.round(box.width), Math.round(box.height)];
+  const found = [before, style.display, style.position, ...size, shown.querySelectorAll("use").length];
+  location.hash = shown.getAttribute("href");
+  return [...found, getComputedStyle(shown).display];
+}
+addEventListener("load", () => setTimeout(() => {
   const outside = document.querySelectorAll("main > section > *, header > *, .tiles div, .plots > figure > svg, .shots figure, .scroll");
   const told = {
     width: innerWidth, page: document.documentElement.scrollWidth, wrong: wrong,
@@ -47,7 +58,14 @@ TELL = """<script>addEventListener("load", () => setTimeout(() => {
     ground: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.querySelector(".plots svg text")).fill,
     captions: [...document.querySelectorAll(".shots figcaption")].map(e => e.scrollWidth <= e.clientWidth),
     alone: [...document.querySelectorAll(".alone")].map(e => e.getBoundingClientRect().width),
-    shots: [...document.querySelectorAll(".shots use")].map(e => e.getBoundingClientRect().width > 100),
+    shots: [...document.querySelectorAll(".shots .open use")].map(e => e.getBoundingClientRect().width > 100),
+    tiles: [...document.querySelectorAll(".tiles")][0].getBoundingClientRect().bottom,
+    named: [...document.querySelectorAll(".tiles dt")].slice(0, 2).map(e => e.textContent),
+    heads: [...document.querySelectorAll("[aria-label^=Table] thead tr")].map(e => [...e.children].slice(0, 4).map(c => c.textContent)),
+    cells: [...document.querySelectorAll("[aria-label^=Table] tbody tr:first-child td:nth-child(3)")].map(
+      e => e.getBoundingClientRect().right),
+    tips: [...document.querySelectorAll(".plots title")].length,
+    whole: whole(document.querySelector(".shots .open")),
   };
   const place = document.createElement("pre"); place.id = "told"; place.textContent = JSON.stringify(told); document.body.append(place);
 }, 100));</script>"""
@@ -136,6 +154,19 @@ def test_nothing_overflows_fails_or_is_fetched(report, width):
     assert told["columns"] == (1 if width == 390 else 2)
     assert told["smallest"] >= (7 if width == 390 else 9), "pixels, the height of the smallest text in a figure"
     assert told["scrolls"][1] is (width == 390), "the wide table scrolls in its own box on a phone"
+
+
+def test_a_phone_shows_score_and_latency_first(report):
+    told = asked(report, 390)
+    assert told["named"] == ["Hmean", "Latency, openvino int8"]
+    assert told["tiles"] <= 844, "pixels, within the first screen"
+    assert told["heads"] == [["stage", "Hmean %", "fastest ms", "MB"]] * 2
+    assert all(right <= 390 for right in told["cells"]), "without scrolling the table"
+
+
+def test_a_click_shows_an_image_in_its_own_pixels_and_another_one_closes_it(report):
+    told = asked(report, 390)
+    assert told["whole"] == ["none", "block", "fixed", 160, 90, 2, "none"]
 
 
 def test_the_listener_hears_what_it_listens_for(report):

@@ -115,3 +115,27 @@ def test_the_last_model_of_a_recipe_is_loaded_and_has_one_row(recipe, monkeypatc
     assert [row.stage for row in rows] == ["found"]
     inner = read(recipe.parent / "experiments" / "recipe")
     assert rows[0].params == inner[-1].params
+
+
+def test_a_guide_that_the_checkpoint_has_not_starts_afresh_and_loses_characters_with_the_rest(tmp_path):
+    parts = {"name": "crnn", "backbone": {"name": "mobilenet_v3_small", "width": 0.25}, "sequence": "none", "alphabet": "digits"}
+    path = tmp_path / "recipe.yml"
+    path.write_text("""
+model: {name: crnn, backbone: {name: mobilenet_v3_small, width: 0.25}, sequence: none, alphabet: digits,
+  guide: {name: nrtr, dims: 24, heads: 2, hidden: 32, layers: 1, longest: 4}}
+data: {format: synthetic_lines, train: 8, val: 2, test: 2, height: 32, characters: {characters: "0123"}, words: 1, longest: 3}
+evaluate: {height: 32, width: 64}
+latency: {input: [1, 3, 32, 64], threads: 1, runtimes: [], rounds: 3}
+stages:
+  - load: {name: found, checkpoint: unguided}
+  - alphabet: {name: fewer, characters: {characters: "0123"}}
+  - train: {name: guided, freeze: [backbone], epochs: 1, batch: 4, crop: [32, 64]}
+""")
+    save(fresh(parts, load_recipe(path).evaluate), tmp_path / "unguided")
+    compress.run(path, out=tmp_path / "out", quiet=True)
+    before, found, after = (load(tmp_path / place).network.state_dict() for place in ("unguided", "out/found", "out/guided"))
+    assert all(torch.equal(before[name], found[name]) for name in before)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone"))
+    assert not torch.equal(before["head.weight"][:5], after["head.weight"])
+    guide = "guide.layer.decoder.classifier.weight"
+    assert len(found[guide]) - len(after[guide]) == 10 - 4

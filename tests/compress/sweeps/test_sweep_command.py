@@ -35,7 +35,7 @@ def job(tmp_path, monkeypatch):
 
     def make(text: str) -> Job:
         (tmp_path / "sweep.yml").write_text(f"recipe: small.yml\n{text}\n")
-        return Job(settings.read(Path("sweep.yml")), (), tmp_path / "out", tmp_path / "out", tmp_path)
+        return Job(settings.read(Path("sweep.yml")), (), tmp_path / "out", str(tmp_path / "out"), tmp_path)
 
     return make
 
@@ -123,6 +123,23 @@ def test_epochs_are_found_where_the_stage_is_and_each_once(tmp_path):
     (tmp_path / "b" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert process.validations(tmp_path, "b", "val_x", 2) == [(3, 0.3)]
     assert process.validations(tmp_path, "c", "val_x", 0) == []
+
+
+@with_ray
+@pytest.mark.slow  # Ray is loaded
+def test_each_epoch_is_reported_once(tmp_path, monkeypatch):
+    from compress.sweeps import engine
+
+    told: list[tuple[int, float]] = []
+    monkeypatch.setattr(engine.tune, "report", lambda facts: told.append((facts["epoch"], facts["validation"])))
+    monkeypatch.setattr(engine, "machine", lambda: "here")
+    epochs = engine.Epochs(tmp_path, "b", "val_x")
+    (tmp_path / "b.partial").mkdir()
+    for done in (0, 1, 1, 3):
+        lines = [{"epoch": epoch, "lr": 0.1, "loss": 1.0, "val_x": epoch / 10} for epoch in range(1, done + 1)]
+        (tmp_path / "b.partial" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        epochs.report()
+    assert told == [(1, 0.1), (2, 0.2), (3, 0.3)]
 
 
 @pytest.mark.slow  # starts a process that loads torch

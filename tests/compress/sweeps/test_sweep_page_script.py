@@ -43,6 +43,7 @@ known.points.textContent = JSON.stringify(DATA);
 Object.assign(known.runtime, { value: "" });
 Object.assign(known.cost, { value: "latency", selectedOptions: [{ textContent: "cost" }] });
 globalThis.document = { getElementById: (name) => known[name], createElementNS: (_space, tag) => new Element(tag) };
+globalThis.addEventListener = () => {};
 require(SCRIPT);
 function shown(runtime, cost) {
   Object.assign(known.runtime, { value: runtime });

@@ -73,7 +73,7 @@ def test_a_space_with_fewer_points_than_trials_gives_each_once(sweep):
 
 def test_a_trial_is_named_after_what_its_recipe_says(sweep, tmp_path):
     read = sweep("space:\n  stages.pruned.ratio: [0.3, 0.5]")
-    job = Job(read, (), tmp_path, tmp_path, Path.cwd())
+    job = Job(read, (), tmp_path, str(tmp_path), Path.cwd())
     names = [new_trial(job, point, None)["trial"] for point in points(read)]
     assert len(set(names)) == 2
     assert [new_trial(job, point, None)["trial"] for point in points(read)] == names
@@ -84,7 +84,7 @@ def test_a_trial_is_named_after_what_its_recipe_says(sweep, tmp_path):
 
 def test_values_of_all_kinds_reach_the_recipe(sweep, tmp_path):
     read = sweep("space:\n  stages.baseline.crop: [64, [64, 96]]\n  stages.pruned.protect: [[], ['head.*']]")
-    job = Job(read, ("seed=3",), tmp_path, tmp_path, Path.cwd())
+    job = Job(read, ("seed=3",), tmp_path, str(tmp_path), Path.cwd())
     loaded = settings.recipes.load(Path(read.recipe), overrides_of(job, values_of(read, points(read)[3]), 7))
     assert loaded.stage("baseline").crop == (64, 96)
     assert loaded.stage("pruned").protect == ("head.*",)
@@ -111,7 +111,6 @@ def test_values_of_all_kinds_reach_the_recipe(sweep, tmp_path):
         ("space:\n  stages.pruned.ratio: [0.5]\nlimits: {max_byte: 5}", "did you mean 'max_bytes'"),
         ("space:\n  stages.pruned.ratio: [0.5]\nobjectives: [speed]", "objectives.0: input should be 'score'"),
         ("space:\n  stages.pruned.ratio: [0.5]\nrow: file/onnx", "no stage 'file'.*did you mean 'files'"),
-        ("space:\n  stages.pruned.ratio: [0.5]\nstorage: s3://bucket/x", "no folder"),
         ("space:\n  stages.pruned.ratio: [0.5]\nstop: {asha: {stage: pruned}}", "no stage 'pruned' trains"),
         ("space:\n  stages.pruned.ratio: [0.5]\nstop: {asha: {grace: 2}}", "no trial would be stopped early"),
         ("spcae:\n  stages.pruned.ratio: [0.5]", "did you mean 'space'"),
@@ -127,8 +126,32 @@ def test_a_value_that_some_trials_cannot_run_with_is_left_to_them(sweep):
     assert sweep("space:\n  stages.pruned.ratio: [0.5, 2]").space == {"stages.pruned.ratio": (0.5, 2)}
 
 
-@pytest.mark.parametrize("name", ["latency_budget", "ratios", "seeds"])
+@pytest.mark.parametrize("name", ["latency_budget", "mini", "ratios", "seeds"])
 def test_the_sweeps_that_come_with_the_workbench_fit_their_recipes(name):
     read = settings.read(ROOT / "recipes" / "sweeps" / f"{name}.yml")
-    assert read.row == "files_int8/openvino"
-    assert read.search != "grid" or len(points(read)) * max(1, len(read.seeds)) in (6, 14)
+    assert read.row == ("files/onnx" if name == "mini" else "files_int8/openvino")
+    assert read.search != "grid" or len(points(read)) * max(1, len(read.seeds)) in (6, 11, 14)
+
+
+PIPELINE = """
+model: {name: reader}
+data: {format: synthetic, train: 2, val: 2, test: 2, size: 96}
+stages:
+  - assemble: {name: files, detector: detector, recogniser: recogniser}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("space:\n  evaluate.drop_score: [0.0, 0.5]\nobjectives: [macs]", "line 4: objectives: .* of a pipeline are not counted"),
+        ("space:\n  stages.files.detector.ratio: [0.5]", r"stages\.files\.detector: input should be a valid string"),
+        ("space:\n  stages.baseline.lr: [0.5]", "there is no stage 'baseline'"),
+    ],
+)
+def test_of_a_pipeline_its_own_keys_are_varied(sweep, tmp_path, text, told):
+    (tmp_path / "small.yml").write_text(PIPELINE)
+    read = sweep("space:\n  evaluate.drop_score: [0.0, 0.5]\n  stages.files.detector: [detector, other.yml]")
+    assert len(points(read)) == 4
+    with pytest.raises(CompressError, match=told):
+        sweep(text)
