@@ -87,7 +87,9 @@ def changed(data: DataConfig, evaluate: Evaluate, algorithm: Algorithm, override
 
     Raises CompressError for overrides of anything else, and for values that a recipe could not have.
     """
-    document = Document({"data": data.model_dump(mode="json"), "evaluate": evaluate.model_dump(mode="json"), "stages": {}})
+    document = Document(
+        {"data": data.model_dump(mode="json", by_alias=True), "evaluate": evaluate.model_dump(mode="json", by_alias=True), "stages": {}}
+    )
     for override in overrides:
         if override.partition(".")[0] not in ("data", "evaluate"):
             raise CompressError(f"-o {override}: beside --data, `data` and `evaluate` alone can be changed: -o evaluate.short_side=480")

@@ -154,7 +154,8 @@ def test_tuned_thresholds_are_stored_and_reported_beside_the_fixed_ones(tiny_run
     tuned = json.loads(command(*words, "--split", "val", "--tune").stdout)
     assert tuned["tuned"]["scores"]["hmean"] >= tuned["scores"]["hmean"]
     assert tuned["tuned"]["scores"]["hmean"] == pytest.approx(tuned["tuned"]["val_score"])
-    assert json.loads(command(*words, "--split", "val").stdout) == tuned
+    assert Path(tuned["stored"]) == tmp_path / "baseline" / "tuned.json"
+    assert json.loads(command(*words, "--split", "val").stdout) == {**tuned, "stored": None}
 
 
 def test_predict_draws_and_writes_polygons_in_the_images_own_pixels(tiny_run, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compress.report.evaluation import evaluation_text
 
-MEASURED = {"images": 500, "split": "test", "artefact": "x/model.onnx", "runtime": "onnxruntime fp32"}
+MEASURED = {"images": 500, "split": "test", "artefact": "x/model.onnx", "runtime": "onnxruntime fp32", "stored": None}
 
 
 def test_fixed_and_tuned_settings_have_a_line_each():
