@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import count, islice, product
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,7 +17,6 @@ from compress.data.prepare import network_input
 from compress.description import TUNED, check_tuned, read_tuned, understood
 from compress.errors import CompressError
 from compress.files import first_fault
-from compress.heap import give_back
 from compress.models.contract import Algorithm, Sample
 from compress.outside import allowing
 from compress.packaged import default_model
@@ -36,7 +35,6 @@ IMAGES_IN_MEMORY = 16
 PIXELS_IN_MEMORY = 1 << 25  # 100 MB of them
 # Sizes for which a part of a pipeline is kept ready: lines come in few widths, whole images in any size, each of which takes much memory.
 READY = {"detector": 0, "classifier": 1, "recogniser": 4}
-TRIM_EVERY = 16  # images of a pipeline: what is given back costs some 20 ms to get again
 Outputs = dict[str, Any]  # arrays, but of a pipeline
 # What turns one image's outputs and original (height, width) into an answer.
 Reader = Callable[[Outputs, tuple[int, int]], Any]
@@ -278,14 +276,11 @@ def of_pipeline(folder: Path, threads: int | None) -> Predictor:
     runtimes, precisions = ("+".join(dict.fromkeys(getattr(its, name) for its in parts.values())) for name in ("runtime", "precision"))
 
     known: dict[str, Models] = {}
-    looked = count(1)
 
     def look(image: np.ndarray, evaluate: Any) -> Outputs:
         key = evaluate.model_dump_json()
         if key not in known:
             known[key] = models_of(parts, evaluate)
-        if next(looked) % TRIM_EVERY == 0:
-            give_back()
         return read_words(image, known[key], evaluate)
 
     models_of(parts, found.evaluate)  # refuses settings that a part does not have
