@@ -129,7 +129,7 @@ def pareto(points: Sequence[Point], cost: str, metric: Metric, everywhere: Seque
             "color": COLOURS[groups.index(point.group) % len(COLOURS)],
         }
         ax.plot(point.cost, point.score, ls="none", ms=7, mec="white", mew=0.6, gid=f"{TIP}{place}", **look)
-    keys(figure, series, groups)
+    keys(figure, series, groups, shown)
     ax.set(xlabel=f"{cost}, logarithmic", ylabel=plain(metric.heading))
     logarithmic(ax, [point.cost for point in shown])
     values_of(ax.yaxis, metric)
@@ -139,16 +139,21 @@ def pareto(points: Sequence[Point], cost: str, metric: Metric, everywhere: Seque
     return figure
 
 
-def keys(figure: Figure, series: Sequence[str], groups: Sequence[str]) -> None:
-    """What markers, and, where they say something else, colours stand for."""
+def keys(figure: Figure, series: Sequence[str], groups: Sequence[str], shown: Sequence[Point]) -> None:
+    """What the markers, and, where they say something else, the colours of the points `shown` stand for."""
     same = list(series) == list(groups)
     colours = [COLOURS[index % len(COLOURS)] if same else GREY for index in range(len(series))]
     handles: list[Artist] = [
         Line2D([], [], ls="none", ms=7, marker=MARKERS[index % len(MARKERS)], color=colour, label=plain(name))
         for index, (name, colour) in enumerate(zip(series, colours, strict=True))
+        if any(point.series == name for point in shown)
     ]
     if not same:
-        handles += [Patch(color=COLOURS[index % len(COLOURS)], label=plain(short(name))) for index, name in enumerate(groups)]
+        handles += [
+            Patch(color=COLOURS[index % len(COLOURS)], label=plain(short(name)))
+            for index, name in enumerate(groups)
+            if any(point.group == name for point in shown)
+        ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 

@@ -132,6 +132,14 @@ def test_the_front_is_named_and_a_network_that_finds_nothing_is_not_drawn():
     assert {"size (MB), logarithmic", "Hmean %"} <= texts(figure)
 
 
+def test_the_legend_has_what_is_drawn_alone():
+    fast, slow = Point("fast", 0.1, 0.8, "a", "a"), Point("slow", 2.0, 0.9, "b", "b")
+    figure = plots.pareto([slow], "ms", DETECTION.metric, [fast, slow])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b"]
+    alone, both = (plots.pareto(points, "ms", DETECTION.metric, [fast, slow]) for points in ([slow], [fast, slow]))
+    assert alone.legends[0].legend_handles[0].get_marker() == both.legends[0].legend_handles[1].get_marker()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_no_name_could_be_taken_for_that_of_another_marker(seed):
     """A name stands nearest to its own marker or has a line to it; none covers another or a marker."""
