@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,6 +21,21 @@ TOLERANCE = (1e-4, 1e-5)
 INT8_TOLERANCE = (0.1, 0.01)
 # Two networks whose rounding errors have nothing to do with each other are this much further apart than either is from the float one.
 INDEPENDENT = 2**0.5
+# The 99.9 % quantile of few values is their maximum: lines of text, which are small and give few, are compared on more images.
+FEWEST_IMAGES, MOST_IMAGES = 8, 64
+ENOUGH_PIXELS = 2**18
+
+
+def enough(images: Iterable[np.ndarray], count: int | None = None) -> list[np.ndarray]:
+    """The first `count` of (H, W, 3) images; unless it is said, as many as hold `ENOUGH_PIXELS` together, but 8 to 64."""
+    taken: list[np.ndarray] = []
+    pixels = 0
+    for image in islice(images, count or MOST_IMAGES):
+        taken.append(image)
+        pixels += image.shape[0] * image.shape[1]
+        if count is None and len(taken) >= FEWEST_IMAGES and pixels >= ENOUGH_PIXELS:
+            break
+    return taken
 
 
 def verify(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,11 +25,11 @@ class Assemble(Stage):
     detector, classifier, recogniser: each a recipe, whose last model it is, or `recipe.yml:stage`, for another one of it, which is run
     first where it has not been; a checkpoint folder; or an exported file. The classifier may be left out.
     format: of the files that checkpoints become; an exported file stays what it is. check_images: validation images on which each file's
-    outputs must match torch's; of words cut from them for a classifier and a recogniser.
+    outputs must match torch's, as many as in an export stage; of words cut from them for a classifier and a recogniser.
     """
 
     kind: ClassVar[str] = "assemble"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf", "onnx", "openvino")
     needs_parent: ClassVar[bool] = False
     gives_model: ClassVar[bool] = False
@@ -41,7 +40,7 @@ class Assemble(Stage):
     classifier: str | None = Field(None, min_length=1)
     recogniser: str = Field(min_length=1)
     format: HoldsInt8 = "openvino"
-    check_images: int = Field(8, ge=1)
+    check_images: int | None = Field(None, ge=1)
 
     def parts(self) -> dict[str, str]:
         """Part -> what is named for it."""
@@ -111,11 +110,12 @@ class Assemble(Stage):
     def images(self, part: str, lab: Lab) -> Sequence[np.ndarray]:
         """A few images such as the part is shown: of the validation split, or words cut from them."""
         from compress.data.lines.crops import crops
+        from compress.exporters.verify import enough
 
         split = lab.split("val")
         if part == "detector":
-            return [split[index].image for index in range(min(self.check_images, len(split)))]
-        return [image for _, image in islice(crops(split, []), self.check_images)]
+            return enough((split[index].image for index in range(len(split))), self.check_images)
+        return enough((image for _, image in crops(split, [])), self.check_images)
 
 
 def is_file(name: str) -> bool:

@@ -19,16 +19,17 @@ class Export(Stage):
 
     formats: `onnx` (ONNX Runtime), `openvino` (IR: .xml and .bin), and for float models `torchscript`, `ncnn` (.param and .bin) and
     `torch_export` (.pt2). The last is checked when it is written and never opened, so it has no row: name another beside it.
-    check_images: validation images on which each file's outputs must match torch's. A file that does not match fails the stage.
+    check_images: validation images on which each file's outputs must match torch's; 8 unless said, and up to 64 small ones, such as lines
+    of text. A file that does not match fails the stage.
     """
 
     kind: ClassVar[str] = "export"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf", "onnx", "openvino")
     gives_model: ClassVar[bool] = False
 
     formats: tuple[Format, ...] = Field(("onnx", "openvino"), min_length=1)
-    check_images: int = Field(8, ge=1)
+    check_images: int | None = Field(None, ge=1)
 
     @field_validator("formats")
     @classmethod
@@ -55,10 +56,11 @@ class Export(Stage):
 
     def apply(self, model: Model, lab: Lab) -> Model:
         """Leaves one file, or pair of files, for each format."""
+        from compress.exporters.verify import enough
         from compress.exporters.write import write_files
 
         split = lab.split("val")
-        images = [split[index].image for index in range(min(self.check_images, len(split)))]
+        images = enough((split[index].image for index in range(len(split))), self.check_images)
         with lab.bar(f"{lab.name}: files compared with torch", len(images) * len(self.formats)) as bar:
             for name, path, facts in write_files(model, self.formats, lab.folder, images, bar):
                 if name != "torch_export":

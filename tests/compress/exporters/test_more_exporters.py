@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import zipfile
 
 import numpy as np
@@ -19,6 +20,7 @@ from compress.exporters.onnx import export_onnx, float_weights, onnx_model
 from compress.exporters.openvino import export_openvino
 from compress.exporters.torch_export import export_torch_export
 from compress.exporters.torchscript import export_torchscript
+from compress.exporters.verify import enough
 from compress.exporters.write import write_files
 from compress.quantization.nncf_torch import plain_state
 from compress.runtimes import open_file
@@ -191,3 +193,13 @@ def test_integers_are_counted_in_what_openvino_executes(detector, quantized_dete
 def test_files_without_integers_have_nothing_to_inspect(tmp_path):
     (tmp_path / "m.torchscript").touch()
     assert inspect(tmp_path / "m.torchscript") is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "taken"),
+    [((736, 1280), None, 8), ((192, 192), None, 8), ((48, 320), None, 18), ((32, 100), None, 64), ((32, 100), 3, 3)],
+)
+def test_files_are_compared_on_more_images_where_these_are_small(shape, count, taken):
+    image = np.zeros((*shape, 3), np.uint8)
+    assert len(enough(itertools.repeat(image), count)) == taken
+    assert len(enough([image] * 2)) == 2
