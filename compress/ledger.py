@@ -197,11 +197,11 @@ def columns(rows: Sequence[Row], key: Callable[[Cell], str]) -> dict[str, list[l
 
 
 def readable(rows: Sequence[Row]) -> dict[str, list[list[Cell]]]:
-    """Heading -> what each row has below it, in the tables that people read."""
+    """Heading -> what each row has below it, in the tables that people read. What no row has, such as a pipeline's MACs, has no column."""
     found = columns(rows, lambda cell: cell.heading)
     if len({row.experiment for row in rows if row.kind != "teacher"}) < 2:  # a teacher's row stands in its student's table
         found.pop("experiment", None)
-    return found
+    return {heading: column for heading, column in found.items() if any(cell.text for cells in column for cell in cells)}
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

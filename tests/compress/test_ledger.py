@@ -177,6 +177,13 @@ def test_each_task_has_columns_of_its_own_metrics(lines):
     assert "how much less" not in ledger.caption(rows[:1])
 
 
+def test_what_no_row_has_is_no_column_for_people_and_stays_one_for_programs():
+    pipelines = [row(name, params=None, macs=None) for name in ("float", "int8")]
+    assert ledger.table(pipelines)[0] == ["stage", "MB", "P %", "R %", "Hmean %", "delta", "openvino ms"]
+    assert ledger.table([*pipelines, row("detector")])[0][1:3] == ["params", "MACs"]
+    assert {"params", "macs"} <= set(ledger.comma_separated(pipelines).splitlines()[0].split(","))
+
+
 def test_the_csv_has_every_score_and_nothing_where_a_row_has_none(lines):
     head, first, second = csv.reader(io.StringIO(ledger.comma_separated([row("detector"), lines("lines", 7.5, 1 / 3)])))
     found = dict(zip(head, second, strict=True))
