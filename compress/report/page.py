@@ -183,7 +183,7 @@ def remarks(row: Row, rows: Sequence[Row], broken: Collection[str]) -> str:
 
 def table_row(row: Row, picked: bool, also: str, cells: Sequence[str]) -> str:
     """One artefact."""
-    name = f"{escape(row.stage).replace('/', '/<wbr>')}{small(also)}"
+    name = f"{escape(row.stage).replace('/', '/<wbr>').replace('_', '_<wbr>')}{small(also)}"
     return f'<tr{" class=pick" if picked else ""}><th scope="row">{name}</th>{"".join(cells)}</tr>'
 
 
