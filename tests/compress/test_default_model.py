@@ -104,7 +104,7 @@ SAMPLE = ROOT / "docs" / "sample.jpg"
 
 def test_it_is_what_load_opens_without_a_path_and_reads_a_file_by_its_name(reader):
     found = compress.load(threads=1).predict(str(SAMPLE))
-    assert found.text == "jot DETOBITUTI NIR\nObo\n99974\nOsotihumer JEL usiwezyg\n368126\nIJIHAR"
+    assert found.text == "jot DETOBITUTI NIR\n99974\nObo\nOsotihumer JEL usiwezyg\n368126\nIJIHAR"
     assert bits(reader.predict(read_image(SAMPLE))) == bits(found)
     with pytest.raises(CompressError, match=r"nowhere\.jpg"):
         reader.predict("nowhere.jpg")

@@ -99,6 +99,8 @@ def test_a_copy_has_all_that_it_needs_and_reads_the_same(elsewhere):
         "icdar2015/ppocr_v3_cpu_students.yml",
         "icdar2015/ppocr_v3_cpu_cut.yml",
         "icdar2015/ppocr_v3_cpu.yml",
+        "icdar2015/ppocr_v3_cpu_longer.yml",
+        "icdar2015/ppocr_v3_cpu_longest.yml",
     }
 
 
