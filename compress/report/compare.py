@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from compress.tasks.task import Evaluate, Scores, Shape, Task
 
 WEIGHTS = "model.safetensors"  # as compress.checkpoint has it, which would import torch
-LAYOUT = 3  # of what `compare` returns, and so of what is kept
-LONGEST = 640  # pixels, the longer side of an embedded image
+LAYOUT = 4  # of what `compare` returns, and so of what is kept
+LONGEST = 1600  # pixels, the longer side of an embedded image: a photograph of 1280 x 720 is shown as it is
 
 
 def compare(experiment: Experiment, images: int) -> dict[str, Any]:

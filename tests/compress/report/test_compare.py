@@ -238,3 +238,11 @@ def test_a_class_is_told_in_words_and_nothing_is_outlined(experiment):
     assert html.count("data:image/jpeg") == html.count("<image") == 1, "nothing is drawn on it, so it is shown once"
     assert "polygon" not in html
     assert 'class="key"' not in html
+
+
+@pytest.mark.parametrize(("size", "embedded"), [((720, 1280), (720, 1280)), ((2400, 3200), (1200, 1600))])
+def test_a_photograph_is_embedded_in_its_own_size_and_a_huge_one_reduced(size, embedded):
+    words = Words(np.zeros((0, 4, 2), np.float32), np.zeros(0, bool), [])
+    image = plain_image(Sample("photograph", np.full((*size, 3), 128, np.uint8), words), TASKS["detection"])
+    assert cv2.imdecode(np.frombuffer(base64.b64decode(image["jpeg"]), np.uint8), cv2.IMREAD_COLOR).shape[:2] == embedded
+    assert (image["height"], image["width"]) == size
