@@ -2,8 +2,8 @@
 
     python experiments/published/sweeps/overhead.py --out experiments/overhead
 
-Each of the two begins without a cache. Both times are wall-clock, with the start of Ray and of every process in them; the last line is their
-ratio. It means something on a quiet machine alone.
+Each of the two begins without a cache. Both times are wall-clock, with the start of Ray and of every process in them; the last line
+is their ratio. It means something on a quiet machine alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def by_sweep(out: Path) -> None:
 def by_loop(out: Path) -> None:
     """All trials one after the other, each in a folder of its own."""
     for ratio in RATIOS:
-        compress(out, "run", str(RECIPE), "-o", f"stages.pruned.ratio={ratio}", "-o", "latency.runtimes=[]", "--out", str(out / f"run_{ratio}"))
+        chosen = ("-o", f"stages.pruned.ratio={ratio}", "-o", "latency.runtimes=[]")
+        compress(out, "run", str(RECIPE), *chosen, "--out", str(out / f"run_{ratio}"))
 
 
 def seconds(work: Callable[[Path], None], out: Path) -> float:
