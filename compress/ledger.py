@@ -201,7 +201,7 @@ def readable(rows: Sequence[Row]) -> dict[str, list[list[Cell]]]:
     found = columns(rows, lambda cell: cell.heading)
     if len({row.experiment for row in rows if row.kind != "teacher"}) < 2:  # a teacher's row stands in its student's table
         found.pop("experiment", None)
-    return {heading: column for heading, column in found.items() if any(cell.text for cells in column for cell in cells)}
+    return {heading: column for heading, column in found.items() if any(map(cell_text, column))}
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
