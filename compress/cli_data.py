@@ -74,19 +74,33 @@ def data_draw(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     images: Annotated[int, typer.Option(min=2, max=100_000, help="How many to train on; some of them become validation.")] = 50,
     test: Annotated[int, typer.Option(min=0, max=100_000, help="How many for the test part.")] = 20,
-    size: Annotated[int, typer.Option(min=64, max=2048, help="Pixels of their height and width.")] = 640,
-    data: Annotated[str, typer.Option("--format", help=FORMATS_HELP.split("; ")[0] + ".")] = "icdar2015",
+    size: Annotated[
+        int | None, typer.Option(min=16, max=2048, help="Pixels of their height and width; of lines, their height.", show_default="640; 48")
+    ] = None,
+    data: Annotated[str, typer.Option("--format", help=FORMATS_HELP)] = "icdar2015",
+    fonts: Annotated[Path | None, typer.Option(help="Lines: a folder of fonts, used beside matplotlib's.")] = None,
+    vocabulary: Annotated[Path | None, typer.Option(help="Lines: a file with a word a line, instead of made-up words.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed gives other images.")] = 0,
 ) -> None:
-    """Draw synthetic photographs of words, with their ground truth, to try the workbench on.
+    """Draw synthetic photographs of words, or lines of text, with their ground truth: to try the workbench on, or to train on.
 
-    Example:
+    Examples:
 
       compress data draw photos --images 50
-    """
-    from compress.data.draw import draw_folder
 
-    for line in draw_folder(out, data, images=images, test=test, size=size, seed=seed):
+      compress data draw words --format lines --images 10000 --fonts /usr/share/fonts --vocabulary words.txt
+    """
+    from compress.data.draw import draw_folder, draw_lines
+    from compress.data.lines.convert import WRITERS
+    from compress.errors import CompressError
+
+    if data in WRITERS:
+        told = draw_lines(out, data, images=images, test=test, height=size or 48, fonts=fonts, vocabulary=vocabulary, seed=seed)
+    elif fonts or vocabulary:
+        raise CompressError(f"--fonts and --vocabulary are of lines, and {data} holds photographs; leave them out, or say --format lines.")
+    else:
+        told = draw_folder(out, data, images=images, test=test, size=size or 640, seed=seed)
+    for line in told:
         typer.echo(line)
     typer.echo(f"{data}: {out}")
 

@@ -1,4 +1,5 @@
-"""`compress data draw`: a folder of synthetic photographs with their ground truth, to try the workbench on while one's own are labelled."""
+"""`compress data draw`: a folder of synthetic photographs, or lines, with their ground truth: to try the workbench on while one's own are
+labelled, or to train on beside them."""
 
 from __future__ import annotations
 
@@ -12,6 +13,9 @@ from compress.data.convert import appear, folder_format
 from compress.data.detection.folder import ImageFolder
 from compress.data.detection.synthetic import draw
 from compress.data.files import Files
+from compress.data.formats import open_split
+from compress.data.lines.convert import WRITERS
+from compress.data.lines.synthetic import SyntheticLines
 from compress.errors import CompressError
 from compress.outputs import check_folder
 
@@ -25,9 +29,7 @@ def draw_folder(out: Path, format_name: str, *, images: int, test: int, size: in
     They are a pure function of the seed and of the versions of the libraries that draw. Raises CompressError for a folder that holds
     something already, and for a format that is not of scenes in a folder.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CompressError(f"{out} is there already; name a folder that is new or empty.")
-    check_folder(out)
+    check_new(out)
     writing = folder_format(format_name, out)
 
     def write(partial: Path) -> None:
@@ -38,6 +40,36 @@ def draw_folder(out: Path, format_name: str, *, images: int, test: int, size: in
     counts = {part: count for part, count in (("train", images), ("test", test)) if count}
     appear(out, write)
     return [f"{part}: {count} images" for part, count in counts.items()]
+
+
+def draw_lines(
+    out: Path, format_name: str, *, images: int, test: int, height: int, fonts: Path | None, vocabulary: Path | None, seed: int
+) -> list[str]:
+    """Write `images` lines for training and `test` others, `height` pixels high, into the new folder `out`; a sentence for each part.
+
+    There is no validation part: readers take it from the training lines. format_name: `lines` or `lmdb`. fonts, vocabulary: those of
+    :class:`compress.data.lines.synthetic.SyntheticLines`. Raises CompressError as :func:`draw_folder` does, for lines lower than 16
+    or higher than 256 pixels, and for fonts and a vocabulary that cannot be used.
+    """
+    if not 16 <= height <= 256:
+        raise CompressError(f"--size {height}: lines are 16 to 256 pixels high; give one of those.")
+    check_new(out)
+    source = SyntheticLines(format="synthetic_lines", train=images, test=max(test, 1), height=height, fonts=fonts, vocabulary=vocabulary)
+    counts = {part: count for part, count in (("train", images), ("test", test)) if count}
+
+    def write(partial: Path) -> None:
+        for part in counts:
+            WRITERS[format_name](partial, part, open_split(source, part, seed))
+
+    appear(out, write)
+    return [f"{part}: {count} lines" for part, count in counts.items()]
+
+
+def check_new(out: Path) -> None:
+    """Refuse a folder that holds something already, and one that cannot be written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CompressError(f"{out} is there already; name a folder that is new or empty.")
+    check_folder(out)
 
 
 def drawn(folder: Path, writing: ImageFolder, part: str, count: int, size: int, seed: int) -> list[Files]:

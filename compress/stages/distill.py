@@ -131,13 +131,15 @@ class Distill(Distillation, Schedule, Stage):
 
     def prepared(self, lab: Lab, model: Model, teachers: Sequence[Model]) -> Lab:
         """`lab` whose training images carry the teacher's maps, and whose ground truth it has corrected, where the stage says so."""
+        from compress.training.devices import mixed_precision
         from compress.training.teacher_maps import taught_split
 
         by_labels = self.labels == "teacher"
         if not (self.cache or by_labels):
             return lab
         names = self.copied_maps(model.algorithm)
-        split = taught_split(teachers[0], lab.split("train"), names, lab, carry=self.cache, correct=by_labels)
+        precision = mixed_precision(self.precision, lab.device)
+        split = taught_split(teachers[0], lab.split("train"), names, lab, carry=self.cache, correct=by_labels, precision=precision)
         return replace(lab, splits={**lab.splits, "train": split})
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+Precision = Literal["no", "bf16"]  # accelerate's names
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
@@ -21,7 +22,7 @@ def native_bf16(device: torch.device) -> bool:
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
-def mixed_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["no", "bf16"]:
+def mixed_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
     """accelerate's name for the precision to train in."""
     return "bf16" if wanted == "bf16" or (wanted == "auto" and native_bf16(device)) else "no"
 

@@ -29,6 +29,7 @@ from compress.lab import Lab
 from compress.predictor import of_model
 from compress.processes import main_process, wait_for_everyone
 from compress.tasks import TASKS
+from compress.training.devices import Precision
 from compress.training.features import tried_out
 from compress.training.modes import show_all_maps
 
@@ -82,20 +83,20 @@ class TeacherMaps:
             partial.unlink(missing_ok=True)
 
 
-def kept_maps(teacher: Model, split: Split, names: Sequence[str], lab: Lab) -> TeacherMaps:
+def kept_maps(teacher: Model, split: Split, names: Sequence[str], lab: Lab, precision: Precision = "no") -> TeacherMaps:
     """The maps that `names` are of the teacher's, for all images of `split`; computed where they are not kept yet.
 
-    The main process of a distributed run computes, the others wait.
+    precision: that of the training which they are for. The main process of a distributed run computes, the others wait.
     """
-    maps = TeacherMaps(cache_folder() / f"teacher-{key(teacher, split, names)}", channels_of(teacher, names))
+    maps = TeacherMaps(cache_folder() / f"teacher-{key(teacher, split, names, precision)}", channels_of(teacher, names))
     if main_process():
-        compute(teacher, split, maps, lab)
+        compute(teacher, split, maps, lab, precision)
     wait_for_everyone()
     return maps
 
 
-def key(teacher: Model, split: Split, names: Sequence[str]) -> str:
-    """sha256 over all that decides the maps: weights and architecture, input size, images."""
+def key(teacher: Model, split: Split, names: Sequence[str], precision: Precision = "no") -> str:
+    """sha256 over all that decides the maps: weights and architecture, input size, images, precision."""
     evaluate = teacher.evaluate
     return fingerprint(
         {
@@ -105,6 +106,7 @@ def key(teacher: Model, split: Split, names: Sequence[str]) -> str:
             "evaluate": evaluate.model_dump(mode="json", include=set(type(evaluate).model_fields)),
             "images": split.fingerprint(),
             "maps": list(names),
+            **({} if precision == "no" else {"precision": precision}),
         }
     )
 
@@ -116,7 +118,7 @@ def channels_of(teacher: Model, names: Sequence[str]) -> dict[str, int]:
 
 
 @torch.inference_mode()
-def compute(teacher: Model, split: Split, maps: TeacherMaps, lab: Lab) -> None:
+def compute(teacher: Model, split: Split, maps: TeacherMaps, lab: Lab, precision: Precision) -> None:
     """Write the maps that are missing."""
     missing = [index for index in range(len(split)) if not maps.whole(index)]
     if not missing:
@@ -127,19 +129,23 @@ def compute(teacher: Model, split: Split, maps: TeacherMaps, lab: Lab) -> None:
     with lab.bar(f"{lab.name} (maps of the teacher)", len(split), len(split) - len(missing)) as bar:
         for index in missing:
             image = task.shown(split[index].image, teacher.evaluate, wanted)
-            outputs = network(torch.from_numpy(network_input([image], wanted)).to(lab.device, memory_format=torch.channels_last))
+            pixels = torch.from_numpy(network_input([image], wanted)).to(lab.device, memory_format=torch.channels_last)
+            with torch.autocast(lab.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                outputs = network(pixels)
             stacked = torch.cat([outputs[name][0].float() for name in maps.channels])
             maps.write(index, (stacked.clamp(0, 1) * WHOLE).round().byte().cpu().numpy())
             bar.advance(1)
 
 
-def taught_split(teacher: Model, split: Split, names: Sequence[str], lab: Lab, *, carry: bool, correct: bool) -> Split:
+def taught_split(
+    teacher: Model, split: Split, names: Sequence[str], lab: Lab, *, carry: bool, correct: bool, precision: Precision = "no"
+) -> Split:
     """`split` with the teacher's maps, which training views then take along, and with its ground truth corrected by the teacher.
 
-    names: the maps that are carried. carry, correct: which of the two is done.
+    names: the maps that are carried. carry, correct: which of the two is done. precision: in which the maps are computed.
     """
     exported = tuple(exported_outputs(teacher)) if correct else ()
-    maps = kept_maps(teacher, split, tuple(dict.fromkeys((*(names if carry else ()), *exported))), lab)
+    maps = kept_maps(teacher, split, tuple(dict.fromkeys((*(names if carry else ()), *exported))), lab, precision)
     annotations = corrected(teacher, split, maps, exported) if correct else split.annotations
     return dataclasses.replace(split, annotations=annotations, maps=Selected(maps, tuple(names)) if carry else None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -21,7 +22,7 @@ from compress.data.data_format import DataFormat
 from compress.data.files import settle
 from compress.data.lines.augment_text import AugmentText
 from compress.data.lines.fonts import NEEDED, characters, default_fonts, digest, fonts_in
-from compress.data.lines.texts import LONGEST, PRINTABLE, line_text
+from compress.data.lines.texts import LONGEST, PRINTABLE, known_word, line_text, vocabulary_of
 from compress.data.rendering import background, clutter, degrade, face, ink_colour, library_versions, rendered
 from compress.data.split import SPLITS, Annotation, Split
 from compress.errors import CompressError, suggestion
@@ -36,6 +37,7 @@ class SyntheticLines(DataFormat):
     """Synthetic lines; `train`, `val` and `test` are how many there are.
 
     height: of the images, in pixels; their widths vary with the text. fonts: a folder; the fonts below it are used beside matplotlib's.
+    vocabulary: a text file with a word a line; its words are drawn instead of made-up ones, beside numbers and codes.
     characters: those that occur, as the `alphabet` of a model names them. words: the most in a line, and longest: in characters.
     """
 
@@ -47,6 +49,7 @@ class SyntheticLines(DataFormat):
     test: int = Field(default=500, ge=1, le=1_000_000)
     height: int = Field(default=48, ge=16, le=256)
     fonts: Path | None = None
+    vocabulary: Path | None = None
     characters: Written = "en"
     words: int = Field(default=4, ge=1, le=4)
     longest: int = Field(default=LONGEST, ge=1, le=LONGEST)
@@ -70,14 +73,15 @@ class SyntheticLines(DataFormat):
     def open(self, split: str, seed: int, progress: Callable[[int, int], None] | None = None) -> Split:
         """Draw the images of `split` into the cache, unless they are there; `progress` gets (images done, in all).
 
-        Raises CompressError for a split that is not there and for fonts that cannot be used.
+        Raises CompressError for a split that is not there, and for fonts and a vocabulary that cannot be used.
         """
         if split not in SPLITS:
             raise CompressError(f"data: synthetic lines have no split '{split}'{suggestion(split, SPLITS)}")
         count = getattr(self, split)
         own, problems = fonts_in(self.fonts) if self.fonts else ([], [])
         fonts = default_fonts() + own
-        texts = Texts(frozenset(alphabet_of(self.characters).characters), self.words, self.longest)
+        vocabulary = vocabulary_of(self.vocabulary) if self.vocabulary else ()
+        texts = Texts(frozenset(alphabet_of(self.characters).characters), self.words, self.longest, vocabulary)
         drawn_as = f"synthetic_lines {GENERATOR} {library_versions()} {split} {count} {self.height} {seed} {digest(own)} {texts.told()}"
         key = hashlib.sha256(drawn_as.encode()).hexdigest()
 
@@ -94,22 +98,28 @@ class SyntheticLines(DataFormat):
 
 @dataclass(frozen=True)
 class Texts:
-    """What lines may say: which characters occur, and the most words and characters of one."""
+    """What lines may say: characters that occur, the most words and characters of one, and the words (made-up where none are given)."""
 
     characters: frozenset[str] = frozenset(f"{PRINTABLE} ")
     words: int = 4
     longest: int = LONGEST
+    vocabulary: tuple[str, ...] = ()
 
     def told(self) -> str:
         """All of it, for a key."""
-        return f"{''.join(sorted(self.characters))} {self.words} {self.longest}"
+        known = hashlib.sha256("\n".join(self.vocabulary).encode()).hexdigest() if self.vocabulary else ""
+        return f"{''.join(sorted(self.characters))} {self.words} {self.longest} {known}".rstrip()
+
+    def text(self, rng: np.random.Generator) -> str:
+        """What a line says, before characters that may not occur are left out."""
+        return line_text(rng, self.words, partial(known_word, words=self.vocabulary)) if self.vocabulary else line_text(rng, self.words)
 
 
 def draw(seed: int, split: str, index: int, height: int, fonts: Sequence[Path], texts: Texts = Texts()) -> tuple[Annotation, np.ndarray]:
     """One image, (height, width, 3) uint8 RGB, and its text."""
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     font = fonts[int(rng.integers(len(fonts)))]
-    text = spelled(line_text(rng, texts.words), characters(font), texts, rng)
+    text = spelled(texts.text(rng), characters(font), texts, rng)
     size = height * rng.uniform(0.7, 1.3)
     ink, _ = rendered(face(font), size, text)
     mask = placed(ink, size, height, rng)

@@ -10,6 +10,7 @@ from compress.cli import app
 from compress.data.detection.synthetic import draw
 from compress.data.draw import draw_folder, photographed
 from compress.data.formats import from_options, open_split
+from compress.data.lines.synthetic import SyntheticLines
 from compress.errors import CompressError
 
 
@@ -57,6 +58,45 @@ def test_what_holds_something_is_left_alone(tmp_path):
 
 
 def test_a_format_that_holds_no_scenes_is_refused(tmp_path):
-    with pytest.raises(CompressError, match="Data of the format lines cannot be converted; formats that can are"):
-        draw_folder(tmp_path / "photos", "lines", images=2, test=0, size=64, seed=0)
+    with pytest.raises(CompressError, match="Data of the format synthetic_lines cannot be converted; formats that can are"):
+        draw_folder(tmp_path / "photos", "synthetic_lines", images=2, test=0, size=64, seed=0)
     assert not (tmp_path / "photos").exists()
+
+
+@pytest.mark.parametrize("name", ["lines", "lmdb"])
+def test_lines_are_those_of_the_generator_in_words_of_ones_own(tmp_path, name):
+    if name == "lmdb":
+        pytest.importorskip("lmdb")
+    (tmp_path / "words.txt").write_text("Harbour\nquay\n")
+    out, options = tmp_path / "drawn", ["--images", "6", "--test", "2", "--seed", "3", "--vocabulary", str(tmp_path / "words.txt")]
+    result = CliRunner().invoke(app, ["data", "draw", str(out), "--format", name, *options])
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[:2] == ["train: 6 lines", "test: 2 lines"]
+    wanted = SyntheticLines(format="synthetic_lines", train=6, test=2, vocabulary=tmp_path / "words.txt")
+    read = from_options(name, out).model_copy(update={"val_fraction": 0.5} if name == "lines" else {})
+    for part, count in (("train", 6), ("test", 2)):
+        drawn = {sample.truth.text: sample.image for sample in open_split(wanted, part, 3, quiet=True)}
+        found = list(open_split(read, part, 3, quiet=True))
+        assert 0 < len(found) <= count
+        for sample in found:
+            np.testing.assert_array_equal(sample.image, drawn[sample.truth.text])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--vocabulary", "words.txt"], "--fonts and --vocabulary are of lines, and icdar2015 holds photographs"),
+        (["--format", "lines", "--size", "640"], "--size 640: lines are 16 to 256 pixels high"),
+        (["--format", "lines", "--vocabulary", "nowhere.txt"], "nowhere.txt"),
+        (["--format", "lines", "--fonts", "nowhere"], "there is no folder nowhere"),
+        (["--format", "lines", "--vocabulary", "empty.txt"], "empty.txt holds no word of one to 25 ASCII characters"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_and_nothing_is_left(tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text("quay\n")
+    (tmp_path / "empty.txt").write_text("\n\n")
+    result = CliRunner().invoke(app, ["data", "draw", "drawn", "--images", "2", "--test", "0", *options])
+    assert isinstance(result.exception, CompressError)
+    assert said in str(result.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.txt", "words.txt"]

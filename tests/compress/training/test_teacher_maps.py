@@ -97,6 +97,18 @@ def test_kept_maps_are_the_teachers_of_the_whole_image_to_half_a_step(lab, split
             np.testing.assert_allclose(array[0] / 255, outputs[name][0, 0].detach(), atol=0.5 / 255 + 1e-6)
 
 
+def test_maps_for_bf16_training_are_those_of_bf16_and_kept_apart(lab, split) -> None:
+    torch.manual_seed(0)
+    teacher = white_teacher(32)
+    teacher.network.load_state_dict({name: value + 0.1 * torch.rand_like(value) for name, value in teacher.network.state_dict().items()})
+    single, half = (kept_maps(teacher, split, ("probability",), lab, precision) for precision in ("no", "bf16"))
+    assert single.folder != half.folder
+    shown = cv2.resize(split.image(0), (64, 32), interpolation=cv2.INTER_LINEAR)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        wanted = teacher.network(torch.from_numpy(network_input([shown], teacher.algorithm.input)))["probability"].float()
+    np.testing.assert_allclose(half(0)["probability"][0] / 255, wanted[0, 0], atol=0.5 / 255 + 1e-6)
+
+
 def test_maps_are_computed_once_and_only_those_that_are_missing_or_damaged(lab, split, caplog) -> None:
     teacher = white_teacher()
     maps = kept_maps(teacher, split, ("probability",), lab)

@@ -17,7 +17,7 @@ from compress.data.cache import cache_folder
 from compress.data.lines import synthetic
 from compress.data.lines.fonts import characters, default_fonts, fonts_in
 from compress.data.lines.synthetic import SyntheticLines, Texts, draw, placed, spelled
-from compress.data.lines.texts import LONGEST, line_text
+from compress.data.lines.texts import LONGEST, line_text, vocabulary_of
 from compress.data.lines.turned import Turned
 from compress.data.rendering import face, font_file, rendered
 from compress.errors import CompressError
@@ -107,6 +107,27 @@ def test_lines_say_what_they_may():
     assert {len(text) for text in found} == {1, 2, 3, 4, 5, 6}
     assert spelled("Ab 12", frozenset(PRINTABLE), Texts(frozenset("0123456789")), np.random.default_rng(0)).isdigit()
     assert spelled("Ab 12", frozenset(PRINTABLE), Texts(frozenset("abc ")), np.random.default_rng(0)) == "ab"
+
+
+def test_words_of_a_vocabulary_in_four_spellings_and_nothing_made_up(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("Harbour\nquay\n\ncaf\u00e9\n" + 26 * "x" + "\n", encoding="utf-8")
+    assert vocabulary_of(path) == ("Harbour", "quay", "caf"), "without what fonts may not draw and what is too long"
+    texts = Texts(words=1, vocabulary=("Harbour", "quay"))
+    found = [texts.text(np.random.default_rng(seed)) for seed in range(400)]
+    assert {"Harbour", "HARBOUR", "quay", "QUAY", "Quay"} <= set(found)
+    letters = {"".join(filter(str.isalpha, text)).lower() for text in found if sum(map(str.isalpha, text)) > 7}
+    assert len(letters) > 5
+    assert all("harbour" in text or "quay" in text for text in letters)
+    (tmp_path / "other.txt").write_text("Harbour\n")
+    digests = {small(vocabulary=one).open("val", 0).digest for one in (None, path, tmp_path / "other.txt")}
+    assert len(digests) == 3
+
+
+def test_a_vocabulary_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "words.txt").write_bytes(b"\xff\xfe\x00q")
+    with pytest.raises(CompressError, match=r"words\.txt is damaged: it is no UTF-8 text"):
+        small(vocabulary=tmp_path / "words.txt").open("train", 0)
 
 
 def test_opened_splits_have_the_images_drawn(monkeypatch):
