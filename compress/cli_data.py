@@ -80,6 +80,7 @@ def data_draw(
     data: Annotated[str, typer.Option("--format", help=FORMATS_HELP)] = "icdar2015",
     fonts: Annotated[Path | None, typer.Option(help="Lines: a folder of fonts, used beside matplotlib's.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Lines: a file with a word a line, instead of made-up words.")] = None,
+    words: Annotated[int, typer.Option(min=1, max=4, help="Lines: the most words in one.")] = 4,
     seed: Annotated[int, typer.Option(help="Another seed gives other images.")] = 0,
 ) -> None:
     """Draw synthetic photographs of words, or lines of text, with their ground truth: to try the workbench on, or to train on.
@@ -88,14 +89,15 @@ def data_draw(
 
       compress data draw photos --images 50
 
-      compress data draw words --format lines --images 10000 --fonts /usr/share/fonts --vocabulary words.txt
+      compress data draw words --format lines --images 10000 --words 1 --fonts fonts --vocabulary words.txt
     """
-    from compress.data.draw import draw_folder, draw_lines
+    from compress.data.draw import draw_folder, draw_lines, lines_of_ones_own
     from compress.data.lines.convert import WRITERS
     from compress.errors import CompressError
 
     if data in WRITERS:
-        told = draw_lines(out, data, images=images, test=test, height=size or 48, fonts=fonts, vocabulary=vocabulary, seed=seed)
+        source = lines_of_ones_own(train=images, test=test, height=size or 48, words=words, fonts=fonts, vocabulary=vocabulary)
+        told = draw_lines(out, data, source, ("train", "test") if test else ("train",), seed)
     elif fonts or vocabulary:
         raise CompressError(f"--fonts and --vocabulary are of lines, and {data} holds photographs; leave them out, or say --format lines.")
     else:

@@ -4,6 +4,7 @@ labelled, or to train on beside them."""
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -42,27 +43,31 @@ def draw_folder(out: Path, format_name: str, *, images: int, test: int, size: in
     return [f"{part}: {count} images" for part, count in counts.items()]
 
 
-def draw_lines(
-    out: Path, format_name: str, *, images: int, test: int, height: int, fonts: Path | None, vocabulary: Path | None, seed: int
-) -> list[str]:
-    """Write `images` lines for training and `test` others, `height` pixels high, into the new folder `out`; a sentence for each part.
+def lines_of_ones_own(*, train: int, test: int, height: int, words: int, fonts: Path | None, vocabulary: Path | None) -> SyntheticLines:
+    """What lines to draw; see :class:`compress.data.lines.synthetic.SyntheticLines`, but that `test` may be none.
 
-    There is no validation part: readers take it from the training lines. format_name: `lines` or `lmdb`. fonts, vocabulary: those of
-    :class:`compress.data.lines.synthetic.SyntheticLines`. Raises CompressError as :func:`draw_folder` does, for lines lower than 16
-    or higher than 256 pixels, and for fonts and a vocabulary that cannot be used.
+    Raises CompressError for lines lower than 16 or higher than 256 pixels.
     """
     if not 16 <= height <= 256:
         raise CompressError(f"--size {height}: lines are 16 to 256 pixels high; give one of those.")
+    options = {"height": height, "words": words, "fonts": fonts, "vocabulary": vocabulary}
+    return SyntheticLines(format="synthetic_lines", train=train, test=max(test, 1), **options)
+
+
+def draw_lines(out: Path, format_name: str, source: SyntheticLines, parts: Sequence[str], seed: int) -> list[str]:
+    """Write the parts of `source` into the new folder `out` as `lines` or `lmdb`; a sentence for each.
+
+    There is no validation part: readers take it from the training lines. Raises CompressError as :func:`draw_folder` does, and for
+    fonts and a vocabulary that cannot be used.
+    """
     check_new(out)
-    source = SyntheticLines(format="synthetic_lines", train=images, test=max(test, 1), height=height, fonts=fonts, vocabulary=vocabulary)
-    counts = {part: count for part, count in (("train", images), ("test", test)) if count}
 
     def write(partial: Path) -> None:
-        for part in counts:
+        for part in parts:
             WRITERS[format_name](partial, part, open_split(source, part, seed))
 
     appear(out, write)
-    return [f"{part}: {count} lines" for part, count in counts.items()]
+    return [f"{part}: {getattr(source, part)} lines" for part in parts]
 
 
 def check_new(out: Path) -> None:

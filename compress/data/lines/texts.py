@@ -73,7 +73,7 @@ def code(rng: np.random.Generator) -> str:
 
 def known_word(rng: np.random.Generator, words: Sequence[str]) -> str:
     """One of `words`, as it is written or, as often, in capitals or with a first one."""
-    found = words[rng.integers(len(words))]
+    found = words[int(rng.integers(len(words)))]
     kind = rng.random()
     return found if kind < 0.5 else found.upper() if kind < 0.75 else found.capitalize()
 
