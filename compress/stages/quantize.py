@@ -23,7 +23,13 @@ ORDERING = 16  # images by which layers are put in order; each layer is tried on
 
 
 class QatSchedule(Schedule):
-    """How QAT trains. precision: fp32 unless said, because under bf16 autocast the quantizers' scales are rounded too."""
+    """How QAT trains. precision: fp32 unless said, because under bf16 autocast the quantizers' scales are rounded too.
+
+    lr: in relation to each channel: steps are multiplied by its largest weight, since batch norms, which level channels, are folded; see
+    :mod:`compress.quantization.relative_steps`.
+    """
+
+    relative_steps: ClassVar[bool] = True
 
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
 

@@ -19,7 +19,7 @@ def native_bf16(device: torch.device) -> bool:
     """Whether bf16 convolutions run natively on `device`; where they are emulated they are several times slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    return any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
 
 
 def mixed_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:

@@ -22,6 +22,7 @@ from compress.files import read_lines, write_text
 from compress.lab import Lab
 from compress.last_resort import killed_worker
 from compress.models.contract import Algorithm
+from compress.quantization.relative_steps import take_relative_steps
 from compress.records import Epoch
 from compress.stage_folder import METRICS, STATE, metrics_digest
 from compress.training.averaging import start_average, update_average
@@ -159,6 +160,9 @@ def set_up(models: Mapping[Path, Model], beside: Sequence[nn.Module], schedule: 
     modules = [*(model.network for model in models.values()), *beside]
     optimizer = make_optimizer(nn.ModuleList(modules), schedule)
     modules = [accelerator.prepare(module) if list(module.parameters()) else module for module in modules]
+    if schedule.relative_steps:
+        for model in models.values():
+            take_relative_steps(optimizer, model.network)
     students = [Student(model, place, start_average(model.network) if schedule.ema else None) for place, model in models.items()]
     return Run(modules, students, accelerator.prepare(optimizer)), accelerator
 

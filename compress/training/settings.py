@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -46,6 +46,8 @@ class Schedule(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    relative_steps: ClassVar[bool] = False  # whether steps are in proportion to the sizes of weights
 
     epochs: int = Field(ge=1, le=100_000)
     batch: int = Field(16, ge=1, le=4096)
