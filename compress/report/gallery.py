@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from compress.ledger import Row, conditions
-from compress.report import plots
+from compress.report import pareto, plots
 from compress.report.collect import Experiment, StageFacts
 from compress.report.findings import best_epoch, damage, distinct, evaluated_epochs, timings
 from compress.report.wording import figure, named
@@ -58,18 +58,18 @@ def task_fronts(task: Task, rows: Sequence[tuple[Experiment, Row]]) -> list[Plot
         measured = scored_on(experiment, row)
         if row.bytes > 0:
             sizes.setdefault(measured, []).append(
-                (experiment, plots.Point(row.stage, row.bytes / 1e6, row.score, row.runtime, row.runtime))
+                (experiment, pareto.Point(row.stage, row.bytes / 1e6, row.score, row.runtime, row.runtime))
             )
         for name, median in timings(row).items():
             if median > 0:
-                found = (experiment, plots.Point(row.stage, median, row.score, name, name))
+                found = (experiment, pareto.Point(row.stage, median, row.score, name, name))
                 times.setdefault(f"{measured}; {timed_on(row, name)}", []).append(found)
     wanted = [("size", sizes, "size of the weights on disk (MB)"), ("latency", times, "latency, median (ms)")]
     everyone = [pair for groups in (sizes, times) for found in groups.values() for pair in found]
     return [plot for name, groups, cost in wanted for plot in fronts_of(f"{task.name}_{task.main}_{name}", task, groups, cost, everyone)]
 
 
-Measured = list[tuple[Experiment, plots.Point]]
+Measured = list[tuple[Experiment, pareto.Point]]
 Groups = dict[str, Measured]
 
 
@@ -105,26 +105,26 @@ def fronts_of(name: str, task: Task, groups: Groups, cost: str, everyone: Measur
     return found
 
 
-def by_experiment(pairs: Measured, names: Sequence[str]) -> list[plots.Point]:
+def by_experiment(pairs: Measured, names: Sequence[str]) -> list[pareto.Point]:
     """The points of these experiments, in colours that tell the experiments apart where there are several."""
     return [replace(point, group=its.name) if len(names) > 1 else point for its, point in pairs if its.name in names]
 
 
-def front_plot(name: str, task: Task, points: list[plots.Point], cost: str, everywhere: list[plots.Point], caption: str) -> Plot:
+def front_plot(name: str, task: Task, points: list[pareto.Point], cost: str, everywhere: list[pareto.Point], caption: str) -> Plot:
     """One plot of the main metric against a cost."""
     metric = task.metric
-    shown = plots.worth_drawing(points, metric)
-    best = [shown[index] for index in plots.front_of(shown, metric)]
+    shown = pareto.worth_drawing(points, metric)
+    best = [shown[index] for index in pareto.front_of(shown, metric)]
     told = [f"{point_name(point)} {point.cost:.3g}, {named(metric, point.score)}" for point in shown]
     listed = "; ".join(told[shown.index(point)] for point in best)
     low = dict.fromkeys(point.label for point in points if point not in shown)
     left_out = f" Less than half as good as the best, not drawn: {', '.join(low)}." if low else ""
     alt = f"{metric.label} against {cost}. On the Pareto front, from the least cost on: {listed}."
     how = "Dashed and bold: the Pareto front. A mouse that points at a marker shows what it is."
-    return Plot(name, plots.pareto(points, cost, metric, everywhere), alt, f"{how} {caption}{left_out}", tips=told)
+    return Plot(name, pareto.pareto(points, cost, metric, everywhere), alt, f"{how} {caption}{left_out}", tips=told)
 
 
-def point_name(point: plots.Point) -> str:
+def point_name(point: pareto.Point) -> str:
     """A point's name with all that tells it from others of that name."""
     return f"{point.group}: {point.label} ({point.series})" if point.group != point.series else f"{point.label} ({point.series})"
 

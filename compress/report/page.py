@@ -9,7 +9,7 @@ from typing import Any
 
 from compress import outputs
 from compress.ledger import Cell, Row, caption, readable
-from compress.report import gallery, plots, shots
+from compress.report import gallery, pareto, plots, shots
 from compress.report.collect import Experiment, collect, failed
 from compress.report.compare import compare
 from compress.report.findings import distinct, fastest, recommended, same_figures
@@ -134,7 +134,7 @@ def figure(plot: Plot) -> str:
 def with_tips(svg: str, tips: Sequence[str]) -> str:
     """A figure whose markers say what they are where a mouse points at them."""
     for place, tip in enumerate(tips):
-        mark = f'<g id="{plots.TIP}{place}">'
+        mark = f'<g id="{pareto.TIP}{place}">'
         svg = svg.replace(mark, f"{mark}<title>{escape(tip)}</title>", 1)
     return svg
 

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from compress.errors import CompressError
-from compress.report import plots
-from compress.report.plots import Point
+from compress.report import pareto, plots
+from compress.report.pareto import Point
 from compress.tasks import TASKS
 
 pytestmark = pytest.mark.slow
@@ -125,7 +125,7 @@ def test_the_front_is_named_and_a_network_that_finds_nothing_is_not_drawn():
         Point("worse", 3.0, 0.7, "b", "b"),
         Point("raw", 0.1, 0.0, "a", "a"),
     ]
-    figure = plots.pareto(points, "size (MB)", DETECTION.metric)
+    figure = pareto.pareto(points, "size (MB)", DETECTION.metric)
     bold = {text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"}
     assert bold == {"small", "large"}
     assert "raw" not in texts(figure)
@@ -134,9 +134,9 @@ def test_the_front_is_named_and_a_network_that_finds_nothing_is_not_drawn():
 
 def test_the_legend_has_what_is_drawn_alone():
     fast, slow = Point("fast", 0.1, 0.8, "a", "a"), Point("slow", 2.0, 0.9, "b", "b")
-    figure = plots.pareto([slow], "ms", DETECTION.metric, [fast, slow])
+    figure = pareto.pareto([slow], "ms", DETECTION.metric, [fast, slow])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b"]
-    alone, both = (plots.pareto(points, "ms", DETECTION.metric, [fast, slow]) for points in ([slow], [fast, slow]))
+    alone, both = (pareto.pareto(points, "ms", DETECTION.metric, [fast, slow]) for points in ([slow], [fast, slow]))
     assert alone.legends[0].legend_handles[0].get_marker() == both.legends[0].legend_handles[1].get_marker()
 
 
@@ -146,7 +146,7 @@ def test_no_name_could_be_taken_for_that_of_another_marker(seed):
     chance = random.Random(seed)
     points = [Point(f"files_{i}/onnx", chance.uniform(1, 3), chance.uniform(0.8, 0.9), "a", "a") for i in range(12)]
     points += [Point("int8", cost, 0.85, name, name) for cost, name in ((2.0, "a"), (2.02, "b"), (2.5, "c"))]
-    figure = plots.pareto(points, "latency (ms)", DETECTION.metric)
+    figure = pareto.pareto(points, "latency (ms)", DETECTION.metric)
     ax, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()
     markers = [tuple(ax.transData.transform((point.cost, point.score))) for point in points]
     boxes = {}
@@ -155,10 +155,10 @@ def test_no_name_could_be_taken_for_that_of_another_marker(seed):
         extent = Text.get_window_extent(text, renderer)
         boxes[text.get_text()] = box = (extent.x0, extent.y0, extent.x1, extent.y1)
         mine = [place for place, point in enumerate(points) if point.label == text.get_text()]
-        assert text.arrow_patch is not None or plots.nearest(box, markers) in mine
-        assert not any(plots.overlap(box, plots.around(marker, 3)) for marker in markers)
+        assert text.arrow_patch is not None or pareto.nearest(box, markers) in mine
+        assert not any(pareto.overlap(box, pareto.around(marker, 3)) for marker in markers)
     assert len(boxes) == len(ax.texts) > 8, "each artefact has one name at most, and most have one"
-    assert not any(plots.overlap(one, other) for one, other in itertools.combinations(boxes.values(), 2))
+    assert not any(pareto.overlap(one, other) for one, other in itertools.combinations(boxes.values(), 2))
 
 
 def test_figures_of_many_or_negative_bars_and_their_axis_do_not_touch(sensitivity, scores):
@@ -174,7 +174,7 @@ def test_figures_of_many_or_negative_bars_and_their_axis_do_not_touch(sensitivit
 
 def test_the_front_follows_the_direction_of_the_metric(counting):
     points = [Point("small", 0.1, 4.0, "a", "a"), Point("large", 2.0, 1.0, "a", "a"), Point("worse", 3.0, 2.0, "a", "a")]
-    figure = plots.pareto(points, "size (MB)", counting.metric)
+    figure = pareto.pareto(points, "size (MB)", counting.metric)
     bold = {text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"}
     assert bold == {"small", "large"}
     assert {"error px", "worse"} <= texts(figure)
