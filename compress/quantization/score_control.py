@@ -1,4 +1,4 @@
-"""As few layers in float as an allowed loss of the main metric needs: the most sensitive first, how many by bisection."""
+"""As few layers in float as an allowed loss of the main metric needs: the most sensitive first, how many by search."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def control_score(
 ) -> dict[str, Any]:
     """Find the fewest layers to keep float so that the main metric on validation loses at most `max_drop` against the float `model`.
 
-    Bisection takes it that more float layers do not lose more; where they do, the answer still keeps the drop, but may not be the
-    fewest. At least one layer is in integers.
+    One layer is tried, then two, four and so on, since one is often enough, and more float layers may lose more: what stands between them
+    is still rounded. Between the last two bisection takes it that they do not. At least one layer is in integers.
 
     quantized: names of layers that stay float -> the calibrated network. order: all layers, the most sensitive first; asked for only
     where not all of them can be in integers.
@@ -63,7 +63,7 @@ def control_score(
     fewest = 0
     if not good(()):
         names = order()
-        found = bisect(lambda count: good(names[:count]), len(names) - 1)
+        found = fewest_good(lambda count: good(names[:count]), len(names) - 1)
         if found is None:
             best = max(report["tried"], key=lambda trial: metric.gain(report["float_score"], trial["score"]))
             raise CompressError(
@@ -77,11 +77,13 @@ def control_score(
     return report
 
 
-def bisect(good: Callable[[int], bool], most: int) -> int | None:
-    """The least of 1..most that is good, if those from it on all are and 0 is not; None if `most` itself is not, or is 0."""
-    if most == 0 or not good(most):
+def fewest_good(good: Callable[[int], bool], most: int) -> int | None:
+    """A count of 1..most that is good, where the next smaller one that was tried is not; None where none that is tried is."""
+    bad, fine = 0, 1
+    while fine < most and not good(fine):
+        bad, fine = fine, min(2 * fine, most)
+    if most < 1 or (fine == most and not good(most)):
         return None
-    bad, fine = 0, most
     while fine - bad > 1:
         middle = (bad + fine) // 2
         bad, fine = (bad, middle) if good(middle) else (middle, fine)

@@ -10,7 +10,7 @@ from compress.errors import CompressError
 from compress.files import read_json
 from compress.quantization import score_control
 from compress.quantization.nncf_torch import layer_quantizers
-from compress.quantization.score_control import bisect
+from compress.quantization.score_control import fewest_good
 from compress.stages.quantize import Quantize
 from compress.tasks import TASKS
 from compress.tasks.detection import DETECTION
@@ -35,7 +35,7 @@ def test_the_culprits_and_no_others_stay_float(brightness, culprits):
     assert set(report["kept_float"]) == {f"layers.{index}" for index in culprits}
     assert (report["float_score"], report["score"], report["max_drop"]) == (1, 1, 0)
     counts = [trial["kept_float"] for trial in report["tried"]]
-    assert counts[:2] == ([0, 6] if culprits else [0])
+    assert counts[:2] == ([0, 1] if culprits else [0])
     assert len(counts) == len(set(counts)) <= 5
     assert {count for count, trial in zip(counts, report["tried"], strict=True) if trial["score"] == 1} == {
         count for count in counts if count >= len(culprits)
@@ -69,7 +69,7 @@ def test_a_drop_that_cannot_be_kept_is_said_with_the_best_there_is(brightness):
     model, lab = brightness(set(range(1, 7)))
     with pytest.raises(CompressError, match=r"0\.01 cannot be kept: of Hmean 1\.0000 .* keeps 0\.0000, with 0 of 6 layers float"):
         ptq(max_drop=0.01, keep_float=("layers.0",)).apply(model, lab)
-    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 5]
+    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 1, 2, 4, 5]
 
 
 def test_a_search_that_was_cut_off_tries_nothing_twice(brightness, monkeypatch):
@@ -87,17 +87,23 @@ def test_a_search_that_was_cut_off_tries_nothing_twice(brightness, monkeypatch):
     monkeypatch.setattr(score_control, "config_json", cut_off)
     with pytest.raises(KeyboardInterrupt):
         stage.apply(model, lab)
-    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 6]
+    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 1]
     stage.apply(model, lab)
     assert set(read_json(lab.folder / "score_control.json")["kept_float"]) == {"layers.2", "layers.5"}
-    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 6, 3, 1, 2]
-    assert len(tried) == 3 + 3
+    assert [trial["kept_float"] for trial in read_json(lab.folder / "score_control.json")["tried"]] == [0, 1, 2]
+    assert len(tried) == 3 + 1
 
 
-@pytest.mark.parametrize("most", range(9))
-def test_bisection_finds_the_least(most):
-    for least in range(1, 11):
+@pytest.mark.parametrize("most", range(12))
+def test_the_search_finds_the_least_and_tries_few_layers_first(most):
+    for least in range(1, 14):
         asked = []
-        found = bisect(lambda count, least=least, asked=asked: asked.append(count) or count >= least, most)
+        found = fewest_good(lambda count, least=least, asked=asked: asked.append(count) or count >= least, most)
         assert found == (least if least <= most else None)
-        assert len(asked) <= 1 + max(0, most - 1).bit_length()
+        assert len(asked) == len(set(asked)) <= 2 * max(1, most).bit_length()
+        assert max(asked, default=0) <= max(1, 2 * (least - 1))
+
+
+def test_one_layer_is_enough_where_all_are_too_many():
+    assert fewest_good(lambda count: count < 4, 9) == 1
+    assert fewest_good(lambda count: 2 < count < 6, 9) == 3
