@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compress import ledger
+from compress.before_work import check_before_work
 from compress.checkpoint import WEIGHTS, load
 from compress.errors import CompressError, suggestion
 from compress.files import digest_said, write_json, write_text
@@ -24,7 +25,6 @@ from compress.session import (
     RECIPE,
     Session,
     cache_key,
-    check_before_work,
     data_fingerprints,
     identified,
     make_lab,

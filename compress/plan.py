@@ -8,12 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.before_work import check_before_work
 from compress.files import read_json
 from compress.outside import allowing
 from compress.pruning.settings import Pruning, limit
 from compress.records import Channels
 from compress.runtimes.runtime import available_threads
-from compress.session import Session, check_before_work, is_ready, make_lab, prepare, states, untrained
+from compress.session import Session, is_ready, make_lab, prepare, states, untrained
 from compress.stage_folder import DONE
 
 if TYPE_CHECKING:

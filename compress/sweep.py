@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from compress import outputs
+from compress.before_work import check_before_work
 from compress.errors import CompressError
 from compress.outside import allowing
 from compress.processes import check_device, only_run_in
@@ -14,7 +15,7 @@ from compress.progress import say
 from compress.recipe import experiment_name
 from compress.records import SweepTrial
 from compress.remote_store import check_remote, fetch_file, send_file
-from compress.session import check_before_work, prepare
+from compress.session import prepare
 from compress.sweeps import results
 from compress.sweeps.points import points
 from compress.sweeps.settings import SAMPLERS, Sweep, read

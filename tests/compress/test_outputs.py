@@ -9,13 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from compress import outputs, sensitivity
+from compress.before_work import check_folder
 from compress.cli import app
 from compress.convert import convert_file
 from compress.errors import CompressError
 from compress.exporters import write as exporting
 from compress.files import write_text
 from compress.report import page
-from compress.session import check_folder, prepare
+from compress.session import prepare
 
 RECIPE = """
 model: {name: db}

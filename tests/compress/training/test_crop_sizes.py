@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from compress.before_work import check_crops, check_stages
 from compress.checkpoint import fresh
 from compress.errors import CompressError
 from compress.models.contract import Input
 from compress.models.registry import build
 from compress.recipe import load
-from compress.session import check_crops, check_stages, prepare
+from compress.session import prepare
 from compress.stages.train import Train
 from compress.tasks.classification import EvaluateClassification
 
