@@ -16,10 +16,14 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether bf16 convolutions run natively on `device`; where they are emulated they are several times slower than fp32."""
+    """Whether bf16 convolutions run natively on `device` and are faster; where they are emulated they are several times slower than fp32.
+
+    AVX-512 BF16 without AMX makes recognisers of dense convolutions 1.7 times as fast and small detectors a quarter slower, so it is not
+    taken unasked.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 def mixed_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
