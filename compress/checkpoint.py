@@ -19,6 +19,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from compress import pipeline
 from compress.cost import unshipped
 from compress.data.prepare import network_input
 from compress.description import TUNED, Described, check_tuned, read_tuned, told, understood
@@ -146,7 +147,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """`model.yml` of a checkpoint folder."""
     path = folder / DESCRIPTION
     if not path.exists():
-        raise CompressError(f"{folder} is not a checkpoint: it has no {DESCRIPTION}.")
+        raise CompressError(f"{folder} is not a checkpoint, which has a {DESCRIPTION}, nor a pipeline, which has a {pipeline.DESCRIPTION}.")
     description = read_yaml(path)
     if not isinstance(description, dict) or not {"model", "evaluate"} <= description.keys():
         raise CompressError(f"{path} is damaged: it lacks `model` or `evaluate`; restore it, or run the stage again.")

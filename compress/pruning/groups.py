@@ -45,7 +45,8 @@ def find_groups(model: Model, scope: str = "model", protect: Sequence[str] = ())
     """The groups that may lose channels, in the network's order; see :func:`kept_layers` for those that may not."""
     network = model.network
     example = example_input(model).to(next(network.parameters()).device)
-    graph = tp.DependencyGraph().build_dependency(network, example, forward_fn=all_maps, customized_pruners=PRUNERS)
+    # verbose would warn, at each call, of the single scales and shifts of PP-LCNetV3, which have no channels
+    graph = tp.DependencyGraph().build_dependency(network, example, forward_fn=all_maps, customized_pruners=PRUNERS, verbose=False)
     order = {layer: place for place, (_, layer) in enumerate(prunable(network))}
     names = {layer: name for name, layer in prunable(network)}
     kept = kept_layers(model, scope, protect)

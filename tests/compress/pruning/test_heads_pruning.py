@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,13 @@ def test_taking_heads_out_leaves_what_torchs_own_attention_gives_without_them():
     assert (ours.heads, ours.qkv.out_features, ours.proj.in_features) == (2, 36, 12)
     x = torch.randn(2, 7, 24)
     torch.testing.assert_close(ours(x), theirs(x, x, x)[0])
+
+
+def test_nothing_is_said_of_single_scales_which_have_no_channels():
+    model = svtr(*PPOCR["v4"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert find_groups(model)
 
 
 def test_taking_silent_heads_out_changes_nothing_and_the_rest_comes_back_from_disk(tmp_path):
