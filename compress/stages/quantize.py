@@ -49,7 +49,7 @@ class Quantize(Quantizers, Stage):
     """
 
     kind: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf")
     is_quantized: ClassVar[bool] = True
     every_process: ClassVar[bool] = True
