@@ -80,7 +80,7 @@ def data_draw(
     data: Annotated[str, typer.Option("--format", help=FORMATS_HELP)] = "icdar2015",
     fonts: Annotated[Path | None, typer.Option(help="Lines: a folder of fonts, used beside matplotlib's.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Lines: a file with a word a line, instead of made-up words.")] = None,
-    words: Annotated[int, typer.Option(min=1, max=4, help="Lines: the most words in one.")] = 4,
+    words: Annotated[int | None, typer.Option(min=1, max=4, help="Lines: the most words in one.", show_default="4")] = None,
     seed: Annotated[int, typer.Option(help="Another seed gives other images.")] = 0,
 ) -> None:
     """Draw synthetic photographs of words, or lines of text, with their ground truth: to try the workbench on, or to train on.
@@ -96,10 +96,12 @@ def data_draw(
     from compress.errors import CompressError
 
     if data in WRITERS:
-        source = lines_of_ones_own(train=images, test=test, height=size or 48, words=words, fonts=fonts, vocabulary=vocabulary)
+        source = lines_of_ones_own(train=images, test=test, height=size or 48, words=words or 4, fonts=fonts, vocabulary=vocabulary)
         told = draw_lines(out, data, source, ("train", "test") if test else ("train",), seed)
-    elif fonts or vocabulary:
-        raise CompressError(f"--fonts and --vocabulary are of lines, and {data} holds photographs; leave them out, or say --format lines.")
+    elif fonts or vocabulary or words:
+        raise CompressError(
+            f"--fonts, --vocabulary and --words are of lines, and {data} holds photographs; leave them out, or say --format lines."
+        )
     else:
         told = draw_folder(out, data, images=images, test=test, size=size or 640, seed=seed)
     for line in told:

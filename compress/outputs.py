@@ -54,6 +54,13 @@ def check_folder(folder: Path) -> None:
         raise CompressError(f"{folder} cannot hold files: {nearest} cannot be written to; name another one with --out.")
 
 
+def check_new(folder: Path) -> None:
+    """Refuse, with a CompressError, a folder that holds something already, and one that cannot be written."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CompressError(f"{folder} is there already; name a folder that is new or empty.")
+    check_folder(folder)
+
+
 def check_file(path: Path) -> None:
     """CompressError where a file cannot be written to `path`, or where something is that the workbench has not written."""
     check_folder(path.parent)

@@ -20,7 +20,7 @@ from compress.data.lines.lines import Lines
 from compress.data.split import Annotation
 from compress.errors import CompressError, suggestion
 from compress.models.contract import Words
-from compress.outputs import check_folder
+from compress.outputs import check_new
 
 SAME = 0.01  # pixels; only turned rectangles, which are written by their angle, come back otherwise than exactly
 
@@ -36,9 +36,7 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
     """
     if damaged not in ("refuse", "skip"):
         raise CompressError(f"--damaged {damaged} is not known{suggestion(damaged, ('refuse', 'skip'))}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CompressError(f"{out} is there already; name a folder that is new or empty.")
-    check_folder(out)
+    check_new(out)
     if out_format in WRITERS:
         return convert_lines(lines_of(source_format, source, damaged), out, out_format)
     reading, writing = folder_format(source_format, source), folder_format(out_format, out)

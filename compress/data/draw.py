@@ -18,9 +18,10 @@ from compress.data.formats import open_split
 from compress.data.lines.convert import WRITERS
 from compress.data.lines.synthetic import SyntheticLines
 from compress.errors import CompressError
-from compress.outputs import check_folder
+from compress.outputs import check_new
 
 DARKEST = (0.35, 1.0)  # range of the light in the darkest place of an image, as a share of that in the brightest
+SMALLEST = 64  # pixels a side of a photograph
 QUALITY = 85  # of JPEG
 
 
@@ -28,8 +29,10 @@ def draw_folder(out: Path, format_name: str, *, images: int, test: int, size: in
     """Write `images` photographs for training and `test` others, `size` pixels square, into the new folder `out`; a line for each part.
 
     They are a pure function of the seed and of the versions of the libraries that draw. Raises CompressError for a folder that holds
-    something already, and for a format that is not of scenes in a folder.
+    something already, for a format that is not of scenes in a folder, and for photographs of less than 64 pixels.
     """
+    if size < SMALLEST:
+        raise CompressError(f"--size {size}: photographs have {SMALLEST} pixels or more; give as many.")
     check_new(out)
     writing = folder_format(format_name, out)
 
@@ -68,13 +71,6 @@ def draw_lines(out: Path, format_name: str, source: SyntheticLines, parts: Seque
 
     appear(out, write)
     return [f"{part}: {getattr(source, part)} lines" for part in parts]
-
-
-def check_new(out: Path) -> None:
-    """Refuse a folder that holds something already, and one that cannot be written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CompressError(f"{out} is there already; name a folder that is new or empty.")
-    check_folder(out)
 
 
 def drawn(folder: Path, writing: ImageFolder, part: str, count: int, size: int, seed: int) -> list[Files]:

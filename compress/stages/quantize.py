@@ -25,7 +25,7 @@ ORDERING = 16  # images by which layers are put in order; each layer is tried on
 class QatSchedule(Schedule):
     """How QAT trains. precision: fp32 unless said, because under bf16 autocast the quantizers' scales are rounded too.
 
-    lr: in relation to each channel: steps are multiplied by its largest weight, since batch norms, which level channels, are folded; see
+    lr: in relation to what is usual in a weight's channels, since batch norms, which level channels, are folded; see
     :mod:`compress.quantization.relative_steps`.
     """
 

@@ -106,7 +106,7 @@ def key(teacher: Model, split: Split, names: Sequence[str], precision: Precision
             "evaluate": evaluate.model_dump(mode="json", include=set(type(evaluate).model_fields)),
             "images": split.fingerprint(),
             "maps": list(names),
-            **({} if precision == "no" else {"precision": precision}),
+            "precision": precision,
         }
     )
 

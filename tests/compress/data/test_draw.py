@@ -85,7 +85,9 @@ def test_lines_are_those_of_the_generator_in_words_of_ones_own(tmp_path, name):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--vocabulary", "words.txt"], "--fonts and --vocabulary are of lines, and icdar2015 holds photographs"),
+        (["--vocabulary", "words.txt"], "--fonts, --vocabulary and --words are of lines, and icdar2015 holds photographs"),
+        (["--words", "1"], "are of lines, and icdar2015 holds photographs"),
+        (["--size", "32"], "--size 32: photographs have 64 pixels or more"),
         (["--format", "lines", "--size", "640"], "--size 640: lines are 16 to 256 pixels high"),
         (["--format", "lines", "--vocabulary", "nowhere.txt"], "nowhere.txt"),
         (["--format", "lines", "--fonts", "nowhere"], "there is no folder nowhere"),
