@@ -15,8 +15,8 @@ class Latency(BaseModel):
     """How latency is measured.
 
     input: batch, channels, height and width, in pixels; unless said, one image of the size that is usual for the model.
-    threads: per runtime. runtimes: which ones. rounds: timed calls of each, in turn, after a warm-up; the median and the 90th percentile
-    are reported.
+    threads: per runtime. runtimes: those that models are timed in, none for an empty list; an exported file is timed in its own. rounds:
+    timed calls of each, in turn, after a warm-up; the median and the 90th percentile are reported.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
