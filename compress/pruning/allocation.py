@@ -62,6 +62,8 @@ def by_sensitivity(groups: Sequence[Group], curves: Mapping[str, Curve], strengt
 PRICE_POWER = 4
 # Of the mean price, for channels that seem to cost nothing: else a group of such would go at once as a whole.
 LEAST_PRICE = 0.01
+# By how much the price rises at least over a whole group: channels of one price would go all at once, and targets be missed by megabytes.
+LEAST_RISE = 0.1
 
 
 def curves_from(sensitivity: Mapping[str, Any], cost: str) -> dict[str, Curve]:
@@ -84,10 +86,18 @@ def curves_from(sensitivity: Mapping[str, Any], cost: str) -> dict[str, Curve]:
     curves = {}
     for name, steps in prices.items():
         middles = (ratios[name][1:] + ratios[name][:-1]) / 2
-        at_middles = np.maximum(steps, least * (1 + middles))
+        at_middles = rising(np.maximum(steps, least * (1 + middles)), middles)
         at_end = at_middles[-1] + (at_middles[-1] - (at_middles[-2] if len(middles) > 1 else 0)) / 2
         curves[name] = Curve(np.array([0.0, *middles, ratios[name][-1]]), np.array([0.0, *at_middles, at_end]))
     return curves
+
+
+def rising(prices: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """The least prices, none below the one given, that rise from each ratio to the next: the dearest so far, and a little more."""
+    found = prices.copy()
+    for place in range(1, len(found)):
+        found[place] = max(found[place], found[place - 1] * (1 + LEAST_RISE * (ratios[place] - ratios[place - 1])))
+    return found
 
 
 def step(group: Group, round_to: int) -> int:

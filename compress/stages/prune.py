@@ -19,7 +19,7 @@ class Prune(Pruning, Stage):
     """
 
     kind: ClassVar[str] = "prune"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
 
     def pruning(self) -> Pruning:

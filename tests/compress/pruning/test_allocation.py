@@ -96,6 +96,14 @@ def test_for_parabolas_every_group_pays_the_same_for_its_next_channel():
     assert inside == pytest.approx([inside[0]] * len(inside), rel=1e-3)
 
 
+def test_channels_of_one_price_do_not_go_all_at_once():
+    """Later channels that cost less than the first, as measured, or as little: some strength takes any number of them."""
+    for later in ([1.0, 1.2, 1.3], [1.0, 2.0, 3.0]):
+        curves = curves_from(measured({"a": later, "b": later, "c": later, "d": later}), "params")
+        widths = {by_sensitivity(GROUPS, curves, strength, 1, 0.75)["d"] for strength in np.linspace(0, 1, 20_000)}
+        assert widths == set(range(24, 97))
+
+
 def test_the_least_important_channels_go_and_of_equals_the_first():
     scores = {"a": torch.tensor([3.0, 1, 1, 1] + [9.0] * 12), "b": torch.arange(40.0), "c": torch.ones(7), "d": torch.ones(96)}
     gone = least_important(GROUPS, scores, {"a": 14, "b": 39, "c": 7, "d": 96})
