@@ -24,7 +24,7 @@ class Export(Stage):
     """
 
     kind: ClassVar[str] = "export"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf", "onnx", "openvino")
     gives_model: ClassVar[bool] = False
 
