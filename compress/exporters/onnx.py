@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.exporters.float_layers import store_in_8_bits
+from compress.exporters.highest import round_before_highest
 from compress.exporters.integers import use_integers
 from compress.quantization.folding import fold_batch_norms
 from compress.quantization.nncf_torch import HOOKS, is_quantized, quiet_nncf
@@ -78,6 +79,7 @@ def onnx_model(network: nn.Module, example: Tensor, description: Mapping[str, An
     model = onnx.load_model_from_string(buffer.getvalue())
     tidy(model)
     if quantized:
+        round_before_highest(model)
         store_in_8_bits(model, exact={name for name, _ in inference.named_buffers()})
     described = {**description, "precision": "int8" if quantized else "fp32"}
     model.metadata_props.add(key=METADATA_KEY, value=json.dumps(described))

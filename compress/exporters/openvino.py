@@ -36,7 +36,6 @@ def export_openvino(network: nn.Module, path: Path | str, example: Tensor, descr
     model.set_rt_info(text, METADATA_KEY)
     fold_shapes(model)
     join_round_trips(model)
-    round_before_highest(model)
     number_names(model)
     path = Path(path)
     partial = path.with_name(f"partial.{path.name}")
@@ -90,23 +89,6 @@ def join_round_trips(model: openvino.Model) -> None:
             for given, taken in ((3, 1), (4, 2)):
                 rounding.input(given).replace_source_output(rounding.input_value(taken))
             replace_source(last, rounding)
-
-
-def round_before_highest(model: openvino.Model) -> None:
-    """Let the highest value of a column be taken of rounded values, and not be rounded itself, which gives the same.
-
-    The other way round OpenVINO (2026.4) rounds the highest values to whole numbers before it divides them by the step. The lowest, too.
-    """
-    for rounding in [node for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]:
-        highest = rounding.input_value(0).get_node()
-        if highest.get_type_name() not in ("ReduceMax", "ReduceMin") or len(highest.output(0).get_target_inputs()) > 1:
-            continue
-        if any(rounding.input(place).get_partial_shape().get_max_shape() not in ([], [1]) for place in range(1, 5)):
-            continue  # a range for each channel need not fit the values before
-        replace_source(rounding, highest)
-        rounding.input(0).replace_source_output(highest.input_value(0))
-        highest.input(0).replace_source_output(rounding.output(0))
-    model.validate_nodes_and_infer_types()
 
 
 def number_names(model: openvino.Model) -> None:
