@@ -17,7 +17,7 @@ from compress.lab import Lab
 from compress.progress import Bar
 from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
 from compress.pruning.batch_norm import first_batches, move_statistics, observed
-from compress.pruning.budget import Cost, cost_of, refuse_unreachable, strongest_good, weakest_enough
+from compress.pruning.budget import STRONGEST, Cost, cost_of, refuse_unreachable, strongest_good, weakest_enough
 from compress.pruning.criteria import LOOK_AT_LOSS, score_channels
 from compress.pruning.groups import Group, find_groups, remove_channels
 from compress.pruning.settings import Pruning
@@ -134,24 +134,38 @@ def widths_within(
     target = stage.budget()
     most = wanted * LATENCY_MARGIN if target.kind == "latency" else wanted
 
-    def cost(strength: float) -> float:
-        kept = widths_at(strength)
+    def fits(kept: Widths) -> bool:
         key = tuple(kept.values())
         if key not in costs:
             costs[key] = cost_of(target, cut_copy(model, stage, groups, scores, kept), lab.recipe.latency)
-        return costs[key].value
+        return costs[key].value <= most
 
     tries = LATENCY_TRIES if target.kind == "latency" else BUDGET_TRIES
     with lab.bar(f"{lab.name}: widths for {target.kind} (tries)", tries) as bar:
 
         def enough(strength: float) -> bool:
             bar.advance(1)
-            return cost(strength) <= most
+            return fits(widths_at(strength))
 
         strength = weakest_enough(enough, tries=tries)
     if strength is None:
         refuse_unreachable(target, min(costs.values()).told)
-    return widths_at(strength)
+    kept = widths_at(strength)
+    if stage.allocation != "sensitivity" or target.kind == "latency":
+        return kept
+    return given_back(kept, widths_at(strength - STRONGEST / 2**tries), fits)
+
+
+def given_back(kept: Widths, before: Widths, fits: Callable[[Widths], bool]) -> Widths:
+    """`kept`, with the widths `before`, at the next smaller strength, in each group where they still fit, one group after another.
+
+    Groups of one price lose channels at one strength: all together they can take far more than the target asks for.
+    """
+    for name, width in before.items():
+        wider = {**kept, name: width}
+        if width > kept[name] and fits(wider):
+            kept = wider
+    return kept
 
 
 def cut_copy(model: Model, stage: Pruning, groups: Sequence[Group], scores: Mapping[str, Tensor], kept: Widths) -> Model:

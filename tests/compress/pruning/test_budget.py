@@ -11,6 +11,7 @@ from compress.errors import CompressError
 from compress.files import read_json
 from compress.pruning.budget import STRONGEST, strongest_good, weakest_enough
 from compress.pruning.settings import Target, limit
+from compress.pruning.shrink import given_back
 from compress.stages.prune import Prune
 from compress.training.settings import Schedule
 
@@ -59,6 +60,16 @@ def test_bisection_finds_the_edge_from_both_sides():
     assert strongest_good(lambda _: False, tries=5) is None
     assert weakest_enough(lambda _: True, tries=30) == pytest.approx(0, abs=1e-6)
     assert strongest_good(lambda _: True, tries=30) == pytest.approx(STRONGEST, abs=1e-6)
+
+
+@pytest.mark.parametrize("budget", range(30, 61, 3))
+def test_groups_that_lose_channels_at_one_strength_do_so_one_after_another(budget):
+    """Six groups go from 10 to 5 at once: as many keep their 10 as fit."""
+    before, kept = dict.fromkeys("abcdef", 10), dict.fromkeys("abcdef", 5)
+    found = given_back(kept, before, lambda widths: sum(widths.values()) <= budget)
+    assert set(found.values()) <= {5, 10}
+    assert budget - 5 < sum(found.values()) <= budget
+    assert kept == dict.fromkeys("abcdef", 5)
 
 
 @pytest.mark.parametrize(
