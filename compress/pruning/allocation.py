@@ -62,7 +62,7 @@ def by_sensitivity(groups: Sequence[Group], curves: Mapping[str, Curve], strengt
 PRICE_POWER = 4
 # Of the mean price, for channels that seem to cost nothing: else a group of such would go at once as a whole.
 LEAST_PRICE = 0.01
-# By how much the price rises at least over a whole group: channels of one price would go all at once, and targets be missed by megabytes.
+# By how much the price rises at least over a whole group: channels of one price would go all at once, and targets be missed by far.
 LEAST_RISE = 0.1
 
 

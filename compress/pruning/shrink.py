@@ -129,7 +129,10 @@ def widths_within(
     wanted: float,
     lab: Lab,
 ) -> Widths:
-    """The weakest allocation whose measured cost is at most `wanted`. Raises CompressError where none is."""
+    """The weakest allocation whose measured cost is at most `wanted`; by sensitivity, with what more still fits.
+
+    Raises CompressError where none is.
+    """
     costs: dict[tuple[int, ...], Cost] = {}
     target = stage.budget()
     most = wanted * LATENCY_MARGIN if target.kind == "latency" else wanted
