@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import torch
 
 from compress import outputs
 from compress.checkpoint import DESCRIPTION, Model, fresh
+from compress.data.fitting import long_told
 from compress.data.training import normalise
 from compress.errors import CompressError, suggestion
 from compress.ledger import LEDGER, TABLES
@@ -24,6 +26,8 @@ from compress.training.trackers import check_installed
 
 if TYPE_CHECKING:
     from compress.models.contract import Algorithm
+
+log = logging.getLogger(__name__)
 
 
 def check_before_work(session: Session) -> None:
@@ -53,13 +57,14 @@ def check_folder(session: Session) -> None:
 
 
 def check_stages(session: Session) -> None:
-    """Refuse data, patterns and other models that do not fit."""
+    """Refuse data, patterns and other models that do not fit; texts that are too long to be learnt are told, once."""
     recipe = session.recipe
     check_installed(recipe.trackers)
     for name in ("train", "val", *({"test"} & set(recipe.data.splits()))):
         split_of(session, name)
     model = fresh(recipe.model, recipe.evaluate)
     others: dict[str, Model] = {}
+    told: set[str] = set()
     for stage in recipe.stages:
         try:
             config = before(recipe, stage)
@@ -73,9 +78,17 @@ def check_stages(session: Session) -> None:
                 others[name] = others.get(name) or untrained(session, name)
             stage.check_others(model, others)
             for batch, size in sample_sizes(stage, TASKS[model.algorithm.task]):
+                tell(long_told(train_split(session, stage), model.algorithm, size[1]), told)
                 check_samples(session, stage, model, batch, size)
         except CompressError as error:
             raise CompressError(f"stage '{stage.name}': {error}") from None
+
+
+def tell(warning: str, told: set[str]) -> None:
+    """Log a warning that is not empty and not among those `told`."""
+    if warning and warning not in told:
+        told.add(warning)
+        log.warning(warning)
 
 
 def sample_sizes(stage: Stage, task: Task) -> Iterator[tuple[int, tuple[int, int]]]:

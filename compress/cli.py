@@ -97,7 +97,7 @@ def run(
     """
     from compress import experiment
     from compress.processes import main_process, several_processes
-    from compress.progress import quiet, say
+    from compress.progress import quiet
     from compress.rows import Timing, UnmetError
     from compress.session import folder_of
 
@@ -105,16 +105,12 @@ def run(
         for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
             typer.echo(line)
         return
-    if not (several_processes() or quiet() or from_stage or time_again):
-        from compress.plan import plan as make
-        from compress.plan import trains
-        from compress.report.plan import estimate_text
-
-        if trains(recipe, override or (), out=out):
-            say(estimate_text(make(recipe, override or (), out=out)))
+    timing: Timing = "again" if time_again else "once"
+    guess = not (several_processes() or quiet() or from_stage or time_again)
     try:
-        timing: Timing = "again" if time_again else "once"
-        rows = experiment.run(recipe, override or (), out=out, redo_from=from_stage, timing=timing, store=store, device=device)
+        rows = experiment.run(
+            recipe, override or (), out=out, redo_from=from_stage, timing=timing, store=store, device=device, estimate=guess
+        )
     except UnmetError as error:
         show(error.rows)
         raise

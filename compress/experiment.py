@@ -80,14 +80,18 @@ def run(
     store: str | Path | Remote | None = None,
     device: str = "auto",
     quiet: bool = False,
+    estimate: bool = False,
 ) -> list[Row]:
     """Run the recipe at a path, with `key=value` overrides, and return the rows of its ledger.
 
     out: the experiment's folder; `experiments/<recipe>` unless said. redo_from: a stage to do again, with all that start from it.
     timing: `again` takes every latency anew, also of what has rows already and of teachers' recipes; `never` leaves latencies to a later
     run. store: a folder of finished stages that other experiments share, or a URL; stages are taken from there, and left there.
-    device: `auto`, `cpu` or `cuda`. Raises CompressError, with everything finished so far kept, for whatever a user can mend.
+    device: `auto`, `cpu` or `cuda`. estimate: say before any work how long the training will take, by a few timed steps.
+    Raises CompressError, with everything finished so far kept, for whatever a user can mend.
     """
+    from compress.plan import plan_of, trains
+    from compress.report.plan import estimate_text
     from compress.training.devices import subnormals_as_zeros
 
     session = prepare(recipe, overrides, out, quiet=quiet or not main_process())
@@ -96,6 +100,8 @@ def run(
     folder, remote = checked_store(store)
     with subnormals_as_zeros(), together(device):
         check_before_work(session)
+        if estimate and trains(session):
+            say(estimate_text(plan_of(session)))
         return do_session(Run(session, device, timing, folder, remote), redo_from)
 
 

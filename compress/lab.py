@@ -15,7 +15,7 @@ import torch
 
 from compress import progress
 from compress.checkpoint import Model, save
-from compress.data.fitting import open_fitting, warn_of_long
+from compress.data.fitting import open_fitting
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
 from compress.files import read_lines, remembered, write_json
@@ -69,7 +69,6 @@ class Lab:
 
     def training_set(self, size: tuple[int, int]) -> TrainingSet:
         """Random views, of height and width `size`, of the images that the stage trains on."""
-        warn_of_long(self.split("train"), self.algorithm, size[1])
         return TrainingSet(self.split("train"), self.algorithm, self.recipe.augment, size, self.recipe.seed)
 
     def split(self, name: str) -> Split:

@@ -46,6 +46,11 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
     """
     session = prepare(recipe, overrides, out)
     check_before_work(session)
+    return plan_of(session)
+
+
+def plan_of(session: Session) -> dict[str, Any]:
+    """:func:`plan` of a recipe that has been prepared and checked."""
     stages = planned(session, {})
     return {
         "recipe": session.recipe.name,
@@ -56,10 +61,8 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path |
     }
 
 
-@allowing()
-def trains(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> bool:
-    """Whether a recipe has a stage that trains and is not done; of a recipe that has none, no plan need be made."""
-    session = prepare(recipe, overrides, out)
+def trains(session: Session) -> bool:
+    """Whether a recipe has a stage that trains and is not done; of one that has none, no plan need be made."""
     known = states(session)
     return any(stage.schedule() and known[stage.name] != DONE for stage in session.recipe.stages)
 

@@ -62,23 +62,24 @@ def unknown_told(split: Split, alphabet: Alphabet, places: Sequence[int]) -> str
     )
 
 
-def warn_of_long(split: Split, algorithm: Algorithm, width: int) -> None:
-    """Tell how many texts are longer than an input of `width` pixels has steps for, or a decoder: they are no part of the loss."""
+def long_told(split: Split, algorithm: Algorithm, width: int) -> str:
+    """How many texts need more steps than an input of `width` pixels has, or a decoder: they are no part of the loss. Empty for none."""
     if algorithm.alphabet is None:
-        return
+        return ""
     most = algorithm.longest or width // algorithm.input.multiple[1]
     needed = len if algorithm.longest else steps_needed
     long = [annotation for annotation in split.annotations if needed(annotation.truth.text) > most]
-    told = (
+    if not long:
+        return ""
+    limit = (
         f"the {most} characters of the model's decoder"
         if algorithm.longest
         else f"the {most} steps of an input that is {width} pixels wide"
     )
-    if long:
-        log.warning(
-            "%d of %d texts of the %s split need more than %s, that of %s first: '%s'. They are left out of the loss.",
-            *(len(long), len(split), split.name, told, long[0].name, long[0].truth.text),
-        )
+    return (
+        f"{len(long)} of {len(split)} texts of the {split.name} split need more than {limit}, that of {long[0].name} first: "
+        f"'{long[0].truth.text}'. They are left out of the loss."
+    )
 
 
 def unreadable(split: Split, alphabet: Alphabet | None, steps: int | None) -> dict[str, list[str]]:

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from compress import session
+from compress.data.fitting import open_fitting
+from compress.experiment import run
 from compress.files import read_json
 from compress.ledger import read
 from compress.plan import CALIBRATION, GRADIENT, looking_seconds, plan, trains
 from compress.report.plan import estimate_text
+from compress.session import prepare
 
 pytestmark = pytest.mark.slow
 
@@ -159,6 +163,41 @@ def test_a_short_training_is_told_alone(at_most, begins):
 def test_a_recipe_trains_where_a_stage_with_a_schedule_is_to_do(tmp_path):
     path = tmp_path / "r.yml"
     path.write_text("model: {name: db}\ndata: {format: synthetic}\nstages: [{load: {name: found, checkpoint: weights}}]\n")
-    assert not trains(path, out=tmp_path / "out")
+    assert not trains(prepare(path, out=tmp_path / "out"))
     path.write_text("model: {name: db}\ndata: {format: synthetic}\nstages: [{train: {name: base, epochs: 1}}]\n")
-    assert trains(path, out=tmp_path / "out")
+    assert trains(prepare(path, out=tmp_path / "out"))
+
+
+LONG_TEXTS = """
+seed: 0
+model: {name: crnn, backbone: {name: mobilenet_v3_small, width: 0.25}, sequence: {name: bilstm, hidden: 16, layers: 1}, alphabet: digits}
+data: {format: synthetic_lines, train: 4, val: 2, test: 2, height: 32, characters: digits, words: 1, longest: 9}
+evaluate: {height: 32, width: 32}
+latency: {input: [1, 3, 32, 32], threads: 1, runtimes: []}
+stages:
+  - train: {name: baseline, epochs: 1, batch: 2, crop: [32, 16]}
+  - prune: {name: pruned, ratio: 0.5, round_to: 4, batches: 1, batch: 2, crop: [32, 16]}
+"""
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_run_with_a_guess_opens_each_split_once_and_tells_everything_once(tmp_path, monkeypatch, caplog, capsys):
+    path = tmp_path / "long.yml"
+    path.write_text(LONG_TEXTS)
+    opened = []
+    monkeypatch.setattr(session, "open_fitting", lambda data, name, *rest: opened.append(name) or open_fitting(data, name, *rest))
+    run(path, out=tmp_path / "out", estimate=True)
+    assert sorted(opened) == ["test", "train", "val"]
+    assert [record.getMessage().endswith("left out of the loss.") for record in caplog.records] == [True]
+    told = capsys.readouterr().err
+    assert told.count("of training on this machine") == 1
+    assert told.index("of training on this machine") < told.index("baseline: train")
+
+
+def test_a_run_guesses_nothing_unless_asked_or_where_all_is_done(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "long.yml"
+    path.write_text(LONG_TEXTS)
+    monkeypatch.setattr("compress.plan.image_seconds", None)
+    run(path, out=tmp_path / "out")
+    run(path, out=tmp_path / "out", estimate=True)
+    assert "of training on this machine" not in capsys.readouterr().err

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from compress.data.fitting import readable, warn_of_long
+from compress.data.fitting import long_told, readable
 from compress.data.split import Annotation, Split
 from compress.errors import CompressError
 from compress.models.alphabet import Alphabet
@@ -50,25 +50,18 @@ def test_in_other_splits_they_stay_and_are_told(caplog):
     assert "They cannot be read right." in caplog.text
 
 
-def test_texts_longer_than_an_input_are_told(caplog):
+def test_texts_longer_than_an_input_are_told():
     algorithm = build({"name": "crnn", "alphabet": "en"})
-    with caplog.at_level(logging.WARNING):
-        warn_of_long(split("abcd", "aabb"), algorithm, 20)
-        assert "1 of 2 texts of the train split need more than the 5 steps" in caplog.text
-        assert "line_1" in caplog.text
-        caplog.clear()
-        warn_of_long(split("abcd", "aabb"), algorithm, 24)
-        assert not caplog.text
+    told = long_told(split("abcd", "aabb"), algorithm, 20)
+    assert told.startswith("1 of 2 texts of the train split need more than the 5 steps of an input that is 20 pixels wide, that of line_1")
+    assert long_told(split("abcd", "aabb"), algorithm, 24) == ""
 
 
-def test_texts_longer_than_a_decoder_gives_are_told_whatever_the_width(caplog):
+def test_texts_longer_than_a_decoder_gives_are_told_whatever_the_width():
     algorithm = build({"name": "crnn", "alphabet": "en", "head": {"name": "attention", "longest": 4}})
-    with caplog.at_level(logging.WARNING):
-        warn_of_long(split("aabb", "abcde"), algorithm, 8)
-        assert "1 of 2 texts of the train split need more than the 4 characters of the model's decoder, that of line_1 first" in caplog.text
-        caplog.clear()
-        warn_of_long(split("aabb", "abc"), algorithm, 8)
-        assert not caplog.text
+    told = long_told(split("aabb", "abcde"), algorithm, 8)
+    assert told.startswith("1 of 2 texts of the train split need more than the 4 characters of the model's decoder, that of line_1 first")
+    assert long_told(split("aabb", "abc"), algorithm, 8) == ""
 
 
 @pytest.mark.parametrize("written", ["{texts: train}", "{texts: [train, val, test]}"])
