@@ -63,6 +63,8 @@ def sweep(
         check_remote(job.storage)
     listed = listed_trials(job)
     check_first(job, listed[0] if listed else None)
+    if address and not job.folder.exists():  # a sweep that is done needs no cluster
+        check_address(address)
     job.folder.mkdir(parents=True, exist_ok=True)
     with only_run_in(job.folder):
         if shared_copy(job):
@@ -101,6 +103,13 @@ def check_folder(job: Job) -> None:
         for name in MINE:
             if (job.folder / name).exists():
                 raise CompressError(f"{job.folder / name} would be replaced, and no sweep has left it; give another folder with --out.")
+
+
+def check_address(address: str) -> None:
+    """Refuse a cluster that does not answer, before there is a folder."""
+    from compress.sweeps.engine import check_answers
+
+    check_answers(address)
 
 
 def check_first(job: Job, trial: SweepTrial | None) -> None:

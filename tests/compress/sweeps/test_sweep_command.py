@@ -68,6 +68,7 @@ def test_a_cluster_that_is_not_there_is_one_sentence(job, tmp_path, address, tol
     job("space:\n  stages.pruned.ratio: [0.5]")
     with pytest.raises(CompressError, match=told):
         command.sweep(Path("sweep.yml"), out=tmp_path / "out", address=address)
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_of_somebody_else_are_not_replaced(job, tmp_path, monkeypatch):
