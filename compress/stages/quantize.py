@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from compress.lab import Lab
 
 
+EQUALIZING = 16  # images by which ranges of channels are measured
 ORDERING = 16  # images by which layers are put in order; each layer is tried on all of them
 
 
@@ -44,6 +45,7 @@ class Quantize(Quantizers, Stage):
     training; as few layers as that needs are kept float, the most sensitive first.
     freeze_ranges: for `qat`, the share of the steps after which the quantizers' ranges stop learning; 1 is never. `freeze_norms` does
     the same for batch norms that could not be folded.
+    equalize: first bring channels to like ranges, which changes nothing in float; see :mod:`compress.quantization.equalization`.
     control: for `qat`, also train the same folded float network by the same schedule, so that a gain of QAT can be told from a gain
     of more training; its row is `<name>/control`.
     """
@@ -58,6 +60,7 @@ class Quantize(Quantizers, Stage):
     train: QatSchedule | None = None
     calibration: int = Field(64, ge=1, le=100_000)
     keep_float: tuple[str, ...] = ()
+    equalize: bool = False
     max_drop: float | None = Field(None, ge=0)
     freeze_ranges: float = Field(1.0, ge=0, le=1)
     control: bool = False
@@ -107,22 +110,25 @@ class Quantize(Quantizers, Stage):
         from compress.processes import agreed
         from compress.progress import counted
         from compress.quantization.calibration import calibration_batches
+        from compress.quantization.equalization import equalize
         from compress.quantization.folding import fold_batch_norms
         from compress.quantization.nncf_torch import config_json, quantize
 
         example = example_input(model)
         folded = model.with_network(copy.deepcopy(model.network).cpu())
         fold_batch_norms(folded.network, example)
+        facts: dict[str, Any] = {}
+        if self.equalize:
+            facts["equalized"] = equalize(folded, calibration_batches(model, lab, min(self.calibration, EQUALIZING)))
 
         def quantized(kept: Sequence[str]) -> nn.Module:
             with lab.bar(f"{lab.name}: calibration", min(self.calibration, len(lab.split("train")))) as bar:
                 images = counted(calibration_batches(model, lab, self.calibration), bar)
                 return quantize(folded.network, images, example, (*model.algorithm.kept, *self.keep_float, *kept), self)
 
-        facts = {}
         if self.max_drop is not None:
-            facts = {"score_control": agreed(lambda: self.chosen_layers(folded, lab, quantized))}
-        network = quantized(facts["score_control"]["kept_float"] if facts else ())
+            facts["score_control"] = agreed(lambda: self.chosen_layers(folded, lab, quantized))
+        network = quantized(facts["score_control"]["kept_float"] if self.max_drop is not None else ())
         result = model.with_network(network, config_json(network))
         if self.train is None:
             lab.save(result, lab.folder)
