@@ -75,7 +75,7 @@ OTHER: dict[str, Any] = {
     "feature.layers": ("a",), "feature.teacher_layers": ("a",),
     "mutual.weight": 2.0, "mutual.maps": {"probability": 2.0}, "mutual.feature": 2.0,
     "mutual.peer": "fresh",
-    "mode": "ptq", "train": None, "calibration": 3, "keep_float": ("a",), "max_drop": 0.2, "freeze_ranges": 0.5, "control": True,
+    "mode": "ptq", "train": None, "calibration": 3, "keep_float": ("a",), "max_drop": 0.2, "freeze_ranges": 0.5, "control": True, "equalize": True,
     "per_channel": False, "activations": "symmetric", "ranges": "histogram", "percentile": 99.0, "bias_correction": False,
     "images": 3, "tolerance": 1e-3, "silent": True, "characters": {"characters": "ab"},
     "checkpoint": "other", "formats": ("onnx",), "check_images": 3,
