@@ -119,7 +119,9 @@ class Quantize(Quantizers, Stage):
         fold_batch_norms(folded.network, example)
         facts: dict[str, Any] = {}
         if self.equalize:
-            facts["equalized"] = equalize(folded, calibration_batches(model, lab, min(self.calibration, EQUALIZING)))
+            count = min(self.calibration, EQUALIZING, len(lab.split("train")))
+            with lab.bar(f"{lab.name}: equalization", count) as bar:
+                facts["equalized"] = equalize(folded, counted(calibration_batches(model, lab, count), bar))
 
         def quantized(kept: Sequence[str]) -> nn.Module:
             with lab.bar(f"{lab.name}: calibration", min(self.calibration, len(lab.split("train")))) as bar:
