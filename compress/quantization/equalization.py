@@ -104,7 +104,7 @@ def is_dense(layer: Affine) -> bool:
 
 def is_depthwise(layer: Affine) -> bool:
     """Whether every output channel of the layer reads its own input channel alone, so that a scaled input scales it."""
-    return getattr(layer, "groups", 1) == layer.weight.shape[0] and layer.weight.shape[1] == 1
+    return not is_dense(layer) and getattr(layer, "groups", 1) == layer.weight.shape[0] and layer.weight.shape[1] == 1
 
 
 # What layers are given and give

@@ -116,6 +116,13 @@ def test_a_group_in_which_scales_would_change_something_is_left_as_it_was(betwee
         assert torch.equal(network.state_dict()[name], before[name]), name
 
 
+def test_a_group_of_a_single_channel_is_scaled_like_any_other():
+    network = Pair(nn.Sequential(nn.Conv2d(6, 1, 1), nn.Conv2d(1, 1, 1), nn.Conv2d(1, 6, 1)))
+    before = maps_of(network, IMAGES[0])["probability"]
+    assert equalize(model_of(network, "last"), IMAGES) == ["write", "between.0", "between.1", "between.2"]
+    torch.testing.assert_close(maps_of(network, IMAGES[0])["probability"], before, rtol=1e-4, atol=1e-6)
+
+
 class Gated(nn.Module):
     """A squeeze and excitation between two layers, with a residual as in PP-OCR's necks, and a concatenation."""
 
