@@ -128,9 +128,11 @@ class Quantize(Quantizers, Stage):
                 images = counted(calibration_batches(model, lab, self.calibration), bar)
                 return quantize(folded.network, images, example, (*model.algorithm.kept, *self.keep_float, *kept), self)
 
+        kept: Sequence[str] = ()
         if self.max_drop is not None:
             facts["score_control"] = agreed(lambda: self.chosen_layers(folded, lab, quantized))
-        network = quantized(facts["score_control"]["kept_float"] if self.max_drop is not None else ())
+            kept = facts["score_control"]["kept_float"]
+        network = quantized(kept)
         result = model.with_network(network, config_json(network))
         if self.train is None:
             lab.save(result, lab.folder)
