@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from compress.data.pixels import blurred, hues_turned, noisy, tinted, with_contrast
 from compress.models.contract import Sample, Words
 
 SLACK = 1.0  # pixels a word may stick out of the crop and still count as whole
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
 
 
 class Augment(BaseModel):
@@ -26,6 +26,9 @@ class Augment(BaseModel):
     flip: probability of mirroring left to right.
     tries: places tried for the crop. The first that holds a whole word and cuts none is taken, else the one that cuts fewest.
     brightness: largest relative change of brightness. saturation: largest relative change of saturation.
+    contrast: largest relative change of contrast. hue: largest turn of the hues, in degrees, either way; 180 is any.
+    invert: share of the views that are negatives.
+    noise: largest standard deviation of the noise, in grey levels. blur: largest standard deviation of the blur, in pixels of the view.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -38,6 +41,11 @@ class Augment(BaseModel):
     tries: int = Field(default=10, ge=1, le=1000)
     brightness: float = Field(default=32 / 255, ge=0, lt=1)
     saturation: float = Field(default=0.5, ge=0, le=1)
+    contrast: float = Field(default=0.0, ge=0, lt=1)
+    hue: float = Field(default=0.0, ge=0, le=180)
+    invert: float = Field(default=0.0, ge=0, le=1)
+    noise: float = Field(default=0.0, ge=0, le=70)
+    blur: float = Field(default=0.0, ge=0, le=10)
 
 
 def augment(sample: Sample, config: Augment, crop: int, rng: np.random.Generator) -> Sample:
@@ -54,6 +62,7 @@ def augment(sample: Sample, config: Augment, crop: int, rng: np.random.Generator
     corner = choose_corner(polygons, sample.truth.ignore, (width * scale, height * scale), crop, config.tries, rng).round()
     matrix[:, 2] -= corner
     image = warp(sample.image, matrix, scale, jitter(config, rng), crop)
+    image = noisy(blurred(image, config.blur * rng.random()), config.noise * rng.random(), rng)
     offset = corner.astype(np.float32)
     maps = {name: warp_maps(channels, (height, width), matrix, scale, crop) for name, channels in sample.maps.items()}
     return replace(keep_visible(sample, image, [polygon - offset for polygon in polygons], crop), maps=maps)
@@ -121,7 +130,7 @@ def warp_maps(maps: np.ndarray, size: tuple[int, int], matrix: np.ndarray, scale
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, scale: float, colours: np.ndarray | None, crop: int) -> np.ndarray:
-    """The crop at the origin of the matrix's target, its colours mixed by the (3, 3) `colours`, black where there is no image."""
+    """The crop at the origin of the matrix's target, its colours mixed by the (3, 4) `colours`; where there is no image, as what is black."""
     linear, shift = matrix[:, :2], matrix[:, 2]
     if scale < 0.5:  # bilinear sampling would skip pixels: average whole blocks of them first
         block = int(1 / scale)
@@ -137,10 +146,10 @@ def warp(image: np.ndarray, matrix: np.ndarray, scale: float, colours: np.ndarra
 
 
 def jitter(config: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Brightness and saturation are linear in the colours of a pixel, so both together are one (3, 3) matrix."""
-    brightness = 1 + rng.uniform(-config.brightness, config.brightness)
-    saturation = 1 + rng.uniform(-config.saturation, config.saturation)
-    return brightness * (saturation * np.eye(3) + (1 - saturation) * GREY)
+    """All that is linear in the colours of a pixel, as one (3, 4) matrix."""
+    matrix = tinted(config.brightness, config.saturation, rng)
+    matrix = hues_turned(math.radians(config.hue * rng.uniform(-1, 1))) @ matrix
+    return with_contrast(matrix, 1 + config.contrast * rng.uniform(-1, 1), negative=bool(rng.random() < config.invert))
 
 
 def keep_visible(sample: Sample, image: np.ndarray, polygons: list[np.ndarray], crop: int) -> Sample:

@@ -8,12 +8,9 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from compress.data.pixels import blurred, noisy, tinted
 from compress.data.prepare import padded
 from compress.models.contract import Input, Sample
-
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
-SPREAD = 73.9  # standard deviation of the whole numbers from 0 to 255, all as likely
-LEAST = 0.25  # pixels of blur, and grey levels of noise, below which nothing would be seen of it
 
 
 class AugmentLine(BaseModel):
@@ -41,7 +38,7 @@ def augment_line(sample: Sample, config: AugmentLine, size: tuple[int, int], wan
     height, width = size
     own = min(width, max(1, math.ceil(sample.image.shape[1] * height / sample.image.shape[0])))
     view = warped(sample.image, (height, own), config.distort * rng.uniform(-1, 1, (4, 2)))
-    view = cv2.transform(view, colours(config, rng))
+    view = cv2.transform(view, tinted(config.brightness, config.saturation, rng))
     view = noisy(blurred(view, config.blur * rng.random()), config.noise * rng.random(), rng)
     return Sample(sample.name, padded(view, width, wanted.mean), sample.truth)
 
@@ -59,24 +56,3 @@ def warped(image: np.ndarray, size: tuple[int, int], shifts: np.ndarray) -> np.n
 def within(shifts: np.ndarray, widths: float) -> np.ndarray:
     """The shifts, in heights; of a line that is narrower than high, those along it are in widths."""
     return shifts * np.array([min(1.0, widths), 1.0])
-
-
-def colours(config: AugmentLine, rng: np.random.Generator) -> np.ndarray:
-    """Brightness and saturation are linear in the colours of a pixel, so both together are one (3, 3) matrix."""
-    brightness = 1 + config.brightness * rng.uniform(-1, 1)
-    saturation = 1 + config.saturation * rng.uniform(-1, 1)
-    return brightness * (saturation * np.eye(3) + (1 - saturation) * GREY)
-
-
-def blurred(image: np.ndarray, deviation: float) -> np.ndarray:
-    """The image blurred by a Gaussian; as it is where nothing would be seen of it."""
-    return cv2.GaussianBlur(image, (0, 0), deviation) if deviation >= LEAST else image
-
-
-def noisy(image: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """The image with noise, evenly spread, of a standard deviation in grey levels; as it is where nothing would be seen of it."""
-    if deviation < LEAST:
-        return image
-    strength = deviation / SPREAD
-    noise = rng.integers(0, 256, image.shape, np.uint8)
-    return cv2.addWeighted(image, 1, noise, strength, -127.5 * strength)

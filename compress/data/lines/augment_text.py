@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from compress.data.lines.augment import AugmentLine, blurred, colours, noisy
+from compress.data.lines.augment import AugmentLine
+from compress.data.pixels import blurred, noisy, tinted
 from compress.data.prepare import padded
 from compress.models.contract import Input, Line, Sample
 
@@ -42,7 +43,7 @@ def augment_text(sample: Sample, config: AugmentText, size: tuple[int, int], wan
     places = source_places(bent_edges(sample.image.shape[:2], config, rng), (height, own))
     across, down = np.ascontiguousarray(places.transpose(2, 0, 1))
     view = cv2.remap(sample.image, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    view = cv2.transform(view, colours(config, rng))
+    view = cv2.transform(view, tinted(config.brightness, config.saturation, rng))
     view = cv2.bitwise_not(view) if rng.random() < config.invert else view
     view = noisy(blurred(view, config.blur * rng.random()), config.noise * rng.random(), rng)
     return Sample(sample.name, padded(view, width, wanted.mean), sample.truth)

@@ -220,7 +220,58 @@ def test_wrong_settings_are_refused():
         {"brightness": 1},
         {"min_side": 0},
         {"cover": 0},
-        {"hue": 0.1},
+        {"hue": 181},
+        {"contrast": 1},
+        {"invert": -0.1},
+        {"noise": 71},
+        {"blur": -1},
+        {"sharpness": 0.1},
     ):
         with pytest.raises(ValidationError):
             Augment(**wrong)
+
+
+def colours_of(config: Augment, colour: tuple[int, int, int], seeds: int = 60) -> np.ndarray:
+    """The colour that views of an image of one colour have, (seeds, 3)."""
+    image = np.full((64, 64, 3), colour, np.uint8)
+    return np.array([plain_view(words(image), config, 32, seed).image[16, 16] for seed in range(seeds)], float)
+
+
+def test_contrast_goes_as_far_as_it_says_about_the_middle_grey():
+    config = STILL.model_copy(update={"contrast": 0.4})
+    factors = (colours_of(config, (180, 120, 60)) - 127.5) / (np.array([180, 120, 60]) - 127.5)
+    np.testing.assert_allclose(factors[:, 0], factors[:, 2], atol=0.03)  # one factor for all three colours
+    assert 0.59 < factors[:, 0].min() < 0.65
+    assert 1.35 < factors[:, 0].max() < 1.41
+
+
+def test_a_negative_has_what_is_left_to_white():
+    config = STILL.model_copy(update={"invert": 0.5})
+    found = colours_of(config, (180, 120, 60), 200)
+    negative = (found == (75, 135, 195)).all(1)
+    assert ((found == (180, 120, 60)).all(1) | negative).all()
+    assert 0.4 < negative.mean() < 0.6
+
+
+def test_hues_turn_and_greys_stay():
+    config = STILL.model_copy(update={"hue": 180})
+    np.testing.assert_array_equal(colours_of(config, (90, 90, 90)), 90)
+    found = colours_of(config, (180, 120, 60))
+    np.testing.assert_allclose(found.sum(1), 360, atol=1.5)  # as bright as before
+    np.testing.assert_allclose(np.linalg.norm(found - 120, axis=1), 60 * np.sqrt(2), atol=1.5)  # as vivid as before
+    assert found[:, 0].min() < 60
+    assert found[:, 2].max() > 180
+    slight = colours_of(STILL.model_copy(update={"hue": 10}), (180, 120, 60))
+    assert 1 < np.abs(slight - (180, 120, 60)).max() < 16
+
+
+def test_noise_and_blur_change_pixels_and_leave_the_words():
+    config = STILL.model_copy(update={"noise": 20.0})
+    spread = [plain_view(words(np.full((64, 64, 3), 128, np.uint8)), config, 64, seed).image.std() for seed in range(60)]
+    assert min(spread) < 3
+    assert 17 < max(spread) < 21
+    sample = scene()
+    sharp, soft = (plain_view(sample, STILL.model_copy(update={"blur": blur}), 128, 1) for blur in (0.0, 3.0))
+    assert np.abs(np.diff(soft.image.astype(float), axis=1)).max() < np.abs(np.diff(sharp.image.astype(float), axis=1)).max()
+    for one, other in zip(sharp.truth.polygons, soft.truth.polygons, strict=True):
+        np.testing.assert_array_equal(one, other)
