@@ -130,7 +130,7 @@ def warp_maps(maps: np.ndarray, size: tuple[int, int], matrix: np.ndarray, scale
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, scale: float, colours: np.ndarray | None, crop: int) -> np.ndarray:
-    """The crop at the origin of the matrix's target, its colours mixed by the (3, 4) `colours`; where there is no image, as what is black."""
+    """The crop at the origin of the matrix's target, black where there is no image, its colours then mixed by the (3, 4) `colours`."""
     linear, shift = matrix[:, :2], matrix[:, 2]
     if scale < 0.5:  # bilinear sampling would skip pixels: average whole blocks of them first
         block = int(1 / scale)
