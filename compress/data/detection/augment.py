@@ -1,4 +1,4 @@
-"""Random views of a training image: one affine matrix, one warp straight to the crop's size, one colour matrix."""
+"""Random views of a training image: one affine matrix, one warp straight to the crop's size, one colour matrix, blur and noise."""
 
 from __future__ import annotations
 

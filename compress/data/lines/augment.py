@@ -1,4 +1,4 @@
-"""Random views of an image of one line of text: one warp straight to the size of the input, one colour matrix."""
+"""Random views of an image of one line of text: one warp straight to the size of the input, one colour matrix, blur and noise."""
 
 from __future__ import annotations
 
