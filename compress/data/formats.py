@@ -17,6 +17,7 @@ from compress.data.detection.msra_td500 import MsraTd500
 from compress.data.detection.paddleocr import PaddleOcr
 from compress.data.detection.synthetic import Synthetic
 from compress.data.detection.totaltext import TotalText
+from compress.data.detection.words_added import WordsAdded
 from compress.data.labels import Labels
 from compress.data.lines.lines import Lines
 from compress.data.lines.lmdb_lines import LmdbLines
@@ -35,6 +36,7 @@ FORMATS: dict[str, type[DataFormat]] = {
     "msra_td500": MsraTd500,
     "paddleocr": PaddleOcr,
     "cocotext": CocoText,
+    "words_added": WordsAdded,
     "synthetic_lines": SyntheticLines,
     "lines": Lines,
     "lmdb": LmdbLines,

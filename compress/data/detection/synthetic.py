@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ from compress.data.rendering import FONTS, background, clutter, degrade, font, i
 from compress.data.split import SPLITS, Annotation, Split
 from compress.errors import CompressError, suggestion
 from compress.models.contract import Words
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
 
 GENERATOR = 4  # raised whenever the same configuration comes to be drawn differently
 
@@ -88,7 +91,7 @@ def draw(seed: int, split: str, index: int, size: int, curved: float = 0.0) -> t
         composed = compose(size, rng)
         # No number is drawn where there are no curves: those images stay what they were.
         put = place_on_curve if curved and rng.random() < curved else place
-        line = put(composed, size, taken, rng)
+        line = put(composed, (size, size), taken, rng)
         if line is None:
             continue
         blend(image, line, rng)
@@ -115,15 +118,18 @@ class Line:
 
 
 def compose(size: int, rng: np.random.Generator) -> Line:
-    """A line of one to three words, upright: `ink` is (h, w) uint8, `quads` the (4, 2) rectangle around the ink of each word."""
+    """A line of one to three words, upright."""
     style = ("tiny", "faint", "blurred")[rng.integers(3)] if rng.random() < DO_NOT_CARE else "plain"
     low, high = TINY if style == "tiny" else HEIGHTS
     height = low * (min(high, 0.3 * size) / low) ** (rng.random() ** 1.3)
     face = font(FONTS[rng.integers(len(FONTS))])
     texts = [word(rng) for _ in range((1, 1, 1, 1, 2, 2, 3)[rng.integers(7)])]
-    glyphs = [rendered(face, height, text) for text in texts]
+    return set_in_line(texts, face, height, round(height * rng.uniform(0.45, 0.9)), style)
 
-    gap = round(height * rng.uniform(0.45, 0.9))
+
+def set_in_line(texts: list[str], face: FT2Font, height: float, gap: int, style: str = "plain") -> Line:
+    """Words side by side, `gap` pixels apart: `ink` is (h, w) uint8, `quads` the (4, 2) rectangle around the ink of each word."""
+    glyphs = [rendered(face, height, text) for text in texts]
     above = max(base for _, base in glyphs)
     below = max(len(ink) - base for ink, base in glyphs)
     width = sum(ink.shape[1] for ink, _ in glyphs) + gap * (len(glyphs) - 1)
@@ -139,8 +145,11 @@ def compose(size: int, rng: np.random.Generator) -> Line:
     return Line(texts, canvas, quads, style)
 
 
-def place(line: Line, size: int, taken: np.ndarray, rng: np.random.Generator) -> Line | None:
-    """Put the line somewhere free, turned and in mild perspective, and mark the place in `taken`; None if there is none."""
+def place(line: Line, size: tuple[int, int], taken: np.ndarray, rng: np.random.Generator) -> Line | None:
+    """Put the line somewhere free, turned and in mild perspective, and mark the place in `taken`; None if there is none.
+
+    size: (width, height) of the image.
+    """
     h, w = line.ink.shape
     corners = np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float64) - 0.5
     angle = math.radians(float(np.clip(rng.normal(0, 8), -30, 30)) if rng.random() < 0.9 else rng.uniform(-45, 45))
@@ -159,9 +168,9 @@ def place(line: Line, size: int, taken: np.ndarray, rng: np.random.Generator) ->
     return Line(line.texts, ink, [word.astype(np.float32) for word in quads], line.style, (int(x), int(y)))
 
 
-def free_spot(shape: np.ndarray, size: int, taken: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+def free_spot(shape: np.ndarray, size: tuple[int, int], taken: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
     """Where (x, y) a convex shape, its left top at 0, lies on nothing that is taken, and marks it in `taken`; None if that is nowhere."""
-    room = size - 4 - shape.max(axis=0)
+    room = np.array(size) - 4 - shape.max(axis=0)
     if (room < 0).any():
         return None
     for at in 2 + room * rng.random((TRIES, 2)):
@@ -227,7 +236,7 @@ def rim(low: np.ndarray, high: np.ndarray, curvature: float) -> np.ndarray:
     return np.stack([np.concatenate([x, x[::-1]]), np.repeat([low[1], high[1]], pieces + 1)], 1)
 
 
-def place_on_curve(line: Line, size: int, taken: np.ndarray, rng: np.random.Generator) -> Line | None:
+def place_on_curve(line: Line, size: tuple[int, int], taken: np.ndarray, rng: np.random.Generator) -> Line | None:
     """Bend the line, turn it, and put it somewhere free; as :func:`place` otherwise."""
     h, w = line.ink.shape
     bend = random_bend(w, h, rng)
