@@ -5,6 +5,7 @@ al. 2016). More words in more fonts for models that fit their training images al
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -125,12 +126,20 @@ class Writing:
     word: Word
 
     def line(self, height: float, rng: np.random.Generator) -> Line | None:
-        """A line of one to three words, upright; None where the font has none of its characters."""
+        """A line of one to three words, upright; None where the font cannot write it: it has none of its characters, or joins two of
+        them into one that it lacks, or its strokes are too thin for the height.
+        """
         font = self.fonts[int(rng.integers(len(self.fonts)))]
         known = characters(font)
         texts = ["".join(sign for sign in text if sign in known) for text in line_text(rng, WORDS, self.word).split()]
         texts = [text for text in texts if text]
-        return set_in_line(texts, face(font), height, round(height * rng.uniform(0.3, 0.7))) if texts else None
+        gap = round(height * rng.uniform(0.3, 0.7))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # matplotlib's word for a missing glyph
+            try:
+                return set_in_line(texts, face(font), height, gap) if texts else None
+            except (UserWarning, IndexError):  # of no ink
+                return None
 
 
 def add_words(photo: np.ndarray, truth: Words, writing: Writing, rng: np.random.Generator) -> tuple[np.ndarray, Words]:
