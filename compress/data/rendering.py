@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,15 +149,26 @@ def face(path: Path) -> FT2Font:
     return FT2Font(str(path))
 
 
+class WritingError(ValueError):
+    """A text of which a font lacks a glyph, if only the one that it joins two characters into, or that leaves no ink at a height."""
+
+
 def rendered(face: FT2Font, height: float, text: str) -> tuple[np.ndarray, int]:
-    """(h, w) uint8 ink cut tightly, and how many of its rows are above the baseline."""
+    """(h, w) uint8 ink cut tightly, and how many of its rows are above the baseline. Raises WritingError."""
     face.set_size(height, 72)
-    face.set_text(text, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # matplotlib's word for a missing glyph
+        try:
+            face.set_text(text, 0.0)
+        except UserWarning as warning:
+            raise WritingError(str(warning)) from None
     face.draw_glyphs_to_bitmap(antialiased=True)
     ink = np.asarray(face.get_image())
     descent = round(face.get_descent() / 64)
     dark = ink >= 64
     rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    if not len(rows):
+        raise WritingError(f"{text} leaves no ink at a height of {height:.1f} pixels")
     top, bottom = rows[0], rows[-1] + 1
     return ink[top:bottom, columns[0] : columns[-1] + 1], int(len(ink) - descent - top)
 

@@ -5,7 +5,6 @@ al. 2016). More words in more fonts for models that fit their training images al
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +29,7 @@ from compress.data.detection.totaltext import TotalText
 from compress.data.files import settle
 from compress.data.lines.fonts import characters, default_fonts, digest, fonts_in
 from compress.data.lines.texts import Word, known_word, line_text, vocabulary_of
-from compress.data.rendering import face, ink_colour, library_versions, word
+from compress.data.rendering import WritingError, face, ink_colour, library_versions, word
 from compress.data.split import Annotation, Split
 from compress.models.contract import Words
 
@@ -126,20 +125,16 @@ class Writing:
     word: Word
 
     def line(self, height: float, rng: np.random.Generator) -> Line | None:
-        """A line of one to three words, upright; None where the font cannot write it: it has none of its characters, or joins two of
-        them into one that it lacks, or its strokes are too thin for the height.
-        """
+        """A line of one to three words, upright; None where the font cannot write it."""
         font = self.fonts[int(rng.integers(len(self.fonts)))]
         known = characters(font)
         texts = ["".join(sign for sign in text if sign in known) for text in line_text(rng, WORDS, self.word).split()]
         texts = [text for text in texts if text]
         gap = round(height * rng.uniform(0.3, 0.7))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # matplotlib's word for a missing glyph
-            try:
-                return set_in_line(texts, face(font), height, gap) if texts else None
-            except (UserWarning, IndexError):  # of no ink
-                return None
+        try:
+            return set_in_line(texts, face(font), height, gap) if texts else None
+        except WritingError:
+            return None
 
 
 def add_words(photo: np.ndarray, truth: Words, writing: Writing, rng: np.random.Generator) -> tuple[np.ndarray, Words]:
@@ -155,7 +150,7 @@ def add_words(photo: np.ndarray, truth: Words, writing: Writing, rng: np.random.
         if placed:
             paint(image, light, with_margin(placed, height, width), rng)
             added.append(placed)
-    quads = [quad.clip(0, (width - 1, height - 1)) for line in added for quad in line.quads]
+    quads = [quad.clip(0, np.array((width, height), np.float32) - 1) for line in added for quad in line.quads]
     texts = [text for line in added for text in line.texts] if truth.texts or not truth.polygons else []
     ignore = np.concatenate([truth.ignore, np.array([letter_height(quad) < LEAST for quad in quads], bool)])
     return shot(image, rng), Words([*truth.polygons, *quads], ignore, [*truth.texts, *texts])

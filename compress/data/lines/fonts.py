@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from compress.data.rendering import FONTS, face, font_file, rendered
+from compress.data.rendering import FONTS, WritingError, face, font_file, rendered
 from compress.errors import CompressError
 from compress.models.alphabet import PRINTABLE
 
@@ -52,7 +52,7 @@ def leaves_ink(path: Path, character: str) -> bool:
     """Whether the font has a shape for the character, and not only a place."""
     try:
         rendered(face(path), TRIED_AT, character)
-    except IndexError:  # no row has any
+    except WritingError:
         return False
     return True
 

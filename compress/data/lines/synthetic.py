@@ -23,13 +23,13 @@ from compress.data.files import settle
 from compress.data.lines.augment_text import AugmentText
 from compress.data.lines.fonts import NEEDED, characters, default_fonts, digest, fonts_in
 from compress.data.lines.texts import LONGEST, PRINTABLE, known_word, line_text, vocabulary_of
-from compress.data.rendering import background, clutter, degrade, face, ink_colour, library_versions, rendered
+from compress.data.rendering import WritingError, background, clutter, degrade, face, ink_colour, library_versions, rendered
 from compress.data.split import SPLITS, Annotation, Split
 from compress.errors import CompressError, suggestion
 from compress.models.alphabet import Written, alphabet_of
 from compress.models.contract import Line
 
-GENERATOR = 2  # raised whenever the same configuration comes to be drawn differently
+GENERATOR = 3  # raised whenever the same configuration comes to be drawn differently
 WIDEST = 32  # heights of the image
 
 
@@ -121,12 +121,20 @@ def draw(seed: int, split: str, index: int, height: int, fonts: Sequence[Path], 
     font = fonts[int(rng.integers(len(fonts)))]
     text = spelled(texts.text(rng), characters(font), texts, rng)
     size = height * rng.uniform(0.7, 1.3)
-    ink, _ = rendered(face(font), size, text)
+    ink = inked(font, size, text)
     mask = placed(ink, size, height, rng)
     image = background(mask.shape[0], mask.shape[1], rng)
     if rng.random() < 0.4:
         clutter(image, rng)
     return Annotation(f"{split}_{index:06d}", Line(text)), worn(painted(image, mask, rng), rng)
+
+
+def inked(font: Path, size: float, text: str) -> np.ndarray:
+    """(h, w) uint8 ink of a text, in another font where this one cannot write it at that size."""
+    try:
+        return rendered(face(font), size, text)[0]
+    except WritingError:
+        return rendered(face(default_fonts()[0]), size, text)[0]
 
 
 def spelled(text: str, drawn: frozenset[str], texts: Texts, rng: np.random.Generator) -> str:

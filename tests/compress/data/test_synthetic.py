@@ -39,7 +39,7 @@ def lines(count: int):
     rng = np.random.default_rng(0)
     for _ in range(count):
         taken = np.zeros((81, 81), np.uint8)
-        line = place(compose(320, rng), 320, taken, rng)
+        line = place(compose(320, rng), (320, 320), taken, rng)
         if line is not None:
             yield line
 
@@ -162,14 +162,14 @@ def curves(count: int):
     for _ in range(count):
         line = compose(320, rng)
         state = rng.bit_generator.state
-        placed = place_on_curve(line, 320, np.zeros((81, 81), np.uint8), rng)
+        placed = place_on_curve(line, (320, 320), np.zeros((81, 81), np.uint8), rng)
         covers = []
         for word in line.quads if placed else ():
             (left, top), (right, bottom) = (np.rint(corner + 0.5).astype(int) for corner in (word.min(0), word.max(0)))
             block = np.zeros_like(line.ink)
             block[top:bottom, left:right] = 255
             rng.bit_generator.state = state
-            covers.append(place_on_curve(replace(line, ink=block), 320, np.zeros((81, 81), np.uint8), rng).ink / 255)
+            covers.append(place_on_curve(replace(line, ink=block), (320, 320), np.zeros((81, 81), np.uint8), rng).ink / 255)
         if placed:
             yield placed, covers
 

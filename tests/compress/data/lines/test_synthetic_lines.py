@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from compress.data.cache import cache_folder
 from compress.data.lines import synthetic
 from compress.data.lines.fonts import characters, default_fonts, fonts_in
-from compress.data.lines.synthetic import SyntheticLines, Texts, draw, placed, spelled
+from compress.data.lines.synthetic import SyntheticLines, Texts, draw, inked, placed, spelled
 from compress.data.lines.texts import LONGEST, line_text, vocabulary_of
 from compress.data.lines.turned import Turned
-from compress.data.rendering import face, font_file, rendered
+from compress.data.rendering import WritingError, face, font_file, rendered
 from compress.errors import CompressError
 from compress.models.alphabet import NAMED, PRINTABLE
 
@@ -234,3 +234,13 @@ def test_no_simple_rule_tells_what_is_upside_down():
     ridge = seen.T @ seen + 3.0 * np.eye(seen.shape[1])
     weights = np.linalg.solve(ridge, seen.T @ labels)
     assert np.mean(np.sign(unseen @ weights) == truths) < 0.7
+
+
+def test_what_a_font_cannot_write_is_written_in_another():
+    font, other = font_file("cmr10"), default_fonts()[0]
+    with pytest.raises(WritingError, match="missing"):
+        rendered(face(font), 32.0, "caf\u00e9")
+    np.testing.assert_array_equal(inked(font, 32.0, "caf\u00e9"), rendered(face(other), 32.0, "caf\u00e9")[0])
+    np.testing.assert_array_equal(inked(font, 32.0, "cafe"), rendered(face(font), 32.0, "cafe")[0])
+    with pytest.raises(WritingError, match="no ink at a height of 1.0 pixels"):
+        rendered(face(other), 1.0, "-")
