@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel
 
+from compress import recipe_file
 from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load
 from compress.data.fitting import open_fitting
 from compress.errors import CompressError, suggestion
@@ -78,8 +79,9 @@ def collect(path: Path, overrides: tuple[str, ...], quiet: bool, found: dict[Pat
         recipe = load_named(path, overrides)
         session = Session(recipe, here, path.parent, overrides, quiet)
         for name, shares in others_of(recipe).items():
-            below = data_overrides(overrides) if shares else ()
-            session.others[name] = collect(Path(recipe_and_stage(name)[0]), below, quiet, found, (*above, here))
+            other = Path(recipe_and_stage(name)[0])
+            below = data_overrides(overrides, recipe.data, other) if shares else ()
+            session.others[name] = collect(other, below, quiet, found, (*above, here))
         found[here] = session
     return found[here]
 
@@ -106,9 +108,22 @@ def folder_of(recipe: str | Path, out: str | Path | None) -> Path:
     return Path(out) if out else Path("experiments") / experiment_name(Path(recipe))
 
 
-def data_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Overrides of the data: they hold for a teacher too, which learns from the student's data."""
-    return tuple(override for override in overrides if override.startswith(("data.", "data=")))
+def data_overrides(overrides: Sequence[str], data: DataConfig, other: Path) -> tuple[str, ...]:
+    """Overrides of a recipe's data as the recipe at `other` has them: they hold for a teacher too, which learns from the student's data.
+
+    Where one of the two makes its images of those below `of`, and the other does not, what is said of those below holds for both.
+    """
+    given = tuple(override for override in overrides if override.startswith(("data.", "data=")))
+    here, there = made_of(data.model_dump()), made_of(recipe_file.read(other).values.get("data"))
+    if here == there:
+        return given
+    ours, theirs = ("data" + ".of" * depth for depth in (here, there))
+    return tuple(theirs + override.removeprefix(ours) for override in given if override.startswith((f"{ours}.", f"{ours}=")))
+
+
+def made_of(data: object) -> int:
+    """How many sections `of` lie in each other in a `data` section."""
+    return 1 + made_of(data["of"]) if isinstance(data, Mapping) and "of" in data else 0
 
 
 def is_recipe(recipe: Recipe, name: str) -> bool:

@@ -247,3 +247,33 @@ def test_what_is_wrong_with_a_teachers_recipe_is_said_before_the_student_trains(
     with pytest.raises(CompressError, match=r"teacher b\.yml: stage 'pruned': 'nek\.\*' matches no layer"):
         compress.run(tmp_path / "a.yml", out=tmp_path / "out" / "a", quiet=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def on_words(tmp_path) -> Path:
+    """`files.yml` takes the model of `words.yml`, which adds words to the images of the other two and starts from that of `plain.yml`."""
+    for name, data, stage in (
+        ("plain", "{format: icdar2015, root: here}", "train: {name: baseline, epochs: 1}"),
+        ("words", "{format: words_added, of: {format: icdar2015, root: here}}", "load: {name: more, checkpoint: plain.yml}"),
+        ("files", "{format: icdar2015, root: here}", "load: {name: last, checkpoint: words.yml}"),
+    ):
+        (tmp_path / f"{name}.yml").write_text(f"model: {{name: db}}\ndata: {data}\nstages:\n  - {stage}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("first", "given", "roots"),
+    [
+        ("files", "data.root=there", {"files": "there", "words": "there", "plain": "there"}),
+        ("words", "data.of.root=there", {"words": "there", "plain": "there"}),
+        ("words", "data.copies=3", {"words": "here", "plain": "here"}),
+        ("files", "data={format: icdar2017, root: there}", {"files": "there", "words": "there", "plain": "there"}),
+        ("words", "data.of={format: totaltext, root: there}", {"words": "there", "plain": "there"}),
+    ],
+)
+def test_photographs_are_exchanged_in_every_recipe_with_words_added_or_without(on_words, first, given, roots):
+    found = {its.recipe.name: its.recipe.data for its in tree(prepare(on_words / f"{first}.yml", [given]))}
+    assert {name: str(getattr(data, "of", data).root) for name, data in found.items()} == roots
+    formats = {getattr(data, "of", data).format for data in found.values()}
+    assert len(formats) == 1
+    assert found["words"].copies == (3 if "copies" in given else 1)
