@@ -93,10 +93,10 @@ def skipping(config: DataFormat) -> DataFormat:
 
 
 def preview(training_set: TrainingSet, task: Task, out_png: Path, count: int = 6) -> None:
-    """Draw the first `count` views of epoch 0, one a row: the image with its ground truth, then each target map laid over it."""
+    """Draw `count` views of epoch 0, evenly over the images, a row each: the image, outlined, then each target map laid over it."""
     rows = []
-    for index in range(min(count, len(training_set))):
-        sample = training_set.view(0, index)
+    for index in np.linspace(0, len(training_set) - 1, min(count, len(training_set))).round():
+        sample = training_set.view(0, int(index))
         maps = {name: target.squeeze() for name, target in training_set.targets(sample).items()}
         shown = {name: target for name, target in maps.items() if target.shape == sample.image.shape[:2]}
         rows.append([drawn(task, sample, sample.name)] + [overlaid(sample, target, name) for name, target in shown.items()])

@@ -104,7 +104,10 @@ def test_the_preview_has_a_row_a_view_and_lays_maps_over_it(tmp_path):
     assert left[..., 0].mean() > left[..., 2].mean() + 30
     assert right[..., 2].mean() > right[..., 0].mean() + 30
     preview(data, TASKS["detection"], out, count=100)
-    assert read(out).shape == (6 * TILE, 2 * TILE, 3)
+    every = read(out)
+    assert every.shape == (6 * TILE, 2 * TILE, 3)
+    preview(data, TASKS["detection"], out, count=2)  # evenly over the images: the first and the last
+    np.testing.assert_array_equal(read(out), np.concatenate([every[:TILE], every[-TILE:]]))
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
