@@ -15,6 +15,7 @@ from compress.data.data_format import DataFormat
 from compress.data.fitting import unreadable
 from compress.data.formats import DataConfig
 from compress.data.lines.alphabets import named_alphabet
+from compress.data.split import evenly
 from compress.errors import CompressError
 from compress.models.contract import Sample
 from compress.outside import allowing, build
@@ -77,8 +78,7 @@ def check(config: DataConfig, seed: int, out_png: Path | None = None, alphabet: 
         problems = [problem for problems in found.values() for problem in problems]
         reports.append(SplitReport(name, len(split), counts, (*split.problems, *problems)))
         if out_png and len(split):
-            shown = np.unique(np.linspace(0, len(split) - 1, COLUMNS).round().astype(int))
-            tiles.append([drawn(task, split[index], f"{name} {split.annotations[index].name}") for index in shown])
+            tiles.append([drawn(task, split[index], f"{name} {split.annotations[index].name}") for index in evenly(len(split), COLUMNS)])
     if out_png and tiles:
         save(tiles, out_png)
     return Report(tuple(reports))
@@ -95,8 +95,8 @@ def skipping(config: DataFormat) -> DataFormat:
 def preview(training_set: TrainingSet, task: Task, out_png: Path, count: int = 6) -> None:
     """Draw `count` views of epoch 0, evenly over the images, a row each: the image, outlined, then each target map laid over it."""
     rows = []
-    for index in np.linspace(0, len(training_set) - 1, min(count, len(training_set))).round():
-        sample = training_set.view(0, int(index))
+    for index in evenly(len(training_set), count):
+        sample = training_set.view(0, index)
         maps = {name: target.squeeze() for name, target in training_set.targets(sample).items()}
         shown = {name: target for name, target in maps.items() if target.shape == sample.image.shape[:2]}
         rows.append([drawn(task, sample, sample.name)] + [overlaid(sample, target, name) for name, target in shown.items()])

@@ -13,6 +13,11 @@ from compress.models.contract import Sample
 SPLITS = ("train", "val", "test")
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """Up to `count` of the numbers from 0 to `total` - 1, evenly apart, the first and the last among them."""
+    return [int(place) for place in np.linspace(0, total - 1, min(count, total)).round()]
+
+
 @dataclass(frozen=True)
 class Annotation:
     """What `compress.models.contract.Sample` says of an image, without its pixels."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from compress.data.split import evenly
 
 if TYPE_CHECKING:
     from compress.checkpoint import Model
@@ -17,5 +18,5 @@ if TYPE_CHECKING:
 def calibration_batches(model: Model, lab: Lab, count: int) -> Iterator[Tensor]:
     """Up to `count` training images, spread evenly over the split, one at a time, as at inference: (1, 3, H, W) float32."""
     split = lab.split("train")
-    for index in np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int):
-        yield torch.from_numpy(model.shown(split[int(index)].image))
+    for index in evenly(len(split), count):
+        yield torch.from_numpy(model.shown(split[index].image))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from compress.checkpoint import Model, example_input, weights_digest
-from compress.data.split import Split
+from compress.data.split import Split, evenly
 from compress.errors import CompressError
 from compress.files import fingerprint, remembered, write_json
 from compress.lab import Lab
@@ -132,7 +132,7 @@ def spread(split: Split, count: int) -> list[Sample]:
     """Up to `count` images, evenly over a split."""
     if len(split) == 0:
         raise CompressError(f"The {split.name} split holds no images to measure the sensitivity on.")
-    return [split[int(index)] for index in np.linspace(0, len(split) - 1, min(count, len(split))).round()]
+    return [split[index] for index in evenly(len(split), count)]
 
 
 def difference(given: Sequence[Outputs], expected: Sequence[Outputs]) -> float:

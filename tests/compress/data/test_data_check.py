@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from compress.data.check import TILE, check, preview
 from compress.data.detection.augment import Augment
 from compress.data.formats import DataConfig
+from compress.data.split import evenly
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
 from compress.outside import build
@@ -114,3 +115,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CompressError, match="cannot hold files"):
         check(CONFIG.validate_python(SYNTHETIC), 0, tmp_path / "file" / "sheet.png")
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "numbers"),
+    [(0, 3, []), (5, 1, [0]), (5, 2, [0, 4]), (9, 3, [0, 4, 8]), (3, 8, [0, 1, 2]), (850, 850, [*range(850)])],
+)
+def test_numbers_lie_evenly_and_each_once(total, count, numbers):
+    assert evenly(total, count) == numbers
