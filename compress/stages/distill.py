@@ -60,6 +60,8 @@ class Distill(Distillation, Schedule, Stage):
             raise CompressError(f"`cache` and `labels: teacher` take one teacher, not {len(self.teachers)}.")
         if self.cache and (self.feature or not self.weight):
             raise CompressError("`cache` keeps what the response copies: give `weight` a value above 0, and leave `feature` out.")
+        if self.maps_precision and not (self.cache or by_labels):
+            raise CompressError("`maps_precision` is that of kept maps: give `cache: true` or `labels: teacher`, or leave it out.")
         if self.mutual and self.mutual.peer.endswith((".yml", ".yaml")):
             raise CompressError(f"mutual.peer: {self.mutual.peer} is a recipe; a peer is an earlier stage or a checkpoint folder.")
         if self.teachers and self.weight:
@@ -138,7 +140,7 @@ class Distill(Distillation, Schedule, Stage):
         if not (self.cache or by_labels):
             return lab
         names = self.copied_maps(model.algorithm)
-        precision = mixed_precision(self.precision, lab.device)
+        precision = mixed_precision(self.maps_precision or self.precision, lab.device)
         split = taught_split(teachers[0], lab.split("train"), names, lab, carry=self.cache, correct=by_labels, precision=precision)
         return replace(lab, splits={**lab.splits, "train": split})
 

@@ -21,7 +21,8 @@ class Train(Schedule, Stage):
     """Train by the algorithm's own loss. The first stage of a recipe starts from fresh weights, any other from its parent's.
 
     weights: where the first stage starts instead: a checkpoint folder (the whole model), or a file or https URL of torchvision's
-    ImageNet weights (the backbone alone; .pth is read without unpickling objects).
+    ImageNet weights (the backbone alone; .pth is read without unpickling objects), or the `model.safetensors` of a checkpoint of another
+    model (the backbone alone).
     data: what this stage trains on instead of the recipe's training images, written as the recipe's own section is, and augmented by
     the defaults of its format. Validation, by which the best epoch is chosen, and the rows stay with the recipe's data.
     temperature: what the logits of the outputs are divided by before the first step (Guo et al. 2017, section 4.2); 1 leaves them. A model

@@ -102,8 +102,10 @@ class Distillation(BaseModel):
     without a teacher, the task has it all.
 
     cache: compute the teacher's maps once an image, at the size at which it is evaluated, and let them go through the random views with
-    the image; a step then costs the same with any teacher. labels: `teacher` lets what the teacher finds correct the ground truth; for
-    words: do-not-care ones that it finds count again, what it finds elsewhere is do-not-care, and images without any get its words.
+    the image; a step then costs the same with any teacher. maps_precision: what these maps are computed in, the training's `precision`
+    unless said: in bf16 a network of dense convolutions is fast on CPUs on which a small student is not.
+    labels: `teacher` lets what the teacher finds correct the ground truth; for words: do-not-care ones that it finds count again, what it
+    finds elsewhere is do-not-care, and images without any get its words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -114,6 +116,7 @@ class Distillation(BaseModel):
     feature: Feature | None = None
     mutual: Mutual | None = None
     cache: bool = False
+    maps_precision: Literal["auto", "fp32", "bf16"] | None = None
     labels: Literal["given", "teacher"] = "given"
 
     @property

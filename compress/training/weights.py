@@ -15,15 +15,19 @@ from compress.checkpoint import Model, load
 from compress.cost import unshipped
 from compress.errors import CompressError
 from compress.files import check_file, read_tensors
+from compress.progress import say
 from compress.quantization.folding import fold_like
 from compress.runtimes.runtime import telling
+
+BACKBONE = "backbone."  # what the names of a backbone's weights begin with, in a checkpoint
 
 
 def start_from(model: Model, source: str) -> Model:
     """`model` with the weights at `source`: a checkpoint folder, a .safetensors or .pth file, or an https URL of one.
 
-    A file holds the backbone's weights under torchvision's names; what else is in it, the classifier, is left out. Raises CompressError
-    where the backbone's names or shapes are not all in the file.
+    A file holds the backbone's weights under torchvision's names; what else is in it, the classifier, is left out. Of a file of the
+    workbench, a checkpoint's `model.safetensors`, the backbone is taken, whatever algorithm it is of. Raises CompressError where the
+    backbone's names or shapes are not all in the file.
     """
     if is_url(source):
         return with_backbone(model, fetch(source))
@@ -95,12 +99,19 @@ def architecture(model: Model) -> dict[str, Any]:
 
 
 def with_backbone(model: Model, path: Path) -> Model:
-    """Load a file into `model.network.backbone`, strictly but for layers that a backbone has not."""
+    """Load a file into `model.network.backbone`, strictly but for layers that a backbone has not.
+
+    The backbone of another model of the workbench may end earlier, as CRAFT's does; what is behind its end stays fresh, and is told.
+    """
     weights = read_state_dict(path)
+    ours = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
+    weights = ours or weights
     backbone = model.network.get_submodule("backbone")
     wanted = backbone.state_dict()
-    missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
-    if missing:
+    counted = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    missing = [name for name in counted if name not in weights]
+    shorter = bool(ours) and missing != counted and missing == counted[-len(missing) :]
+    if missing and not shorter:
         raise CompressError(f"{path} is not for this backbone: it lacks {missing[0]} ({len(missing)} of {len(wanted)} names missing).")
     kept = {name: weights.get(name, tensor) for name, tensor in wanted.items()}
     wrong = [name for name, tensor in kept.items() if tensor.shape != wanted[name].shape]
@@ -108,6 +119,8 @@ def with_backbone(model: Model, path: Path) -> Model:
         raise CompressError(
             f"{path} is not for this backbone: {wrong[0]} is {tuple(kept[wrong[0]].shape)} there, not {tuple(wanted[wrong[0]].shape)}."
         )
+    if missing:
+        say(f"The backbone of {path} ends before {missing[0]}: what is behind starts fresh.")
     backbone.load_state_dict(kept)
     return model
 

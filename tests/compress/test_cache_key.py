@@ -70,7 +70,7 @@ OTHER: dict[str, Any] = {
     "teacher": "other", "weight": 0.5, "response": None, "feature": None, "mutual": None,
     "response.maps": {"probability": 2.0}, "response.dilate": 2,
     "response.divergence": "dkd", "response.teacher_maps": {"probability": "binary"},
-    "cache": True, "labels": "teacher",
+    "cache": True, "maps_precision": "bf16", "labels": "teacher",
     "feature.weight": 2.0, "feature.tau": 2.0, "feature.distance": "l2",
     "feature.layers": ("a",), "feature.teacher_layers": ("a",),
     "mutual.weight": 2.0, "mutual.maps": {"probability": 2.0}, "mutual.feature": 2.0,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.checkpoint import fresh
+from compress.checkpoint import fresh, save
 from compress.errors import CompressError
 from compress.lab import Lab
 from compress.recipe import load
@@ -168,6 +168,30 @@ def test_initial_weights_of_torchvisions_names_load_and_others_are_refused(tmp_p
     torch.save(weights, tmp_path / "other.pth")
     with pytest.raises(CompressError, match=r"lacks layer4\.1\.conv2\.weight"):
         start_from(model, str(tmp_path / "other.pth"))
+
+
+def test_the_backbone_of_another_model_is_a_start_and_the_layers_behind_its_end_stay_fresh(tmp_path, capfd):
+    from compress.tasks.detection import EvaluateDetection as Evaluate
+    from compress.training.weights import start_from
+
+    craft = fresh({"name": "craft", "width": 0.125}, Evaluate())
+    save(craft, tmp_path / "craft")
+    config = {"name": "db", "backbone": {"name": "vgg16_bn", "width": 0.125}, "neck": {"name": "fpn", "channels": 32}}
+    model = fresh(config, Evaluate())
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    start_from(model, str(tmp_path / "craft" / "model.safetensors"))
+    given = {name: tensor for name, tensor in craft.network.state_dict().items() if name.startswith("backbone.")}
+    after = model.network.state_dict()
+    assert len(given) > 80
+    assert all(torch.equal(after[name], tensor) for name, tensor in given.items())
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name not in given)
+    assert "ends before features.40.weight: what is behind starts fresh" in capfd.readouterr().err
+    wider = fresh({**config, "backbone": {"name": "vgg16_bn", "width": 0.25}}, Evaluate())
+    with pytest.raises(CompressError, match=r"features\.0\.weight is \(8, 3, 3, 3\) there, not \(16, 3, 3, 3\)"):
+        start_from(wider, str(tmp_path / "craft" / "model.safetensors"))
+    another = fresh({**config, "backbone": "resnet18"}, Evaluate())
+    with pytest.raises(CompressError, match=r"lacks conv1\.weight"):
+        start_from(another, str(tmp_path / "craft" / "model.safetensors"))
 
 
 def test_a_pickle_that_is_more_than_weights_is_refused_unopened(tmp_path):

@@ -24,7 +24,7 @@ from compress.stages.distill import Distill
 from compress.tasks.classification import EvaluateClassification
 from compress.tasks.detection import EvaluateDetection, corrected
 from compress.training.lessons import as_student, recalled
-from compress.training.teacher_maps import check_can_be_kept, check_can_correct, kept_maps, key, taught_split
+from compress.training.teacher_maps import check_can_be_kept, check_can_correct, compute, kept_maps, key, taught_split
 
 RECIPE = """
 model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}
@@ -278,6 +278,15 @@ def test_a_kept_teacher_teaches_what_one_that_looks_on_does(lab, student) -> Non
     assert kept["loss"] == pytest.approx(live["loss"], rel=5e-3)
 
 
+@pytest.mark.parametrize("settings", [{"cache": True}, {"weight": 0, "labels": "teacher"}])
+def test_a_student_in_fp32_can_have_maps_that_were_computed_in_bf16(lab, student, settings, monkeypatch) -> None:
+    computed = []
+    monkeypatch.setattr("compress.training.teacher_maps.compute", lambda *given: computed.append(given[-1]) or compute(*given))
+    for precision in (None, "fp32", "bf16"):
+        trained(lab, student, **settings, maps_precision=precision)
+    assert computed == ["no", "no", "bf16"]
+
+
 def test_another_algorithm_teaches_through_maps_of_another_resolution(lab, student) -> None:
     torch.manual_seed(1)
     craft = fresh({"name": "craft", "width": 0.125}, EvaluateDetection(short_side=64))
@@ -301,6 +310,7 @@ def test_a_teacher_may_teach_by_labels_alone(lab, student) -> None:
         ({"teacher": ["a", "b"], "labels": "teacher"}, "take one teacher, not 2"),
         ({"teacher": None, "mutual": {}, "cache": True}, "take one teacher, not 0"),
         ({"cache": True, "feature": {}}, "leave `feature` out"),
+        ({"maps_precision": "bf16"}, "`maps_precision` is that of kept maps"),
         ({"cache": True, "weight": 0, "labels": "teacher"}, "give `weight` a value above 0"),
         ({"response": {"teacher_maps": {"probabilty": "region"}}}, "response.teacher_maps: there is no map 'probabilty'"),
     ],
