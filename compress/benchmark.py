@@ -27,7 +27,8 @@ from compress.pipeline import is_pipeline
 from compress.predict import expanded
 from compress.predictor import open_predictor
 from compress.runtimes import FILES, Runtime, from_network, open_file, runtime_of
-from compress.runtimes.runtime import available_threads, figures, processor, timed
+from compress.runtimes.processor import processor
+from compress.runtimes.runtime import available_threads, figures, timed
 from compress.slower import Timing, is_int8, slower_in_int8
 
 CHECKPOINT = ("torch", "torch.compile")

@@ -20,7 +20,7 @@ from compress.progress import say
 from compress.recipe import Recipe
 from compress.remote_store import Remote, alone_everywhere, check_remote, fetch, folder_for, is_url, send
 from compress.rows import ROWS, Timing, hold_to, stage_rows
-from compress.runtimes.runtime import processor
+from compress.runtimes.processor import processor
 from compress.session import (
     RECIPE,
     Session,

@@ -13,7 +13,8 @@ from compress.image_timing import image_timings
 from compress.lab import Lab
 from compress.pipeline import folder_bytes, is_pipeline
 from compress.predictor import of_model, open_predictor
-from compress.runtimes.runtime import available_threads, processor
+from compress.runtimes.processor import processor
+from compress.runtimes.runtime import available_threads
 from compress.runtimes.settings import Latency
 
 

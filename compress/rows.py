@@ -15,7 +15,7 @@ from compress.ledger import Row
 from compress.measure import latencies, measure
 from compress.progress import say
 from compress.records import Manifest, Rows
-from compress.runtimes.runtime import processor
+from compress.runtimes.processor import processor
 from compress.session import Session
 from compress.stage_folder import MANIFEST, check_whole
 from compress.stages import Stage

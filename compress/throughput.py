@@ -17,9 +17,9 @@ from compress.cost import parameters
 from compress.data.training import TrainingSet, batches
 from compress.errors import CompressError, suggestion
 from compress.lab import Lab
-from compress.measure import processor
 from compress.outside import allowing
 from compress.processes import device_name
+from compress.runtimes.processor import processor
 from compress.session import make_lab, prepare, stage_named
 from compress.stages.train import Train
 from compress.training.devices import mixed_precision
