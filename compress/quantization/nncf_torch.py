@@ -55,8 +55,8 @@ def quantize(
 ) -> nn.Module:
     """A quantized copy of `network`, in evaluation mode: post-training quantization, and the start of quantization-aware training.
 
-    Weights are int8, symmetric; activations 8 bit with one scale a tensor, which integer convolutions need. The same batches give
-    the same quantizers. `network` itself is left as it was.
+    Weights are int8, symmetric, of 7 bits unless `settings` says 8; activations 8 bit with one scale a tensor, which integer convolutions
+    need. The same batches give the same quantizers. `network` itself is left as it was.
 
     calibration: normalised (B, 3, H, W) batches, all of which are used. example: one such batch, of any content.
     keep_float: `fnmatch` patterns on module names; every weighted layer in or under a matching module stays float, as does all of an
@@ -72,13 +72,14 @@ def quantize(
     folded = copy.deepcopy(network).eval()
     fold_batch_norms(folded, example)
     with quiet_nncf() as nncf:
-        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix, QuantizationParameters
 
         advanced = AdvancedQuantizationParameters(
             activations_quantization_params=QuantizationParameters(per_channel=False),
             weights_quantization_params=QuantizationParameters(per_channel=settings.per_channel),
             activations_range_estimator_params=range_estimator(settings),
             disable_bias_correction=not settings.bias_correction,
+            overflow_fix=OverflowFix.ENABLE if settings.weight_bits == 7 else OverflowFix.FIRST_LAYER,
         )
         try:
             return nncf.quantize(

@@ -77,7 +77,7 @@ OTHER: dict[str, Any] = {
     "mutual.peer": "fresh",
     "mode": "ptq", "train": None, "calibration": 3, "keep_float": ("a",), "max_drop": 0.2, "freeze_ranges": 0.5, "control": True,
     "equalize": True,
-    "per_channel": False, "activations": "symmetric", "ranges": "histogram", "percentile": 99.0, "bias_correction": False,
+    "per_channel": False, "weight_bits": 8, "activations": "symmetric", "ranges": "histogram", "percentile": 99.0, "bias_correction": False,
     "images": 3, "tolerance": 1e-3, "silent": True, "characters": {"characters": "ab"},
     "checkpoint": "other", "formats": ("onnx",), "check_images": 3,
     "detector": "other", "classifier": "parent", "recogniser": "parent", "format": "onnx",

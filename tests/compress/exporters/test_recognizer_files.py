@@ -156,13 +156,14 @@ def test_an_int8_file_of_a_decoder_differs_from_torch_by_the_rounding_of_its_wei
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.3)
     images = torch.randn(4, 3, 32, 64)
-    network, example = quantize(ours.network, [images], example_input(ours), ours.algorithm.kept), example_input(ours)
+    example = example_input(ours)
+    network = quantize(ours.network, [images], example, (*ours.algorithm.kept, "backbone.*"))  # no tie of its integers is seen
     runtime = open_file(export_onnx(network, tmp_path / "m.onnx", example, ours.description()), threads=1)
     with torch.inference_mode():
         exact, expected = (each(images)["probability"].numpy() for each in (network, as_in_files(network, example)))
     given = runtime.run(images.numpy())["probability"]
     assert np.abs(given - exact).max() > 1e-3
-    assert np.abs(given - expected).max() < 0.2 * np.abs(given - exact).max()
+    assert np.abs(given - expected).max() < 0.05 * np.abs(given - exact).max()
 
 
 @pytest.mark.parametrize(

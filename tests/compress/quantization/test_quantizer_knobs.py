@@ -83,9 +83,9 @@ def test_one_scale_for_a_whole_weight(made, weights_of):
     channels = weights_of(plain)
     for name, quantizer in weights_of(whole).items():
         assert quantizer.scale.shape == (1,)
-        # The first layer has 7 bits, or a sum of two products would overflow on processors without VNNI.
-        half = 2 if name == "stem.0" else 1
-        assert float(quantizer.scale.detach()) == pytest.approx(half * float(whole.get_submodule(name).weight.detach().abs().max()))
+        layer = whole.get_submodule(name)
+        half = 2 if layer.groups == 1 else 1  # 7 bits, but for depthwise layers
+        assert float(quantizer.scale.detach()) == pytest.approx(half * float(layer.weight.detach().abs().max()))
         assert channels[name].scale.numel() > 1
         assert float(channels[name].scale.detach().max()) == pytest.approx(float(quantizer.scale.detach()))
 
@@ -104,6 +104,14 @@ def test_asymmetric_activations_have_zero_points(made, weights_of, singles):
     assert -low / step == pytest.approx(round(-low / step), abs=1e-3)
     low, high = (float(value.detach()) for value in quantizers(plain)["post_hooks.images__0.0"].get_input_low_input_high())
     assert -low / high == pytest.approx(128 / 127)
+
+
+def test_eight_bits_of_weights_leave_the_first_layer_at_seven(made, weights_of):
+    seven, eight = (weights_of(made(weight_bits=bits)) for bits in (7, 8))
+    layers = made().get_submodule
+    finer = {name for name in seven if (eight[name].scale < 0.6 * seven[name].scale).all()}
+    assert finer == {name for name in seven if layers(name).groups == 1 and name != "stem.0"}
+    assert all(torch.equal(eight[name].scale, seven[name].scale) for name in seven.keys() - finer)
 
 
 RANGES = {
