@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from compress.checkpoint import Model
 from compress.pruning.attention import Heads
 from compress.pruning.groups import Group, find_groups
-from compress.quantization.folding import AFFINE, TRANSPOSED, Affine
+from compress.quantization.folding import AFFINE, TRANSPOSED, Affine, by_channel
 from compress.training.modes import show_all_maps
 
 SMALLEST = 1e-4  # of the highest range or weight: what is smaller is scaled as this
@@ -144,11 +144,6 @@ class Look:
             known[layer] = torch.maximum(known.get(layer, peaks), peaks)
         if gives.dim() < 4 or gives[0, 0].numel() > 1:
             self.maps.add(layer)
-
-
-def by_channel(layer: nn.Module, values: Tensor) -> Tensor:
-    """What a layer is given or gives, (channels, values)."""
-    return values.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1)
 
 
 # Scales

@@ -57,6 +57,11 @@ def output_channels(layer: Affine) -> int:
     return weight[1] * layer.groups if isinstance(layer, TRANSPOSED) else weight[0]
 
 
+def by_channel(layer: nn.Module, values: Tensor) -> Tensor:
+    """What a layer is given or gives, (channels, values)."""
+    return values.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1)
+
+
 class Readers(TorchDispatchMode):
     """Counts for every tensor how many operators read it; sees functional calls as well as modules."""
 

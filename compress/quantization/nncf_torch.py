@@ -25,9 +25,11 @@ from compress.models.layers import Unrolled
 from compress.quantization.fake_quantize import FUNCTIONS
 from compress.quantization.folding import BatchNorm, fold_batch_norms
 from compress.quantization.settings import Quantizers
+from compress.quantization.sixteen_bits import leave_room
 from compress.runtimes.telemetry import forbid_telemetry
 
 HOOKS = "__nncf_hooks."
+WATCHED = 16  # batches by which it is known how far activations reach
 
 
 @contextlib.contextmanager
@@ -55,8 +57,8 @@ def quantize(
 ) -> nn.Module:
     """A quantized copy of `network`, in evaluation mode: post-training quantization, and the start of quantization-aware training.
 
-    Weights are int8, symmetric, of 7 bits unless `settings` says 8; activations 8 bit with one scale a tensor, which integer convolutions
-    need. The same batches give the same quantizers. `network` itself is left as it was.
+    Weights are int8, symmetric; activations 8 bit with one scale a tensor, which integer convolutions need. The same batches give
+    the same quantizers. `network` itself is left as it was.
 
     calibration: normalised (B, 3, H, W) batches, all of which are used. example: one such batch, of any content.
     keep_float: `fnmatch` patterns on module names; every weighted layer in or under a matching module stays float, as does all of an
@@ -79,10 +81,10 @@ def quantize(
             weights_quantization_params=QuantizationParameters(per_channel=settings.per_channel),
             activations_range_estimator_params=range_estimator(settings),
             disable_bias_correction=not settings.bias_correction,
-            overflow_fix=OverflowFix.ENABLE if settings.weight_bits == 7 else OverflowFix.FIRST_LAYER,
+            overflow_fix=OverflowFix.DISABLE if settings.without_vnni else OverflowFix.FIRST_LAYER,
         )
         try:
-            return nncf.quantize(
+            result: nn.Module = nncf.quantize(
                 folded,
                 nncf.Dataset(batches),
                 preset=nncf.QuantizationPreset.MIXED if settings.activations == "asymmetric" else nncf.QuantizationPreset.PERFORMANCE,
@@ -96,6 +98,9 @@ def quantize(
             raise CompressError(
                 "Biases cannot be corrected in this network, because a batch norm in it could not be folded; set bias_correction: false."
             ) from None
+    if settings.without_vnni:
+        leave_room(result, layer_quantizers(result, example), batches[:WATCHED], correct_biases=settings.bias_correction)
+    return result
 
 
 def range_estimator(settings: Quantizers) -> Any:

@@ -13,9 +13,8 @@ class Quantizers(BaseModel):
     """What quantizers are put in and how their ranges are chosen.
 
     per_channel: weights have one scale for each output channel, else one for the whole tensor; activations always have one.
-    weight_bits: of layers that sum over channels; in 7, sums of two products with an activation fit into 16 bits, which is how processors
-    without a dot product of 8 bits (x86 before VNNI) add them up: they cut off what does not fit. In 8 such a file may lose points there,
-    and nowhere else. Depthwise layers, which sum otherwise, have 8 in any case, and the first layer 7.
+    without_vnni: weights leave room for sums of two products in 16 bits, so that x86 processors without VNNI compute what others do; see
+    :mod:`compress.quantization.sixteen_bits`. False: they have 8 bits but in the first layer, for processors that are known to have VNNI.
     activations: `asymmetric`, with a zero point, or `symmetric` around zero (unsigned where nothing is negative), which leaves half of the
     steps unused after a hard-swish, whose values reach from -0.375 to some ten.
     ranges: how an activation's range comes from the calibration images: `mean_min_max`, the means of each image's extremes;
@@ -28,7 +27,7 @@ class Quantizers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     per_channel: bool = True
-    weight_bits: Literal[7, 8] = 7
+    without_vnni: bool = True
     activations: Literal["asymmetric", "symmetric"] = "asymmetric"
     ranges: Literal["mean_min_max", "min_max", "percentile", "histogram"] = "mean_min_max"
     percentile: float = Field(99.99, gt=50, lt=100)

@@ -51,7 +51,7 @@ class Quantize(Quantizers, Stage):
     """
 
     kind: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf")
     is_quantized: ClassVar[bool] = True
     every_process: ClassVar[bool] = True

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 KNOBS = [
     {},
     {"per_channel": False},
-    {"weight_bits": 8},
+    {"without_vnni": False},
     {"activations": "symmetric"},
     {"ranges": "min_max"},
     {"ranges": "percentile", "percentile": 95.0},

@@ -17,7 +17,7 @@ from compress.quantization.nncf_torch import enable_only, layer_quantizers, quan
 from compress.quantization.sensitivity import quantization_sensitivity
 from compress.quantization.settings import Quantizers
 
-UNCORRECTED = Quantizers(bias_correction=False)
+UNCORRECTED = Quantizers(bias_correction=False, without_vnni=False)
 
 
 def probability(network, images):
@@ -39,7 +39,7 @@ def test_one_layer_quantized_is_what_a_hand_computes(brightness):
         before = [layers[1](layers[0](batch).relu()).relu() for batch in batches]
         high = torch.stack([x.max() for x in before]).mean()
         x = (before[1] / (high / 255)).round().clamp(0, 255) * (high / 255)
-        step = layers[2].weight.abs().amax((1, 2, 3), keepdim=True) * 2 / 127  # 7 bits
+        step = layers[2].weight.abs().amax((1, 2, 3), keepdim=True) / 127
         weight = (layers[2].weight / step).round() * step
         x = nn.functional.conv2d(x, weight, layers[2].bias).relu()
         for layer in layers[3:]:
