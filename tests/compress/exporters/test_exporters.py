@@ -16,12 +16,12 @@ from torch import nn
 from compress.errors import CompressError, told_apart
 from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.openvino import export_openvino
-from compress.exporters.verify import verify
+from compress.exporters.verify import INT8_TOLERANCE, verify
 from compress.models.backbones.resnet import resnet18
 from compress.models.layers import conv_bn
 from compress.models.necks.fpn import fpn
 from compress.models.networks.db import DBNet
-from compress.quantization.nncf_torch import plain_state, quantize
+from compress.quantization.nncf_torch import plain_state, quantize, without_rounding
 from compress.quantization.settings import Quantizers
 from compress.runtimes import Runtime, from_network, open_file
 
@@ -262,6 +262,22 @@ def test_verify_measures_large_values_by_the_largest(detector, batches):
     verify(distorted(network, change), network, batches)
     with pytest.raises(CompressError, match="'offsets'"):
         verify(distorted(network, lambda maps: {"offsets": maps["offsets"] + 2e-5 * largest}), network, batches)
+
+
+def test_int8_files_are_given_twice_the_room_on_fewer_than_four_images(quantized_detector, batches):
+    """Of one image the cost of quantization may be small by chance."""
+    image = batches[0][:1]
+    with torch.inference_mode():
+        cost = (quantized_detector(image)["probability"] - without_rounding(quantized_detector)(image)["probability"]).abs().mean().item()
+    allowed = max(INT8_TOLERANCE[1], 2**0.5 * cost)
+
+    def change(maps):
+        """Moved by three halves of that, towards the middle of 0..1."""
+        return {"probability": maps["probability"] + 1.5 * allowed * np.where(maps["probability"] < 0.5, 1, -1).astype(np.float32)}
+
+    verify(distorted(quantized_detector, change), quantized_detector, [image] * 3, tolerance=1.0)
+    with pytest.raises(CompressError, match="mean of the absolute differences"):
+        verify(distorted(quantized_detector, change), quantized_detector, [image] * 4, tolerance=1.0)
 
 
 def test_verify_wants_images(detector):
