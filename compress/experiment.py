@@ -48,7 +48,6 @@ from compress.stage_folder import (
 )
 from compress.stages import Stage
 from compress.store import adopt, alone_at, check_store, give, place_in, take
-from compress.tasks import TASKS
 
 
 @dataclass
@@ -231,9 +230,9 @@ def teacher_rows(run: Run, stage: Stage) -> list[Row]:
         before = [known for known in (*run.rows, *rows) if known.kind == "teacher"]
         if its is None or row is None or any(known.artefact == artefact for known in before):
             continue
-        delta = TASKS[row.task].gain(run.rows[0].scores, row.scores) if run.rows else 0.0
         called = f"teacher/{its.folder.name}" if before else "teacher"
-        rows.append(row.model_copy(update={"stage": called, "kind": "teacher", "delta": delta, "artefact": artefact}))
+        found = row.model_copy(update={"stage": called, "kind": "teacher", "artefact": artefact})
+        rows.append(ledger.against(run.rows[0] if run.rows else found, found))
     return rows
 
 

@@ -18,9 +18,10 @@ from compress.checkpoint import Model, save
 from compress.data.fitting import open_fitting
 from compress.data.training import TrainingSet
 from compress.errors import CompressError
+from compress.evaluation.jackknife import without_each_block
 from compress.files import read_lines, remembered, write_json
 from compress.outside import build
-from compress.predictor import Predictor, of_model, score
+from compress.predictor import Predictor, answers, of_model, score
 from compress.processes import main_process
 from compress.records import Epoch, Seconds
 from compress.stage_folder import ELAPSED, METRICS
@@ -93,6 +94,16 @@ class Lab:
     def score(self, predictor: Predictor, images: Split | Sequence[Sample]) -> Scores:
         """The scores of anything that predicts, by the recipe's input size and settings."""
         return score(predictor.shown_as(self.recipe.evaluate), images)[0]
+
+    def score_in_blocks(self, predictor: Predictor, images: Split | Sequence[Sample]) -> tuple[Scores, list[float]]:
+        """The same, and the main metric without each of the blocks of images by which differences of two models are judged."""
+        shown = predictor.shown_as(self.recipe.evaluate)
+        (found,) = answers(shown, images, [shown.reader()])
+
+        def main(some: Sequence[tuple[Any, Any]]) -> float:
+            return self.task.judge(some, shown.evaluate)[self.task.main]
+
+        return self.task.judge(found, shown.evaluate), without_each_block(main, found)
 
     def add(self, suffix: str, path: str, **facts: Any) -> None:
         """Leave an artefact to be measured: row `<stage>/<suffix>`, at `path` inside the folder; `facts` go into its row as they are."""

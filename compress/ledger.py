@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from compress.errors import CompressError, suggestion
+from compress.evaluation.jackknife import BLOCKS, standard_error
 from compress.exporters.inspect import words
 from compress.files import checker, first_fault, read_bytes, write_text
 from compress.records import Count, Facts, Finite, Scores, Timed
@@ -39,7 +40,8 @@ class Row(BaseModel):
     the first row, negative for a loss. val_score: its value on validation, what the epoch was chosen by. latency_ms: runtime and precision
     -> median, p90, threads, input, rounds.
     seconds: what the stage took. artefact: path of what was measured, from the experiment's folder.
-    A file's row also has `integers`, what :func:`compress.exporters.inspect.inspect` found in it.
+    left_out: what :func:`compress.evaluation.jackknife.without_each_block` found; delta_error: the standard error of `delta` by it, where
+    there are enough images. A file's row also has `integers`, what :func:`compress.exporters.inspect.inspect` found in it.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -88,6 +90,15 @@ class Row(BaseModel):
     def metric(self) -> Metric:
         """The main metric."""
         return TASKS[self.task].metric
+
+
+def against(first: Row, row: Row) -> Row:
+    """The row with its gain over the first of its table, and how far that may be chance, where both were measured on the same images."""
+    same = (first.task, first.split, first.images) == (row.task, row.split, row.images)
+    error = standard_error(first.facts.get("left_out", ()), row.facts.get("left_out", ())) if same else None
+    told = {"delta": TASKS[row.task].gain(first.scores, row.scores), "delta_error": error}
+    kept = {name: value for name, value in row.model_dump().items() if name != "delta_error"}
+    return Row.model_validate(kept | {name: value for name, value in told.items() if value is not None})
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
@@ -160,10 +171,26 @@ def cells(row: Row) -> tuple[list[Cell], ...]:
             Cell("bytes", row.bytes, "MB", f"{row.bytes / 1e6:.3f}"),
         ],
         score_cells(row),
-        [*plain("main"), Cell("delta", row.delta, "delta", row.metric.moved(row.delta)), *plain("split", "images")],
+        [*plain("main"), Cell("delta", row.delta, "delta", delta_text(row)), *error_cells(row), *plain("split", "images")],
         [Cell("settings", json.dumps(row.settings)), *plain("runtime", "artefact", "seconds")],
         latency_cells(row),
     )
+
+
+def error_of(row: Row) -> float | None:
+    """The standard error of a row's delta, where it is known."""
+    return row.facts.get("delta_error")
+
+
+def error_cells(row: Row) -> list[Cell]:
+    """The same as a figure for programs."""
+    return [] if error_of(row) is None else [Cell("delta error", error_of(row))]
+
+
+def delta_text(row: Row) -> str:
+    """A row's gain over the first, with its standard error where it has one: `-1.29 ± 0.62`."""
+    error = error_of(row)
+    return row.metric.moved(row.delta) + (f" ± {row.metric.shown(error)}" if error else "")
 
 
 def score_cells(row: Row) -> list[Cell]:
@@ -242,6 +269,7 @@ def caption(rows: Sequence[Row]) -> str:
     """What the figures were measured on and by: one line for each way that occurs."""
     lines = dict.fromkeys(f"{conditions(row)}; seed {row.seed}" for row in rows)
     directions = dict.fromkeys(f"delta: how much less {row.metric.label} is than in the first row" for row in rows if falls(row))
+    chance = [f"±: standard error of delta, by leaving out {BLOCKS} blocks of images in turn"] if any(map(error_of, rows)) else []
     timed = dict.fromkeys(f"latency: {timed_on(values)}" for row in rows for values in row.latency_ms.values())
     parts = [f"{row.stage}: {shares_text(values['shares'])}" for row in rows for values in row.latency_ms.values() if "shares" in values]
     hosts = dict.fromkeys(str(row.facts.get("cpu", "")) for row in rows)
@@ -252,7 +280,7 @@ def caption(rows: Sequence[Row]) -> str:
         f"{case.int8_ms:.1f} ms against {case.float_ms:.1f} ms"
         for case in slower(rows)
     ]
-    return "\n".join([*lines, *directions, *timed, *(f"on {host}" for host in hosts if host), *parts, *integers, *kept, *slow])
+    return "\n".join([*lines, *directions, *chance, *timed, *(f"on {host}" for host in hosts if host), *parts, *integers, *kept, *slow])
 
 
 def timed_on(values: Mapping[str, Any]) -> str:

@@ -44,11 +44,12 @@ def measure(path: Path, lab: Lab, *, runtimes: Sequence[str], network: Model | N
             raise ValueError(f"{path} is a file, whose multiply-accumulates are counted on its network")
         predictor = open_predictor(path)
         facts = {"macs": macs(network.network, latency.input), "bytes": weight_bytes(path), **integers(path)}
-    scores = lab.score(predictor, lab.split(lab.report_split))
+    scores, left_out = lab.score_in_blocks(predictor, lab.split(lab.report_split))
     return {
         **facts,
         "task": lab.task.name,
         "scores": scores,
+        "left_out": left_out,
         "main": lab.task.main,
         "split": lab.report_split,
         "images": len(lab.split(lab.report_split)),

@@ -188,11 +188,18 @@ def score(
     readers: by default the predictor's own alone. Returns the scores of each.
     """
     readers = [predictor.reader()] if readers is None else readers
+    return [predictor.task.judge(found, predictor.evaluate) for found in answers(predictor, samples, readers, done)]
+
+
+def answers(
+    predictor: Predictor, samples: Sequence[Sample] | Any, readers: Sequence[Reader], done: Callable[[int], None] = nothing
+) -> list[list[tuple[Any, Any]]]:
+    """For every reader its answer about each sample, beside the ground truth; the network runs once over all samples."""
     pairs: list[list[tuple[Any, Any]]] = [[] for _ in readers]
     for sample, outputs in seen(predictor, samples, done):
         for found, read in zip(pairs, readers, strict=True):
             found.append((read(outputs, sample.image.shape[:2]), sample.truth))
-    return [predictor.task.judge(found, predictor.evaluate) for found in pairs]
+    return pairs
 
 
 def tune(predictor: Predictor, samples: Sequence[Sample] | Any, done: Callable[[int], None] = nothing) -> tuple[dict[str, Any], Scores]:

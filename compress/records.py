@@ -118,6 +118,8 @@ class Facts(TypedDict):
 
     epoch: NotRequired[Count]
     val_score: NotRequired[Finite]
+    left_out: NotRequired[list[Finite]]
+    delta_error: NotRequired[Finite]
     cpu: NotRequired[str]
     integers: NotRequired[Integers]
 

@@ -11,7 +11,7 @@ from compress.errors import CompressError, told_apart
 from compress.files import digest, fingerprint, is_damaged, read_json, remembered, write_json
 from compress.gates import gates
 from compress.lab import Lab
-from compress.ledger import Row
+from compress.ledger import Row, against
 from compress.measure import latencies, measure
 from compress.progress import say
 from compress.records import Manifest, Rows
@@ -36,8 +36,10 @@ def stage_rows(session: Session, stage: Stage, lab: Lab, before: Sequence[Row], 
     if not known or timing == "again" or (timing == "once" and not timed):
         known = measure_all(session, stage, manifest, lab, known, timed=timing != "never")
         write_json(path, {"key": key, "digest": fingerprint(known), "timed": timing != "never", "rows": known})
-    base = before[0].scores if before else main_row(stage, known)["scores"]
-    return [Row.model_validate({**row, "experiment": session.recipe.name, "delta": lab.task.gain(base, row["scores"])}) for row in known]
+    first, *rows = [
+        Row.model_validate({**row, "experiment": session.recipe.name, "delta": 0.0}) for row in (main_row(stage, known), *known)
+    ]
+    return [against(before[0] if before else first, row) for row in rows]
 
 
 def rows_key(manifest: Mapping[str, Any], lab: Lab) -> str:

@@ -45,5 +45,10 @@ def mean_row(rows: Sequence[Row]) -> Row:
     counts = {name: [getattr(row, name) for row in rows] for name in ("params", "macs")}
     means = {name: None if None in values else round(mean(values)) for name, values in counts.items()}
     return first.model_copy(
-        update={**means, "scores": {first.main: mean(row.score for row in rows)}, "delta": mean(row.delta for row in rows)}
+        update={
+            **means,
+            "scores": {first.main: mean(row.score for row in rows)},
+            "delta": mean(row.delta for row in rows),
+            "delta_error": None,  # that of one seed; the lowest and the highest tell how far seeds are apart
+        }
     )

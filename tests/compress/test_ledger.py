@@ -46,6 +46,24 @@ def test_the_tables_name_every_row_and_what_it_was_measured_by(tmp_path):
     assert float(table[0]["openvino int8 median ms"]) == 4.25
 
 
+def test_a_gain_is_told_with_its_standard_error_where_both_rows_have_blocks_of_the_same_images(tmp_path):
+    blocks = [0.79 + 0.001 * (place % 5) for place in range(20)]
+    first = row("baseline", left_out=blocks)
+    worse = row("pruned", left_out=[value - 0.02 + 0.0005 * (place % 3) for place, value in enumerate(blocks)])
+    worse.scores["hmean"] = 0.78
+    found = [ledger.against(first, one) for one in (first, worse, row("short"), row("other", left_out=blocks, images=150))]
+    error = (0.95 * sum((0.0005 * (place % 3 - 0.95)) ** 2 for place in range(20))) ** 0.5
+    assert found[1].facts["delta_error"] == pytest.approx(error)
+    assert [ledger.delta_text(one) for one in found] == ["+0.00", f"-1.86 ± {100 * error:.2f}", "+0.00", "+0.00"]
+    ledger.write(tmp_path, found)
+    assert ledger.read(tmp_path) == found
+    assert "| -1.86 ± 0.18 |" in (tmp_path / "table.md").read_text()
+    assert "±: standard error of delta" in (tmp_path / "table.md").read_text()
+    table = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    assert [line["delta error"] for line in table] == ["0.0", str(found[1].facts["delta_error"]), "", ""]
+    assert "±" not in ledger.caption([row("baseline")])
+
+
 def test_several_experiments_are_told_apart():
     head, body = ledger.table([row("a"), row("a", experiment="y")])
     assert head[0] == "experiment"
