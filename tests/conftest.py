@@ -19,10 +19,6 @@ os.environ["COMPRESS_TRACEBACK"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is loaded, and for what tests start: processes that each take all cores keep each other waiting.
     os.environ["OMP_NUM_THREADS"] = "1"
-    # With one thread and no AVX-512, oneDNN of torch 2.13 writes beyond a buffer in a backward pass (a pruned PSENet that is distilled).
-    info = Path("/proc/cpuinfo")
-    if info.exists() and "avx512f" not in info.read_text().split():
-        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
