@@ -32,6 +32,7 @@ TRAINED = [name for name, task in TASKS.items() if task.begun_with]
 # Views of training images after which such a network has learned about what it will, started from weights and from nothing.
 TUNED_VIEWS, FRESH_VIEWS = 2_000, 40_000
 FEWEST, MOST = 4, 400  # epochs
+SETTLED = 0.7  # of the steps, after which a fresh network's norms are held
 EVALUATIONS = 20  # of a stage, at most: few images are gone through often
 LARGEST_CROP = 480  # pixels: nearly twice as many views a minute as with 640
 PRUNED = {"allocation": "global", "criterion": "taylor", "round_to": 8, "batch": 8}
@@ -249,7 +250,8 @@ def crop(task: str) -> int | list[int]:
 def schedule(task: str, images: int, *, tuned: bool, lr: float) -> str:
     """The keys of a training on so many images. tuned: whether it starts from weights that are good already.
 
-    The norms' statistics of such are those of more images than these, so they are kept.
+    The norms' statistics of such are those of more images than these, so they are kept. Fresh ones are held when most of the steps are
+    done: what is learnt last then fits those that the model is used with.
     """
     epochs = min(MOST, max(FEWEST, round((TUNED_VIEWS if tuned else FRESH_VIEWS) / max(1, images))))
     keys = {
@@ -261,7 +263,7 @@ def schedule(task: str, images: int, *, tuned: bool, lr: float) -> str:
         "warmup": round(0.05 * epochs, 1),
         "ema": 0.98,
         **({"evaluate_every": -(-epochs // EVALUATIONS)} if epochs > EVALUATIONS else {}),
-        **({"freeze_norms": 0} if tuned else {}),
+        "freeze_norms": 0 if tuned else SETTLED,
     }
     return flow(keys)[1:-1]
 
