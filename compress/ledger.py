@@ -189,8 +189,13 @@ def error_cells(row: Row) -> list[Cell]:
 
 def delta_text(row: Row) -> str:
     """A row's gain over the first, with its standard error where it has one: `-1.29 ± 0.62`."""
+    return row.metric.moved(row.delta) + error_text(row)
+
+
+def error_text(row: Row) -> str:
+    """` ± 0.62`; nothing where there is no error, or none is known."""
     error = error_of(row)
-    return row.metric.moved(row.delta) + (f" ± {row.metric.shown(error)}" if error else "")
+    return f" ± {row.metric.shown(error)}" if error else ""
 
 
 def score_cells(row: Row) -> list[Cell]:

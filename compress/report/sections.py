@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from compress.gates import Gate
-from compress.ledger import Row, caption, slower
+from compress.ledger import Row, caption, error_text, slower
 from compress.report.collect import Experiment, StageFacts, failed
 from compress.report.findings import best, fastest, recommended, scatter, shippable, timing_in, tolerance_text
 from compress.report.gallery import scored_on, timed_on
@@ -65,7 +65,7 @@ def tiles(first: Row, pick: Row) -> str:
     if now is not None:
         was, by = (milliseconds(before), change(now, before)) if before is not None else ("not timed there", "")
         timed = [(f"Latency, {fastest(pick)[1]}", milliseconds(now), was, by)]
-    scored = (score, figure(metric, pick.score), figure(metric, first.score), points(metric, pick.score - first.score))
+    scored = (score, figure(metric, pick.score), figure(metric, first.score), points(metric, pick.score - first.score) + error_text(pick))
     facts = [scored, *timed, size, *costs]
     cells = (
         f'<div><dt>{escape(name)}</dt><dd class="figure">{new}</dd><dd class="before">{escape(moved(pick is first, old, by))}</dd></div>'

@@ -72,6 +72,12 @@ def test_the_headline_says_what_went_in_what_came_out_and_where_int8_does_not_pa
         assert part in text
 
 
+def test_what_the_recommended_file_loses_has_its_standard_error(written, rows, tmp_path):
+    known = [row.model_copy(update={"delta_error": 0.0062}) if row.stage == "files_int8/openvino" else row for row in rows]
+    write_report([written(rows=known)], tmp_path / "r.html", images=0)
+    assert "was 85.00 %, -5.00 points ± 0.62" in plain((tmp_path / "r.html").read_text())
+
+
 def test_the_table_has_scopes_units_and_changes_in_points_and_per_cent(page):
     body = page[page.index("<tbody>") :]
     row = plain(
