@@ -28,6 +28,7 @@ from compress.files import read_tensors, read_text, tensors_digest, write_tensor
 from compress.models.contract import Algorithm
 from compress.outside import build
 from compress.quantization.folding import fold_like
+from compress.safe_gradients import make_gradients_safe
 from compress.stage_folder import check_whole
 from compress.tasks import TASKS
 from compress.tasks.task import Evaluate
@@ -75,7 +76,8 @@ def fresh(config: dict[str, Any], evaluate: Evaluate) -> Model:
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The memory layout in which convolutions are fastest, on CPU and GPU alike."""
+    """The memory layout in which convolutions are fastest, on CPU and GPU alike, with what it needs to train rightly."""
+    make_gradients_safe(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
 

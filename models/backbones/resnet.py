@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -19,7 +18,6 @@ from compress.models.layers import conv_bn, initialise
 
 Width = Annotated[float, Field(gt=0, le=4)]
 Stride = int | tuple[int, int]  # both ways, or down and across
-SAFE = 16  # input channels from which on oneDNN's gradient of a strided 1x1 convolution is right
 
 
 class BasicBlock(nn.Module):
@@ -66,25 +64,11 @@ class Bottleneck(nn.Module):
         return self.relu(y + self.downsample(x))
 
 
-class Projection(nn.Conv2d):
-    """A 1x1 convolution that may be strided.
-
-    The gradient of its weight, of few channels that lie last in memory, makes oneDNN 3.12 write beyond a buffer: processes crash, wait for
-    ever, or train wrongly (https://github.com/uxlfoundation/oneDNN/issues/6035). There the pixels that it reads are taken first.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, columns = self.stride
-        if max(rows, columns) > 1 and self.in_channels < SAFE and torch.is_grad_enabled() and x.device.type == "cpu":
-            return nn.functional.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
-        return super().forward(x)
-
-
 def shortcut(inputs: int, outputs: int, stride: Stride) -> nn.Module:
     """The identity where the original widths and the resolution agree, else a projection (option B of the paper)."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
-    return nn.Sequential(Projection(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 def pooled_shortcut(inputs: int, outputs: int, stride: Stride) -> nn.Module:

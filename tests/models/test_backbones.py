@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -252,31 +248,3 @@ def test_what_must_stay_float_exists() -> None:
             name for name, _ in algorithm.network().named_modules() if any(fnmatch(name, pattern) for pattern in algorithm.kept_layers)
         ]
         assert names == expected
-
-
-GRADIENTS = """
-import torch
-from compress.models.backbones.resnet import shortcut
-
-torch.manual_seed(0)
-torch.set_num_threads(int({threads}))
-for channels in (2, 3, 4, 7, 8, 15, 16):
-    for _ in range(20):
-        layer = shortcut(channels, 8, 2)[0].to(memory_format=torch.channels_last)
-        images = torch.randn(8, channels, 32, 32).to(memory_format=torch.channels_last)
-        mine = layer(images)
-        with torch.no_grad():
-            assert torch.allclose(mine, layer(images), atol=1e-5), channels
-        slope = torch.randn_like(mine)
-        mine.backward(slope)
-        true = torch.einsum("bohw,bihw->oi", slope.double(), images[:, :, ::2, ::2].double())
-        assert torch.allclose(layer.weight.grad[:, :, 0, 0].double(), true, atol=1e-2), channels
-"""
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_narrow_projection_learns_rightly(threads):
-    """In a process of its own: oneDNN 3.12's gradient would end it, or wait for ever."""
-    command = [sys.executable, "-c", GRADIENTS.format(threads=threads)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "MALLOC_CHECK_": "3"})
-    assert done.returncode == 0, done.stderr
