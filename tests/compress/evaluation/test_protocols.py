@@ -186,7 +186,7 @@ def test_cleval_and_do_not_care() -> None:
 
 
 def test_cleval_is_what_its_steps_give() -> None:
-    images = random_images(200, seed=2)
+    images = random_images(100, seed=2)
     expected = np.array([plain_cleval(*image) for image in images])
     found = [cleval.judge(seen, image) for seen, image in zip(deteval.overlaps(images), images, strict=True)]
     np.testing.assert_array_equal(found, expected)
