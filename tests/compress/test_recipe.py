@@ -272,8 +272,8 @@ def test_every_recipe_that_comes_with_the_workbench_is_valid(path, tmp_path, mon
         monkeypatch.chdir(tmp_path)
     recipe = load(path)
     assert recipe.stages
-    drawn = recipe.data.format == "synthetic" and all(stage.kind != "assemble" for stage in recipe.stages)
-    if drawn:  # others need their data, or all images of other recipes: with a few synthetic ones, layers, maps and teachers are checked too
+    # Others need their data, or all images of other recipes. With a few synthetic ones layers, maps and teachers are checked too.
+    if recipe.data.format == "synthetic" and all(stage.kind != "assemble" for stage in recipe.stages):
         lines = dry_run(path, ["data.train=2", "data.val=1", "data.test=1"], out=tmp_path)
         assert [line.split(":")[0] for line in lines] == [stage.name for stage in recipe.stages]
 
