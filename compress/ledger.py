@@ -183,7 +183,7 @@ def error_of(row: Row) -> float | None:
 
 
 def error_cells(row: Row) -> list[Cell]:
-    """The same as a figure for programs."""
+    """That standard error as a figure for programs; nothing where it is not known."""
     return [] if error_of(row) is None else [Cell("delta error", error_of(row))]
 
 
