@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import compress
 from compress import experiment, rows
-from compress.cli import app
+from compress.cli import app, main
 from compress.errors import CompressError
 from compress.files import read_json, read_lines
 from compress.processes import only_run_in
@@ -34,8 +34,20 @@ def rows_of(folder: Path) -> dict[str, dict]:
     return {row["stage"]: row for row in read_lines(folder / "ledger.jsonl")}
 
 
-def command(*words: str | Path, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "compress", *map(str, words)], capture_output=True, text=True, timeout=300, **options)
+@pytest.fixture
+def command(monkeypatch, capfd) -> Callable[..., subprocess.CompletedProcess]:
+    """`compress WORDS` in this process, where torch is loaded already."""
+
+    def run(*words: str | Path) -> subprocess.CompletedProcess:
+        monkeypatch.setattr(sys, "argv", ["compress", *map(str, words)])
+        before = signal.getsignal(signal.SIGINT)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        signal.signal(signal.SIGINT, before)
+        return subprocess.CompletedProcess(words, end.value.code or 0, *capfd.readouterr())
+
+    return run
 
 
 def test_every_stage_leaves_its_rows(tiny_run):
@@ -137,7 +149,7 @@ def test_expectations_stop_the_run_with_the_row_written(tmp_path):
     assert not (tmp_path / "out" / "pruned").exists()
 
 
-def test_eval_gives_the_figures_of_the_ledger_for_a_checkpoint_and_for_files(tiny_run):
+def test_eval_gives_the_figures_of_the_ledger_for_a_checkpoint_and_for_files(tiny_run, command):
     rows = rows_of(tiny_run)
     for stage in ("baseline", "int8", "files/onnx", "files_int8/openvino"):
         result = command("eval", tiny_run / rows[stage]["artefact"], "--json")
@@ -148,7 +160,7 @@ def test_eval_gives_the_figures_of_the_ledger_for_a_checkpoint_and_for_files(tin
         assert found["settings"]["bin_threshold"] == 0.3
 
 
-def test_tuned_thresholds_are_stored_and_reported_beside_the_fixed_ones(tiny_run, tmp_path):
+def test_tuned_thresholds_are_stored_and_reported_beside_the_fixed_ones(tiny_run, tmp_path, command):
     shutil.copytree(tiny_run / "baseline", tmp_path / "baseline")
     words = ("eval", tmp_path / "baseline", "--recipe", TINY, "--json")
     tuned = json.loads(command(*words, "--split", "val", "--tune").stdout)
@@ -158,7 +170,7 @@ def test_tuned_thresholds_are_stored_and_reported_beside_the_fixed_ones(tiny_run
     assert json.loads(command(*words, "--split", "val").stdout) == {**tuned, "stored": None}
 
 
-def test_predict_draws_and_writes_polygons_in_the_images_own_pixels(tiny_run, tmp_path):
+def test_predict_draws_and_writes_polygons_in_the_images_own_pixels(tiny_run, tmp_path, command):
     photo = np.full((90, 150, 3), 200, np.uint8)
     cv2.putText(photo, "word", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (0, 0, 0), 3)
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
@@ -170,14 +182,14 @@ def test_predict_draws_and_writes_polygons_in_the_images_own_pixels(tiny_run, tm
         assert cv2.imread(str(tmp_path / "found" / "photo.png")).shape == photo.shape
 
 
-def test_export_writes_files_that_eval_reads(tiny_run, tmp_path):
+def test_export_writes_files_that_eval_reads(tiny_run, tmp_path, command):
     result = command("export", tiny_run / "pruned", "--format", "onnx", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     found = json.loads(command("eval", tmp_path / "onnx" / "model.onnx", "--recipe", TINY, "--json").stdout)
     assert found["scores"]["hmean"] == pytest.approx(rows_of(tiny_run)["pruned"]["scores"]["hmean"], abs=0.05)
 
 
-def test_table_prints_several_experiments_side_by_side(tiny_run):
+def test_table_prints_several_experiments_side_by_side(tiny_run, command):
     result = command("table", tiny_run, tiny_run.parent / "tiny_teacher")
     assert result.returncode == 0
     assert all(word in result.stdout for word in ("files_int8/openvino", "tiny_teacher", "Hmean %", "6 test images"))
@@ -207,7 +219,7 @@ def test_the_names_of_the_package_do_what_they_say(tiny_run):
         (("data", "check", "nowhere", "--format", "totaltxt"), "did you mean 'totaltext'"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_a_non_zero_exit(words, told, tmp_path):
+def test_wrong_input_is_one_sentence_and_a_non_zero_exit(words, told, tmp_path, command):
     extra = ("--out", tmp_path / "out") if words[0] == "run" else ()
     result = command(*words, *extra)
     assert result.returncode == 1
@@ -253,8 +265,8 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
-    words = ("run", TINY, "--out", tmp_path / "out")
-    result = command(*words, preexec_fn=limited, env={**os.environ})
+    words = [sys.executable, "-m", "compress", "run", str(TINY), "--out", str(tmp_path / "out")]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=300, preexec_fn=limited)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "cannot be written" in result.stderr

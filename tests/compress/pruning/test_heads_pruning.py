@@ -226,14 +226,14 @@ def test_weights_of_half_a_head_are_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("version", ["v3", "v6 small"])
-def test_files_of_a_pruned_recogniser_give_what_it_gives(version, tmp_path):
+@pytest.mark.parametrize("parts", [PPOCR["v3"], ("lcnet_v4_lines_tiny", "light_svtr")], ids=["svtr", "light_svtr"])
+def test_files_of_a_pruned_recogniser_give_what_it_gives(parts, tmp_path):
     """Half pruned, trained for a few steps, and quantized: at three widths and two batch sizes."""
     from compress.exporters.write import write_files
     from compress.quantization.nncf_torch import quantize
     from compress.runtimes import open_file
 
-    model = svtr(*PPOCR[version])
+    model = svtr(*parts)
     groups = find_groups(model)
     scores = score_channels(model, groups, "l1", iter([]), 0)
     kept = uniform(groups, 0.5, 8)
