@@ -75,6 +75,7 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
     whole = fresh(recipe.model, recipe.evaluate)
     models: dict[str | None, Model | None] = {None: whole}
     timed: dict[str | None, Model] = {None: whole}  # those, or what they were pruned from
+    counted: dict[int, dict[str, Any]] = {}  # of each model, which most stages leave in the architecture of their parent
     stages: list[dict[str, Any]] = []
     for stage in recipe.stages:
         stages += teachers_to_do(session, stage, [entry["name"] for entry in stages])
@@ -89,7 +90,11 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
             models[stage.name], entry["groups"] = after_prune(models[parent], pruning, recipe, left)
         elif stage.gives_model:
             models[stage.name] = as_left(models[parent], stage)
-        entry |= sizes(models[stage.name], recipe) if stage.gives_model else {}
+        if stage.gives_model:
+            given = models[stage.name]
+            if id(given) not in counted:
+                counted[id(given)] = sizes(given, recipe)
+            entry |= counted[id(given)]
         schedule = stage.schedule()
         entry |= {"epochs": schedule.epochs} if schedule else {}
         timed[stage.name] = models.get(stage.name) or timed[parent]

@@ -115,11 +115,12 @@ def artefacts_of(points: Sequence[Point]) -> list[list[int]]:
 
 Box = tuple[float, float, float, float]
 # Where a name may stand, in points from its marker's middle to the nearest point of the name: close by, then further off with a line.
+APART = 4  # between two names in one line
 CLOSE = [(7, 6), (7, -6), (-7, 6), (-7, -6), (0, 9), (0, -9)]
 FAR = [
     (far * math.cos(math.radians(angle)), far * math.sin(math.radians(angle)))
     for far in (18, 26, 36, 48, 62, 78)
-    for angle in range(15, 375, 15)
+    for angle in range(10, 370, 10)
 ]
 
 
@@ -137,7 +138,7 @@ def label_points(figure: Figure, ax: Axes, points: Sequence[Point], best: Sequen
     leaders: list[Box] = []
     window = ax.get_window_extent(renderer)
     frame = (window.x0, window.y0, window.x1 + 4, window.y1)
-    named = [next((place for place in places if place in best), places[0]) for places in artefacts_of(points)]
+    named = {next((place for place in places if place in best), places[0]): places for places in artefacts_of(points)}
     for place in sorted(named, key=lambda place: (place not in best, points[place].cost)):
         point, weight = points[place], "bold" if place in best else "normal"
         text = ax.annotate(plain(point.label), (point.cost, point.score), (0, 0), textcoords="offset points", fontsize=8, fontweight=weight)
@@ -145,8 +146,8 @@ def label_points(figure: Figure, ax: Axes, points: Sequence[Point], best: Sequen
         size, mine = (extent.width, extent.height), markers[place]
         text.remove()
         close, far = ([box_beside(mine, size, (dx * dot, dy * dot)) for dx, dy in offsets] for offsets in (CLOSE, FAR))
-        others = [*covered[:place], *covered[place + 1 :]]
-        free = [box for box in close if is_free(box, frame, [*covered, *lines, *leaders]) and nearest(box, markers) == place]
+        others = [box for index, box in enumerate(covered) if index not in named[place]]
+        free = [box for box in close if is_free(box, frame, [*covered, *lines, *leaders]) and nearest(box, markers) in named[place]]
         led = (
             []
             if free
@@ -155,7 +156,7 @@ def label_points(figure: Figure, ax: Axes, points: Sequence[Point], best: Sequen
         if not free and not led:
             continue  # it is told where a mouse points at its marker, and in the table
         box = (free or led)[0]
-        covered.append(box)
+        covered.append((box[0] - APART * dot, box[1], box[2] + APART * dot, box[3]))
         leaders += [] if free else [around(spot, dot) for spot in along(mine, closest(box, mine))]
         offset = ((box[0] - mine[0]) / dot, (box[1] - mine[1]) / dot)
         leader = {"arrowstyle": "-", "color": GREY, "lw": 0.7, "shrinkA": 0, "shrinkB": 3, "relpos": relative(box, mine)}
@@ -171,8 +172,8 @@ def around(spot: tuple[float, float], radius: float) -> Box:
 
 
 def along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """Spots on a straight line, five pixels apart at most."""
-    shares = np.linspace(0, 1, 2 + int(math.dist(start, end) / 5))
+    """Spots on a straight line, two pixels apart at most."""
+    shares = np.linspace(0, 1, 2 + int(math.dist(start, end) / 2))
     return [(start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])) for share in shares]
 
 

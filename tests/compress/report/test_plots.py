@@ -132,6 +132,13 @@ def test_the_front_is_named_and_a_network_that_finds_nothing_is_not_drawn():
     assert {"size (MB), logarithmic", "Hmean %"} <= texts(figure)
 
 
+def test_an_artefact_is_named_whose_own_markers_lie_upon_each_other():
+    points = [Point("small", cost, 0.944, name, name) for cost, name in ((5.86, "a"), (5.80, "b"), (24.0, "c"))]
+    points += [Point("worse", cost, 0.927, name, name) for cost, name in ((6.25, "a"), (6.4, "b"), (19.0, "c"))]
+    points += [Point("large", 88.0, 0.95, "c", "c"), Point("pruned", 7.8, 0.67, "a", "a")]
+    assert {"small", "worse", "large", "pruned"} <= texts(pareto.pareto(points, "latency (ms)", DETECTION.metric))
+
+
 def test_the_legend_has_what_is_drawn_alone():
     fast, slow = Point("fast", 0.1, 0.8, "a", "a"), Point("slow", 2.0, 0.9, "b", "b")
     figure = pareto.pareto([slow], "ms", DETECTION.metric, [fast, slow])
