@@ -75,7 +75,7 @@ def planned(session: Session, timings: dict[Any, float]) -> list[dict[str, Any]]
     whole = fresh(recipe.model, recipe.evaluate)
     models: dict[str | None, Model | None] = {None: whole}
     timed: dict[str | None, Model] = {None: whole}  # those, or what they were pruned from
-    counted: dict[int, dict[str, Any]] = {}  # of each model, which most stages leave in the architecture of their parent
+    counted: dict[int, dict[str, Any]] = {}  # sizes by model: most stages hand on that of their parent
     stages: list[dict[str, Any]] = []
     for stage in recipe.stages:
         stages += teachers_to_do(session, stage, [entry["name"] for entry in stages])

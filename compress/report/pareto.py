@@ -114,13 +114,13 @@ def artefacts_of(points: Sequence[Point]) -> list[list[int]]:
 
 
 Box = tuple[float, float, float, float]
+APART = 3  # points between two names in one line
 # Where a name may stand, in points from its marker's middle to the nearest point of the name: close by, then further off with a line.
-APART = 4  # between two names in one line
 CLOSE = [(7, 6), (7, -6), (-7, 6), (-7, -6), (0, 9), (0, -9)]
 FAR = [
     (far * math.cos(math.radians(angle)), far * math.sin(math.radians(angle)))
     for far in (18, 26, 36, 48, 62, 78)
-    for angle in range(10, 370, 10)
+    for angle in range(12, 372, 12)
 ]
 
 
