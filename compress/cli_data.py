@@ -12,6 +12,7 @@ from compress.cli_options import Overrides, Recipe
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
 
 FORMATS_HELP = "icdar2015, icdar2017, totaltext, ctw1500, msra_td500, paddleocr or cocotext; lines or lmdb."
+DRAWN_HELP = FORMATS_HELP.replace(" msra_td500,", "")  # holds rectangles alone, and drawn words lean
 CHECKED_HELP = "icdar2015, icdar2017, totaltext, ctw1500, msra_td500, paddleocr, cocotext, lines, lmdb or labels."
 
 
@@ -77,7 +78,7 @@ def data_draw(
     size: Annotated[
         int | None, typer.Option(min=16, max=2048, help="Pixels of their height and width; of lines, their height.", show_default="640; 48")
     ] = None,
-    data: Annotated[str, typer.Option("--format", help=FORMATS_HELP)] = "icdar2015",
+    data: Annotated[str, typer.Option("--format", help=DRAWN_HELP)] = "icdar2015",
     fonts: Annotated[Path | None, typer.Option(help="Lines: a folder of fonts, used beside matplotlib's.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Lines: a file with a word a line, instead of made-up words.")] = None,
     words: Annotated[int | None, typer.Option(min=1, max=4, help="Lines: the most words in one.", show_default="4")] = None,

@@ -42,12 +42,15 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
     reading, writing = folder_format(source_format, source), folder_format(out_format, out)
     reading.splits()
     told, problems, changed = list[str](), list[str](), list[str]()
-    chosen, names = dict[str, list[Files]](), dict[str, str]()
+    chosen, names, held = dict[str, list[Files]](), dict[str, str](), None
     for part in filter(reading.has, PARTS):
         files, alone = reading.files(part)
+        if part == "train" and files and reading.has_val_list():
+            held = reading.held_out([file.name for file in files], 0, alone)
         problems += alone
         chosen[part] = [file for file in (converted(file, reading, writing, problems, changed) for file in files) if file]
         names |= new_names(chosen[part])
+        writing.check_names([names[file.name] for file in chosen[part]])
         told.append(f"{part}: {len(chosen[part])} images")
     if problems and damaged == "refuse":
         raise CompressError(f"{summary(problems)} Repair them, or leave them out with --damaged skip.")
@@ -60,8 +63,7 @@ def convert(source: Path, source_format: str, out: Path, out_format: str, damage
         told.append(f"{len(changed)} transcriptions are not the same in {out_format}, that of {changed[0]} first.")
     renamed = {part: [replace(file, name=names[file.name]) for file in files] for part, files in chosen.items()}
     trained = [file.name for file in chosen.get("train", [])]
-    held = [names[name] for name in names if name in reading.held_out(trained, 0)] if trained and reading.has_val_list() else None
-    save(writing, renamed, held, out)
+    save(writing, renamed, None if held is None else [names[name] for name in trained if name in held], out)
     return told
 
 

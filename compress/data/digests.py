@@ -1,4 +1,4 @@
-"""sha256 of images, remembered from run to run by what the file system says about them."""
+"""sha256 of files, remembered from run to run by what the file system says about them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Known = dict[str, tuple[int, int, int, int, str]]
 UNREADABLE = "unreadable"  # in the place of a digest: the image's reader says what is wrong
 
 
-def image_digests(paths: Sequence[Path]) -> list[str]:
+def file_digests(paths: Sequence[Path]) -> list[str]:
     """sha256, in hexadecimal, of each file's content; `unreadable` for what is no regular file or cannot be read.
 
     A file is read once, and again when its size, its times of change or its inode are others. What is known of a folder's files lies in

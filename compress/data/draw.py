@@ -29,7 +29,7 @@ def draw_folder(out: Path, format_name: str, *, images: int, test: int, size: in
     """Write `images` photographs for training and `test` others, `size` pixels square, into the new folder `out`; a line for each part.
 
     They are a pure function of the seed and of the versions of the libraries that draw. Raises CompressError for a folder that holds
-    something already, for a format that is not of scenes in a folder, and for photographs of less than 64 pixels.
+    something already, for a format that is not of scenes in a folder or holds rectangles alone, and for photographs of less than 64 pixels.
     """
     if size < SMALLEST:
         raise CompressError(f"--size {size}: photographs have {SMALLEST} pixels or more; give as many.")
@@ -81,7 +81,10 @@ def drawn(folder: Path, writing: ImageFolder, part: str, count: int, size: int, 
         shot = photographed(image, np.random.default_rng((seed, index)))
         path = folder / f"{words.name}.jpg"
         cv2.imwrite(str(path), cv2.cvtColor(shot, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        found.append(Files(words.name, path, path, writing.rendered(words)))
+        try:
+            found.append(Files(words.name, path, path, writing.rendered(words)))
+        except ValueError as error:
+            raise CompressError(f"--format {writing.format} cannot hold what is drawn: {error}; give another format.") from None
     return found
 
 

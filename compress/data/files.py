@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from compress.data.digests import image_digests
+from compress.data.digests import file_digests
 from compress.data.images import read_image
 from compress.errors import CompressError
 from compress.files import read_bytes
@@ -52,7 +52,7 @@ class Images:
 def fingerprints(reader: str, files: list[Files]) -> tuple[str, str]:
     """sha256 of what decides the samples wherever the folder lies, and the cache's key: that, with the paths that problems name."""
     digest, key = hashlib.sha256(reader.encode()), hashlib.sha256()
-    for file, image in zip(files, image_digests([file.image for file in files]), strict=True):
+    for file, image in zip(files, file_digests([file.image for file in files]), strict=True):
         digest.update(os.fsencode(f"\n{file.name} {image} {len(file.content)}\n") + file.content)
         key.update(os.fsencode(f"{file.image.resolve()} {file.truth.resolve()}\n"))
     key.update(digest.digest())

@@ -20,6 +20,7 @@ from compress.tasks.task import Evaluate, Metric, Scores, Shape, Task
 Side = Annotated[int, Field(ge=16, le=8192)]
 BUCKETS = (96, 160, 240, 320, 480, 640, 960)  # pixels
 WIDEST = 64  # heights; a line that is longer is squeezed
+NARROWEST = 8  # pixels; a line that is narrower is padded, so that three halvings leave something of it
 TRAINED = 320  # pixels, the width of training images where lines have their own
 COLOUR = (0, 220, 0)  # RGB
 
@@ -52,7 +53,7 @@ def rounded(size: tuple[int, int], wanted: Input) -> tuple[int, int]:
 def input_size(image: np.ndarray, evaluate: EvaluateRecognition, wanted: Input) -> tuple[int, int]:
     """Height and width at which the network is shown an (H, W, 3) image."""
     height, _ = rounded((evaluate.height, 1), wanted)
-    own = min(WIDEST * height, max(1, math.ceil(image.shape[1] * height / image.shape[0])))
+    own = min(WIDEST * height, max(NARROWEST, math.ceil(image.shape[1] * height / image.shape[0])))
     if isinstance(evaluate.width, int):
         return rounded((height, evaluate.width), wanted)
     buckets = BUCKETS if evaluate.width == "buckets" else () if evaluate.width == "own" else sorted(evaluate.width)

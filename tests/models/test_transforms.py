@@ -51,7 +51,7 @@ def test_offsets_that_shift_all_points_alike_shift_the_image():
 def test_a_fresh_one_leaves_every_line_as_it_is():
     torch.manual_seed(0)
     straighten = tps().eval()
-    for size in ((32, 100), (48, 321), (48, 16)):
+    for size in ((32, 100), (48, 321), (48, 8)):
         lines = torch.randn(2, 3, *size)
         torch.testing.assert_close(straighten(lines), lines, atol=1e-4, rtol=0)
 

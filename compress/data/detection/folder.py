@@ -76,6 +76,9 @@ class ImageFolder(DataFormat):
     def rendered(self, words: Annotation) -> bytes:
         """`words` as :meth:`words` reads them. Raises ValueError for a shape that the format cannot hold."""
 
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise CompressError for names of images that would not be found again with their annotations, once written."""
+
     @abstractmethod
     def save(self, parts: Mapping[str, Sequence[Files]]) -> None:
         """Write a data set into `root`: for each part copies of the images, and each one's rendered content, under its name."""
@@ -103,7 +106,7 @@ class ImageFolder(DataFormat):
         part = "test" if split == "test" else "train"
         files, unpaired = self.files(part)
         if part == "train" and files:
-            held = self.held_out([file.name for file in files], seed)
+            held = self.held_out([file.name for file in files], seed, unpaired)
             files = [file for file in files if (file.name in held) == (split == "val")]
         digest, key = fingerprints(f"{self.format} {self.reader}", files)
         of_name = {file.name: file for file in files}
@@ -133,8 +136,12 @@ class ImageFolder(DataFormat):
         """Whether a list says which training images are held out."""
         return self.val_list is not None or (self.root / "val.txt").is_file()
 
-    def held_out(self, names: list[str], seed: int) -> set[str]:
-        """Names of the training images that are the validation split."""
+    def held_out(self, names: list[str], seed: int, problems: list[str]) -> set[str]:
+        """Names of the training images that are the validation split.
+
+        problems: what is wrong with the training part; where something is, images of the list that are not in it are added. Raises
+        CompressError for such images where nothing else is wrong, and for a list that cannot be read, is empty, or is not clear.
+        """
         path = self.val_list or Path("val.txt")
         path = path if path.is_absolute() else self.root / path
         if self.val_list is None and not path.is_file():
@@ -143,18 +150,22 @@ class ImageFolder(DataFormat):
             return {names[(first + step) % len(names)] for step in range(count)}
         if not path.is_file():
             raise CompressError(f"data.val_list: there is no file {path}; name a list of training images, one a line.")
-        known = {PurePosixPath(name).name: name for name in names} | {name: name for name in names}
-        problems: list[str] = []
-        text = text_of(path, read_bytes(path, "list of images"), problems)
+        faults: list[str] = []
+        text = text_of(path, read_bytes(path, "list of images"), faults)
         if text is None:
-            raise CompressError(f"data.val_list: {problems[0]}.")
-        lines = [PurePosixPath(line.strip()) for line in text.splitlines() if line.strip()]
-        listed = [known.get(str(line.parent / line.stem), known.get(line.stem)) for line in lines]
-        unknown = sorted(line.stem for line, name in zip(lines, listed, strict=True) if name is None)
-        if unknown or not listed:
+            raise CompressError(f"data.val_list: {faults[0]}.")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        listed = named_images(lines, names)
+        several = next((line for line in lines if len(listed[line]) > 1), None)
+        if several:
+            these = " or ".join(listed[several][:2])
+            raise CompressError(f"data.val_list: {several} in {path} may be {these}; list names with their folders.")
+        unknown = sorted(line for line in lines if not listed[line])
+        if len(unknown) == len(lines) or (unknown and not problems):
             what = f"names {len(unknown)} images that are not in the training part, {unknown[0]} first" if unknown else "is empty"
             raise CompressError(f"data.val_list: {path} {what}; list names of training images, one a line.")
-        return {name for name in listed if name is not None}
+        problems += [f"{path}: {line} is not in the training part" for line in unknown]
+        return {name for found in listed.values() for name in found}
 
     def usable(
         self, files: list[Files], problems: list[str], progress: Callable[[int, int], None] | None
@@ -171,6 +182,23 @@ class ImageFolder(DataFormat):
                     yield words, image
             if progress:
                 progress(done, len(files))
+
+
+def named_images(lines: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Line -> those of `names` that it may mean: the name itself, or names that have more folders before it, or fewer.
+
+    An image's ending may stand behind the name in a line; a name without it that has a point in it keeps what is behind that.
+    """
+    alike: dict[str, list[PurePosixPath]] = {}
+    for name in map(PurePosixPath, names):
+        alike.setdefault(name.name, []).append(name)
+
+    def meant(line: PurePosixPath) -> list[str]:
+        found = [name for name in alike.get(line.name, []) if all(map(str.__eq__, name.parts[::-1], line.parts[::-1]))]
+        return [str(line)] if line in found else [str(name) for name in found]
+
+    paths = {line: PurePosixPath(line) for line in lines}
+    return {line: meant(path) or (meant(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else []) for line, path in paths.items()}
 
 
 def with_lexicons(annotations: Sequence[Annotation], lexicon: Path) -> list[Annotation]:
@@ -248,6 +276,15 @@ class FilePerImage(ImageFolder):
             if path.suffix.lower() in suffixes:
                 found.setdefault(self.paired_by(path.stem), []).append(path)
         return found
+
+    def check_names(self, names: Sequence[str]) -> None:
+        taken: dict[str, str] = {}
+        for name in names:
+            key = self.paired_by(name)
+            if (other := taken.setdefault(key, name)) != name:
+                raise CompressError(f"{self.format} cannot tell the images {other} and {name} apart by their names; rename one of them.")
+            if key != self.paired_by(Path(self.written.format(name)).stem):
+                raise CompressError(f"{self.format} would not find the annotations of an image called {name}; rename it.")
 
     def save(self, parts: Mapping[str, Sequence[Files]]) -> None:
         for part, files in parts.items():

@@ -70,11 +70,11 @@ class PaddleOcr(ImageFolder):
     def has_val_list(self) -> bool:
         return super().has_val_list() or self.labels("val") is not None
 
-    def held_out(self, names: list[str], seed: int) -> set[str]:
+    def held_out(self, names: list[str], seed: int, problems: list[str]) -> set[str]:
         """Those that a label file of their own lists, where there is one."""
         path = self.labels("val")
         if path is None or self.val_list:
-            return super().held_out(names, seed)
+            return super().held_out(names, seed, problems)
         return {file.name for file in listed(path, (self.root, self.root.parent), "the words", [])} & set(names)
 
     def words(self, file: Files, problems: list[str]) -> Annotation | None:

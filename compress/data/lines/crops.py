@@ -12,6 +12,8 @@ from compress.models.contract import Line
 
 UPRIGHT = 1.5  # height over width from which on a word is taken to run down, and turned (Du et al. 2020, "PP-OCR")
 LARGEST = 4  # areas of the whole image
+SIDE = (1 << 15) - 2  # pixels; OpenCV 4 warps no image, and into none, that has more on a side
+MARGIN = 4  # pixels around a word that its edges are interpolated from
 
 
 def crops(
@@ -30,6 +32,8 @@ def crops(
             try:
                 if not text.strip():
                     raise ValueError("has no text")
+                if any(mark in text for mark in "\t\r\n"):
+                    raise ValueError("has a text with a tab or a line break")
                 yield Annotation(f"{annotation.name}_{number}", Line(text)), crop(image, polygon)
             except ValueError as error:
                 problems.append(f"{annotation.name}: word {number} {error}")
@@ -50,10 +54,23 @@ def crop(image: np.ndarray, polygon: np.ndarray, upright: float = UPRIGHT) -> np
     width, height = (max(1, round(float(max(sides[place], sides[place + 2])))) for place in (0, 1))
     if width * height > LARGEST * image.shape[0] * image.shape[1]:
         raise ValueError(f"is {width} x {height} pixels, larger than its image")
+    if max(width, height) > SIDE:
+        raise ValueError(f"is {width} x {height} pixels, of which a side may have {SIDE}")
+    if max(image.shape[:2]) > SIDE:
+        image, quad = surroundings(image, quad)
     target = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     matrix = cv2.getPerspectiveTransform(quad, target)
     word = cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.ascontiguousarray(np.rot90(word)) if height >= upright * width else word
+
+
+def surroundings(image: np.ndarray, quad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the image that the (4, 2) quad and a margin lie in, and the quad as it lies there."""
+    limit = image.shape[1::-1]
+    (left, top), (right, bottom) = (
+        np.clip(edge.astype(int), 0, limit) for edge in (np.floor(quad.min(0)) - MARGIN, np.ceil(quad.max(0)) + MARGIN + 1)
+    )
+    return image[top:bottom, left:right], quad - np.array((left, top), np.float32)
 
 
 def corners(polygon: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from compress.data.cache import kept
 from compress.data.data_format import DataFormat
+from compress.data.digests import file_digests
 from compress.data.files import Damaged, settle
 from compress.data.images import image_in
 from compress.data.lines.augment_text import AugmentText
@@ -25,7 +26,7 @@ from compress.data.split import SPLITS, Annotation, Split
 from compress.errors import CompressError, suggestion
 from compress.models.contract import Line
 
-READER = 1  # raised whenever the same database comes to be read differently
+READER = 2  # raised whenever the same database comes to be read differently
 FILE = "data.mdb"
 MISSING = "Data of the format lmdb need the package lmdb; run `pip install compress-ocr[lmdb]`."
 
@@ -77,18 +78,18 @@ class LmdbLines(DataFormat):
             held = held_out([""] * len(entries), self.val_fraction, seed)
             entries = [entry for place, entry in enumerate(entries) if (place in held) == (split == "val")]
         digest = hashlib.sha256(f"lmdb {READER}".encode())
-        for number, text, size in entries:
-            digest.update(f"\n{number} {size} {text}".encode())
+        digest.update(file_digests([folder / FILE])[0].encode())
+        for number, text in entries:
+            digest.update(f"\n{number} {text}".encode())
         name = digest.hexdigest()
         if self.cache:
-            changed = (folder / FILE).stat().st_mtime_ns
-            key = hashlib.sha256(f"{name} {folder.resolve()} {changed}".encode()).hexdigest()
+            key = hashlib.sha256(f"{name} {folder.resolve()}".encode()).hexdigest()
             entry = kept(key, partial(decoded, folder, entries, progress))
             annotations, image = entry.annotations, entry.pixels
             problems += entry.problems
         else:
-            annotations = [annotation(number, text) for number, text, _ in entries]
-            image = Decoded(folder, [number for number, _, _ in entries])  # type: ignore[assignment]
+            annotations = [annotation(number, text) for number, text in entries]
+            image = Decoded(folder, [number for number, _ in entries])  # type: ignore[assignment]
         settle(problems, self.damaged)
         if not annotations:
             raise CompressError(f"data: the {split} part of {self.root} has no images left; nothing can be done with it.")
@@ -115,13 +116,13 @@ def read_only(folder: Path) -> Any:
     return found
 
 
-def texts_in(folder: Path, problems: list[str]) -> Iterator[tuple[int, str, int]]:
-    """Number, text, and size in bytes of the image, of every entry that can be used; what is wrong with others goes to `problems`."""
+def texts_in(folder: Path, problems: list[str]) -> Iterator[tuple[int, str]]:
+    """Number and text of every entry that can be used; what is wrong with others goes to `problems`."""
     with read_only(folder) as database, database.begin(buffers=True) as entries:
         yield from usable(entries.get, folder / FILE, problems)
 
 
-def usable(get: Callable[[bytes], Any], path: Path, problems: list[str]) -> Iterator[tuple[int, str, int]]:
+def usable(get: Callable[[bytes], Any], path: Path, problems: list[str]) -> Iterator[tuple[int, str]]:
     """:func:`texts_in` of what `get` gives for a key."""
     count = bytes(get(b"num-samples") or b"")
     if not count.isdigit():
@@ -138,7 +139,7 @@ def usable(get: Callable[[bytes], Any], path: Path, problems: list[str]) -> Iter
             told = "has a text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
             problems.append(f"{path}: line {number} {told}")
         else:
-            yield number, text, len(image)
+            yield number, text
 
 
 def image_key(number: int) -> bytes:
@@ -164,10 +165,10 @@ def image_at(folder: Path, number: int) -> np.ndarray:
 
 
 def decoded(
-    folder: Path, entries: Sequence[tuple[int, str, int]], progress: Callable[[int, int], None] | None, problems: list[str]
+    folder: Path, entries: Sequence[tuple[int, str]], progress: Callable[[int, int], None] | None, problems: list[str]
 ) -> Iterator[tuple[Annotation, np.ndarray]]:
     """Text and pixels of every image that decodes; the others are added to `problems`."""
-    for done, (number, text, _) in enumerate(entries, 1):
+    for done, (number, text) in enumerate(entries, 1):
         try:
             image = image_at(folder, number)
         except CompressError as error:

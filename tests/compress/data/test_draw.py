@@ -63,6 +63,12 @@ def test_a_format_that_holds_no_scenes_is_refused(tmp_path):
     assert not (tmp_path / "photos").exists()
 
 
+def test_a_format_of_rectangles_is_refused(tmp_path):
+    with pytest.raises(CompressError, match=r"--format msra_td500 cannot hold what is drawn: the word '.*' is no rectangle"):
+        draw_folder(tmp_path / "photos", "msra_td500", images=2, test=0, size=128, seed=0)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["lines", "lmdb"])
 def test_lines_are_those_of_the_generator_in_words_of_ones_own(tmp_path, name):
     if name == "lmdb":

@@ -168,6 +168,21 @@ def test_paddleocr_labels(tmp_path):
     assert [len(opened("paddleocr", root, split)) for split in ("train", "val")] == [1, 2]
 
 
+def test_a_list_of_names_tells_folders_apart(tmp_path):
+    for place in ("train/a/1", "train/a/2", "train/b/1", "train/b/2"):
+        write_image(tmp_path / f"{place}.png")
+    put(tmp_path / "train.txt", "".join(f"train/{place}.png\t[]\n" for place in ("a/1", "a/2", "b/1", "b/2")))
+    for listed, held in (("a/1.png", "train/a/1"), ("./train/b/2.png", "train/b/2"), ("data/train/a/2", "train/a/2")):
+        put(tmp_path / "val.txt", f"{listed}\n")
+        assert [annotation.name for annotation in opened("paddleocr", tmp_path, "val").annotations] == [held]
+    put(tmp_path / "val.txt", "1.png\n")
+    with pytest.raises(CompressError, match=r"1\.png in .*val\.txt may be train/a/1 or train/b/1; list names with their folders"):
+        opened("paddleocr", tmp_path, "val")
+    put(tmp_path / "val.txt", "c/1.png\n")
+    with pytest.raises(CompressError, match=r"1 images that are not in the training part, c/1\.png first"):
+        opened("paddleocr", tmp_path, "val")
+
+
 # COCO-Text
 
 
@@ -447,3 +462,38 @@ def test_a_lexicon_is_a_list_for_all_images_or_one_for_each(tmp_path):
     put(tmp_path / "all.txt", "\n")
     with pytest.raises(CompressError, match="has no words"):
         opened("icdar2015", root, lexicon=tmp_path / "all.txt")
+
+
+def test_damaged_images_of_the_list_are_left_out_of_a_conversion_and_the_others_stay_held_out(tmp_path):
+    root = source(tmp_path / "a", quads_only=True)
+    (root / "train/img_2.png").write_bytes(b"no image")
+    put(root / "val.txt", "train/img_2.png\ntrain/img_3.png\n")
+    told = convert(root, "paddleocr", tmp_path / "b", "icdar2015", "skip")
+    assert "train: 2 images" in told
+    assert (tmp_path / "b/val.txt").read_text() == "img_3\n"
+
+
+def test_a_list_is_read_once_in_a_conversion(tmp_path, monkeypatch):
+    root, reading = source(tmp_path / "a", quads_only=True), FORMATS["paddleocr"]
+    asked: list[int] = []
+    plain = reading.held_out
+    monkeypatch.setattr(reading, "held_out", lambda self, names, *rest: asked.append(len(names)) or plain(self, names, *rest))
+    convert(root, "paddleocr", tmp_path / "b", "icdar2015")
+    assert asked == [3]
+
+
+@pytest.mark.parametrize(
+    ("names", "to", "told"),
+    [
+        (["gt_1", "2"], "icdar2015", "icdar2015 would not find the annotations of an image called gt_1"),
+        (["gt_1", "1"], "totaltext", "totaltext cannot tell the images 1 and gt_1 apart"),
+        (["1", "01"], "ctw1500", "ctw1500 cannot tell the images 01 and 1 apart"),
+    ],
+)
+def test_names_that_would_not_be_paired_again_are_refused(tmp_path, names, to, told):
+    for name in names:
+        write_image(tmp_path / f"a/{name}.png")
+    put(tmp_path / "a/train.txt", "".join(f"{name}.png\t[]\n" for name in names))
+    with pytest.raises(CompressError, match=told):
+        convert(tmp_path / "a", "paddleocr", tmp_path / "b", to)
+    assert not (tmp_path / "b").exists()

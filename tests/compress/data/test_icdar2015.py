@@ -87,6 +87,32 @@ def test_a_list_decides_which_images_validate(tmp_path):
         assert names(config(tmp_path, val_list=path).open("val", 0)) == ["img_1"]
 
 
+def test_a_name_with_points_in_it_is_the_image_of_that_name(tmp_path):
+    for name in ("shot", "shot.v2", "shot.v3", "scan.2024.02"):
+        make(tmp_path / name, train=1, test=0)
+        for folder, file in (("train_images", "img_1.png"), ("train_gts", "gt_img_1.txt")):
+            (tmp_path / "all" / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(tmp_path / name / folder / file, tmp_path / "all" / folder / file.replace("img_1", name))
+    for listed in (("shot.v2", "scan.2024.02"), ("shot.v2.png", "scan.2024.02.jpg")):
+        (tmp_path / "all/val.txt").write_text("\n".join(listed))
+        assert names(config(tmp_path / "all").open("val", 0)) == ["scan.2024.02", "shot.v2"]
+    (tmp_path / "all/val.txt").write_text("shot.v4\n")
+    with pytest.raises(CompressError, match=r"names 1 images that are not in the training part, shot\.v4 first"):
+        config(tmp_path / "all").open("val", 0)
+
+
+def test_a_list_may_name_an_image_that_is_damaged(tmp_path):
+    make(tmp_path, train=5)
+    (tmp_path / "train_gts/gt_img_3.txt").unlink()
+    (tmp_path / "train_images/img_4.png").write_bytes(b"no image")
+    (tmp_path / "val.txt").write_text("img_3\nimg_4\nimg_5\n")
+    told = r"3 problems .*img_3\.png: there is no ground truth.*val\.txt: img_3 is not in the training part"
+    with pytest.raises(CompressError, match=told):
+        config(tmp_path).open("val", 0)
+    skipping = config(tmp_path, damaged="skip")
+    assert (names(skipping.open("val", 0)), names(skipping.open("train", 0))) == (["img_5"], ["img_1", "img_2"])
+
+
 def test_without_a_list_a_seeded_block_of_the_training_part_is_held_out(tmp_path):
     data = config(make(tmp_path), val_fraction=0.3)
     blocks = set()

@@ -120,14 +120,14 @@ def test_images_are_read_through_again_only_when_they_changed(tmp_path, monkeypa
     paths = sorted((root / "test_images").iterdir())
     read = []
     monkeypatch.setattr(digests, "digest", lambda path: (read.append(path.name), f"of {path.read_bytes()[-9:]!r}")[1])
-    first = digests.image_digests(paths)
-    assert digests.image_digests(paths[::-1]) == first[::-1]
+    first = digests.file_digests(paths)
+    assert digests.file_digests(paths[::-1]) == first[::-1]
     assert read == ["a.png", "b.png"]
     put(paths[1], photo(shade=190))
-    digests.image_digests(paths)
+    digests.file_digests(paths)
     assert read == ["a.png", "b.png", "b.png"]
     os.mkfifo(root / "c.png")
-    assert digests.image_digests([root / "c.png", root / "gone.png"]) == [digests.UNREADABLE] * 2
+    assert digests.file_digests([root / "c.png", root / "gone.png"]) == [digests.UNREADABLE] * 2
 
 
 # Pairs

@@ -35,3 +35,8 @@ def test_case_and_signs_do_not_count_where_they_are_folded():
     assert folded("Ab-9 é!") == "ab9"
     assert text_scores([("hello!", "Hello")]) == {"accuracy": 0, "folded": 1, "similarity": pytest.approx(4 / 6)}
     assert text_scores([("abc", "abd"), ("x", "x")]) == {"accuracy": 0.5, "folded": 0.5, "similarity": pytest.approx((2 / 3 + 1) / 2)}
+
+
+def test_a_text_without_letters_or_digits_says_nothing_of_the_folded_score():
+    assert text_scores([("", "你好"), ("!", "?")])["folded"] == 0
+    assert text_scores([("a", "你好"), ("b", "B"), ("c", "d")])["folded"] == 0.5

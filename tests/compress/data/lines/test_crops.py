@@ -85,6 +85,20 @@ def test_beyond_the_edge_pixels_are_as_at_the_edge(scene):
     np.testing.assert_array_equal(found, cv2.copyMakeBorder(scene[:16, :20], 4, 0, 10, 0, cv2.BORDER_REPLICATE))
 
 
+def test_words_of_an_image_that_is_longer_than_opencv_warps_are_those_of_a_part_of_it():
+    rng = np.random.default_rng(0)
+    part = rng.integers(0, 256, (30, 400, 3), np.uint8)
+    long = np.zeros((30, 40_000, 3), np.uint8)
+    long[:, 36_000:36_400] = part
+    long[:, -100:] = part[:, :100]
+    leaning = quad(50, 4, 120, 18) + np.array([(0, 2), (1, -2), (3, 1), (-2, 0)], np.float32)
+    # Corners lie 36,000 pixels further to the right, where float32 has steps of 1/256.
+    np.testing.assert_allclose(crop(long, leaning + np.float32((36_000, 0))).astype(int), crop(part, leaning).astype(int), atol=12)
+    np.testing.assert_array_equal(crop(long, quad(39_950, 5, 60, 20)), crop(part[:, :100], quad(50, 5, 60, 20)))
+    with pytest.raises(ValueError, match="is 35000 x 20 pixels, of which a side may have 32766"):
+        crop(long, quad(100, 5, 35_000, 20))
+
+
 @pytest.mark.parametrize(
     ("outline", "told"),
     [
@@ -145,13 +159,14 @@ def test_the_legible_words_of_a_split_are_that_split(root, scene):
 
 
 def test_words_without_text_or_outside_are_refused_or_left_out(root, scene, caplog):
-    write_scene(root, "img_3", scene, "1,1,9,1,9,5,1,5,", "800,1,809,1,809,5,800,5,far", "1,1,30,1,30,9,1,9,kept")
-    told = r"1 problems in the data: img_3: word 1 has no text"
+    write_scene(root, "img_3", scene, "1,1,9,1,9,5,1,5,", "1,1,9,1,9,5,1,5,a\tb", "800,1,809,1,809,5,800,5,far", "1,1,30,1,30,9,1,9,kept")
+    told = r"2 problems in the data: img_3: word 1 has no text; img_3: word 2 has a text with a tab or a line break"
     with pytest.raises(CompressError, match=told):
         Lines(format="lines", **{"from": icdar(root)}).open("train", 0)
     split = Lines(format="lines", damaged="skip", **{"from": icdar(root)}).open("train", 0)
     assert [sample.truth.text for sample in split] == ["Genaxis, Theatre", "down", "kept"]
-    assert ["has no text" in problem or "'far'" in problem for problem in split.problems] == [True, True]
+    parts = {"no text", "a tab", "'far'"}
+    assert {part for part in parts if sum(part in problem for problem in split.problems) == 1} == parts
     assert any(re.search(told, message) for message in caplog.messages)
 
 

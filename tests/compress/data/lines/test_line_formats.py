@@ -100,6 +100,21 @@ def test_a_database_gives_its_lines(tmp_path, cache):
     np.testing.assert_array_equal(again[0].image, test[0].image)
 
 
+def test_a_database_with_other_images_of_the_same_sizes_is_another(tmp_path):
+    digests, levels = [], []
+    for shade in (10, 200):
+        image = cv2.imencode(".bmp", np.full((10, 40, 3), shade, np.uint8))[1].tobytes()
+        entries = lines(b"a", b"b") | {f"image-{number:09d}": image for number in (1, 2)}
+        database(tmp_path / str(shade) / "test", entries)
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / str(shade) / "test" / "data.mdb").replace(tmp_path / "set" / "data.mdb")
+        split = from_options("lmdb", tmp_path / "set").open("train", 0)
+        digests.append(split.digest)
+        levels.append(int(split[0].image[0, 0, 0]))
+    assert levels == [10, 200]
+    assert digests[0] != digests[1]
+
+
 def shape_of_first(split) -> tuple[int, ...]:
     return split[0].image.shape
 
