@@ -35,6 +35,7 @@ CHECKPOINT = ("torch", "torch.compile")
 # Rounds scatter too much where the middle half of the ratios to the first artefact is wider than this share of their median.
 SCATTER = 0.2
 WARMUP = 5
+ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def benchmark(
     *,
     size: str | None = None,
     threads: Sequence[str] = ("1",),
-    rounds: int = 20,
+    rounds: int | None = None,
     runtimes: Sequence[str] = (),
     images: Sequence[Path] = (),
     quiet: bool = False,
@@ -62,7 +63,7 @@ def benchmark(
     """Time exported files, checkpoint folders and pipelines on one image of noise of `size` (HEIGHTxWIDTH, in pixels), or on `images`.
 
     images: files and folders; all artefacts are then timed on each, in turn, from pixels to answer, as pipelines always are.
-    size: by default a usual input of the first artefact's network.
+    size: by default a usual input of the first artefact's network. rounds: timed calls of each, in turn; 20 unless said.
     threads: numbers, each of which is a run of its own, pinned to as many cores where the system can. runtimes: NAME or
     NAME:PRECISION; every artefact is timed in each that fits it, its own alone where none are given.
     Returns `cpu`, `input`, `rounds`, `remarks` (sentences), and `results`, for each thread count and artefact: `artefact`, `runtime`,
@@ -72,12 +73,13 @@ def benchmark(
     """
     counts = thread_counts(threads)
     if images:
-        if size or runtimes:
-            raise CompressError("--image times what a user waits for; leave out --input and --runtime beside it.")
+        if size or runtimes or rounds:
+            raise CompressError("--image times what a user waits for, once an image; leave out --input, --rounds and --runtime beside it.")
         return on_images(paths, expanded_images(images), counts, quiet)
     if pipelines := [path for path in paths if is_pipeline(path)]:
         raise CompressError(f"{pipelines[0]} is a pipeline, whose time depends on what is in an image; name some with --image.")
     wanted = image_size(size) if size else None
+    rounds = ROUNDS if rounds is None else rounds
     if rounds < 3:
         raise CompressError(f"--rounds {rounds} is too few for a median that means something; give at least 3.")
     entries = pairs(paths, runtimes)
@@ -266,7 +268,8 @@ def scattered(row: dict[str, Any]) -> str | None:
     if high - low <= SCATTER * row["ratio"]:
         return None
     what = f"half of the ratios lie outside of {low:.2f} to {high:.2f}"
-    return f"{name_of(row)}: the rounds scatter too much to compare ({what}); run again on a quieter machine, or with more --rounds."
+    more = "with more --rounds" if row["input"] else "on more images"
+    return f"{name_of(row)}: the rounds scatter too much to compare ({what}); run again on a quieter machine, or {more}."
 
 
 def int8_remarks(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -137,6 +137,13 @@ def load(folder: str | Path) -> Model:
     return model
 
 
+def load_untuned(folder: str | Path) -> Model:
+    """The same without what `compress eval --tune` has found: stages must not depend on it, since it may change after they were run."""
+    found = load(folder)
+    found.tuned = {}
+    return found
+
+
 def described_model(found: Described, origin: Path) -> Model:
     """The unpruned model of a description. Raises CompressError where its backbone or neck cannot be built so."""
     try:

@@ -103,7 +103,7 @@ def time_artefacts(
         ),
     ] = None,
     threads: Annotated[list[str] | None, typer.Option(help="Numbers of threads, such as 1,2.", show_default="1")] = None,
-    rounds: Annotated[int, typer.Option(help="Timed calls of each, in turn.")] = 20,
+    rounds: Annotated[int | None, typer.Option(help="Timed calls of each, in turn.", show_default="20")] = None,
     image: Annotated[
         list[Path] | None,
         typer.Option(metavar="IMAGE|FOLDER", help="Time answers about these instead, from pixels on; may be repeated.", show_default=False),

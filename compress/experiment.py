@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compress import ledger
 from compress.before_work import check_before_work
-from compress.checkpoint import WEIGHTS, load
+from compress.checkpoint import WEIGHTS, load_untuned
 from compress.errors import CompressError, suggestion
 from compress.files import digest_said, write_json, write_text
 from compress.lab import Lab
@@ -247,11 +247,11 @@ def work(run: Run, stage: Stage, key: str) -> None:
     if not session.quiet:
         say(f"{stage.name}: {stage.kind}{f' from {parent}' if parent else ''}")
     if not agreed(lambda: is_complete(partial, key)):
-        model = load(session.folder / parent) if parent else None
-        if model:
-            model.tuned = {}  # found beside the checkpoint, and by no stage
+        model = load_untuned(session.folder / parent) if parent else None
+        if model and model.quantization and stage.needs_float:
+            raise CompressError(f"{stage.name}: '{parent}' is a quantized model, and `{stage.kind}` needs a float one; start from another.")
         lab = lab_of(run, partial, stage)
-        if stage.every_process or main_process():
+        if stage.every_process() or main_process():
             stage.apply(model, lab)
         wait_for_everyone()  # the others read what the stage has left, and here it is moved
         if main_process():

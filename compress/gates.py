@@ -24,11 +24,12 @@ class Gate:
 
 
 def gates(stage: str, limits: Mapping[str, float], rows: Sequence[Row], first: Row) -> list[Gate]:
-    """The gates of a stage: of its own row, or of each of its files where it has none.
+    """The gates of a stage: of its own row, or of each of its files where it has none. What was not timed has none of latency.
 
     limits: key of `expect` -> limit. rows: the stage's. first: the row that a drop is told against.
     """
-    return [gate(row, name, limit, first) for row in [row for row in rows if row.stage == stage] or rows for name, limit in limits.items()]
+    held = [row for row in rows if row.stage == stage] or rows
+    return [gate(row, name, limit, first) for row in held for name, limit in limits.items() if name != "max_latency_ms" or row.latency_ms]
 
 
 def gate(row: Row, name: str, limit: float, first: Row) -> Gate:

@@ -12,7 +12,7 @@ import numpy as np
 from compress.predictor import Outputs, Predictor, nothing
 from compress.tasks.reading import shares
 
-WARMUP = 2  # calls on the first image
+WARMUP = 5  # calls before an image of a new size is timed: after a few of the same size OpenVINO compiles a model for it
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,26 @@ class ImageTiming:
 def image_timings(
     predictors: Sequence[Predictor], images: Iterable[np.ndarray], done: Callable[[int], None] = nothing
 ) -> list[ImageTiming]:
-    """What each predictor takes for each (H, W, 3) uint8 RGB image, in turn on every image. done: called with 1 after each answer."""
+    """What each predictor takes for each (H, W, 3) uint8 RGB image, in turn on every image. done: called with 1 after each answer.
+
+    A model is called on images of each size before it is timed on one. A pipeline is warmed up once: its parts are compiled for no size,
+    and what another size costs them is part of its time.
+    """
     preferred = [predictor.shown_as(predictor.preferred()) for predictor in predictors]
     readers = [predictor.reader() for predictor in preferred]
     seconds: list[list[float]] = [[] for _ in predictors]
     parts: list[list[Mapping[str, float]]] = [[] for _ in predictors]
-    for number, image in enumerate(images):
+    known = set()
+    for image in images:
         for place, (predictor, read) in enumerate(zip(preferred, readers, strict=True)):
-            for _ in range(0 if number else WARMUP):
+            for _ in range(0 if image.shape in known or parts[place] else WARMUP):
                 answered(predictor, read, image)
             spent, outputs = answered(predictor, read, image)
             seconds[place].append(spent)
             if "seconds" in outputs:
                 parts[place].append(outputs["seconds"])
             done(1)
+        known.add(image.shape)
     return [ImageTiming(np.array(spent), of_parts) for spent, of_parts in zip(seconds, parts, strict=True)]
 
 

@@ -100,8 +100,7 @@ def checkpoint_latency(model: Model, latency: Latency, runtimes: Sequence[str]) 
     times = {}
     if "torch" in runtimes:
         runtime = from_network(model.network, latency.threads)
-        precision = "fake-quantized int8" if model.quantization else runtime.precision
-        times[f"torch {precision}"] = interleaved([runtime], latency.input, rounds=latency.rounds)[0]
+        times[f"torch {runtime.precision}"] = interleaved([runtime], latency.input, rounds=latency.rounds)[0]
     if "torch.compile" in runtimes and not model.quantization:
         runtime = from_network(model.network, latency.threads, compiled=True)
         times[f"torch.compile {runtime.precision}"] = interleaved([runtime], latency.input, rounds=latency.rounds)[0]

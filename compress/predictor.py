@@ -235,7 +235,7 @@ def open_predictor(
     """The model in a checkpoint folder, or in an exported file; a pipeline folder; without a path, the pipeline that
     comes with the package.
 
-    threads: for the runtimes of exported files; None leaves it to them. device: `auto`, `cpu` or `cuda`; of a checkpoint, which needs
+    threads: that compute; None leaves it to the runtime. device: `auto`, `cpu` or `cuda`; of a checkpoint, which needs
     torch. modules: names of those outside of the workbench that its model may be built by; see :mod:`compress.outside`.
     Raises CompressError for anything else.
     """
@@ -260,7 +260,7 @@ def opened(path: Path, threads: int | None, device: str) -> Predictor:
 
             model = load(path)
         model.network.to(device_name(device))
-        return of_model(model)
+        return of_model(model, threads)
     check_there(path)
     return of_file(path, threads)
 
@@ -317,21 +317,24 @@ def no_network(_images: np.ndarray) -> Outputs:
     raise ValueError("a pipeline has no network; it looks at images as they are.")
 
 
-def of_model(model: Model) -> Predictor:
-    """The predictor around a network in memory; the network is put in evaluation mode at each run."""
+def of_model(model: Model, threads: int | None = None) -> Predictor:
+    """The predictor around a network in memory; the network is put in evaluation mode at each run. threads: of torch, as they are."""
     precision = "fake-quantized int8" if model.quantization else "fp32"
-    return Predictor(torch_runner(model.network), model.algorithm, model.evaluate, model.tuned, "torch", precision)
+    return Predictor(torch_runner(model.network, threads), model.algorithm, model.evaluate, model.tuned, "torch", precision)
 
 
-def torch_runner(network: Any) -> Callable[[np.ndarray], Outputs]:
-    """Run a torch network on its own device."""
+def torch_runner(network: Any, threads: int | None = None) -> Callable[[np.ndarray], Outputs]:
+    """Run a torch network on its own device. threads: of torch on the CPU; as many as it has where none are said."""
     import torch
+
+    from compress.runtimes.pytorch import torch_threads
 
     @torch.inference_mode()
     def run(images: np.ndarray) -> Outputs:
         network.eval()
         device = next(network.parameters()).device
         batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
-        return {name: tensor.float().cpu().numpy() for name, tensor in network(batch).items()}
+        with torch_threads(threads or torch.get_num_threads()):
+            return {name: tensor.float().cpu().numpy() for name, tensor in network(batch).items()}
 
     return run

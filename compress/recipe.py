@@ -131,6 +131,7 @@ def resolve(document: Document, name: str) -> Recipe:
         stages=tuple(read_stage(keys, task, document) for keys in values["stages"].values()),
     )
     check_parents(recipe, document)
+    check_latencies(recipe, document)
     check_scores(recipe, task, document)
     return recipe
 
@@ -255,20 +256,45 @@ def check_parents(recipe: Recipe, document: Document) -> None:
             raise CompressError(
                 f"{place}: '{stage.name}' ({stage.kind}) needs a model to start from; put a train or a load stage before it."
             )
-        check_formats(recipe, stage, document)
+        if stage.initial_weights() and recipe.parent(stage):
+            what = f"'{stage.name}' starts from '{recipe.parent(stage)}'; `weights` are for a stage that starts from no other"
+            raise CompressError(f"{document.where(('stages', stage.name, 'weights'))}: {what}.")
+        check_quantized(recipe, stage, document)
         if stage.gives_model:
             earlier.append(stage.name)
 
 
-def check_formats(recipe: Recipe, stage: Stage, document: Document) -> None:
-    """An int8 model goes into formats that can hold one."""
-    parent = recipe.parent(stage)
-    if parent is None or not recipe.stage(parent).is_quantized:
+def check_quantized(recipe: Recipe, stage: Stage, document: Document) -> None:
+    """An int8 model goes where one can be used, and into formats that can hold one."""
+    quantized = quantized_before(recipe, stage)
+    if quantized is None:
         return
+    if stage.needs_float:
+        place = document.where(("stages", stage.name, "from"))
+        told = f"'{stage.name}' ({stage.kind}) needs a float model, and '{quantized}' has quantized what it starts from"
+        raise CompressError(f"{place}: {told}; put it before that stage, or name an earlier one by `from`.")
     for name in stage.files():
         if name not in HOLD_INT8:
             place = document.where(("stages", stage.name, "formats"))
-            raise CompressError(f"{place}: '{parent}' is quantized and {name} cannot hold int8; use {' or '.join(HOLD_INT8)}.")
+            raise CompressError(f"{place}: '{quantized}' is quantized and {name} cannot hold int8; use {' or '.join(HOLD_INT8)}.")
+
+
+def quantized_before(recipe: Recipe, stage: Stage) -> str | None:
+    """The stage that has quantized the model which `stage` starts from, whatever was trained since; None too where one was loaded."""
+    name = recipe.parent(stage)
+    while name and not recipe.stage(name).is_quantized:
+        name = None if recipe.stage(name).copied_model() else recipe.parent(recipe.stage(name))
+    return name
+
+
+def check_latencies(recipe: Recipe, document: Document) -> None:
+    """A limit on a model's latency needs a runtime that it is timed in."""
+    for stage in recipe.stages:
+        if stage.gives_model and stage.expect and stage.expect.max_latency_ms and not recipe.latency.runtimes:
+            place = document.where(("stages", stage.name, "expect", "max_latency_ms"))
+            raise CompressError(
+                f"{place}: '{stage.name}' is timed in no runtime; name one in latency.runtimes, or leave max_latency_ms out."
+            )
 
 
 def check_scores(recipe: Recipe, task: Task, document: Document) -> None:

@@ -36,10 +36,13 @@ def stage_rows(session: Session, stage: Stage, lab: Lab, before: Sequence[Row], 
     if not known or timing == "again" or (timing == "once" and not timed):
         known = measure_all(session, stage, manifest, lab, known, timed=timing != "never")
         write_json(path, {"key": key, "digest": fingerprint(known), "timed": timing != "never", "rows": known})
-    first, *rows = [
-        Row.model_validate({**row, "experiment": session.recipe.name, "delta": 0.0}) for row in (main_row(stage, known), *known)
-    ]
+    first, *rows = [Row.model_validate({**row, **of_recipe(session, stage), "delta": 0.0}) for row in (main_row(stage, known), *known)]
     return [against(before[0] if before else first, row) for row in rows]
+
+
+def of_recipe(session: Session, stage: Stage) -> dict[str, Any]:
+    """What a row says by the recipe's own names, which may be others than when its stage was run."""
+    return {"experiment": session.recipe.name, "parent": session.recipe.parent(stage)}
 
 
 def rows_key(manifest: Mapping[str, Any], lab: Lab) -> str:
@@ -108,7 +111,7 @@ def measure_artefact(
     timed: bool,
 ) -> dict[str, Any]:
     """One row without what depends on the other rows; of one that was measured `before`, the latencies alone are new."""
-    parent = manifest["parent"]
+    parent = session.recipe.parent(stage)
     identity = row_identity(stage, artefact)
     if not session.quiet:
         say(f"{identity['stage']}: {'timing' if before else 'measuring'}")

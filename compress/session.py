@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel
 
 from compress import recipe_file
-from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load
+from compress.checkpoint import DESCRIPTION, QUANTIZATION, WEIGHTS, Model, fresh, load, load_untuned
 from compress.data.fitting import open_fitting
 from compress.errors import CompressError, suggestion
 from compress.files import digest, fingerprint
@@ -362,7 +362,7 @@ def make_lab(session: Session, folder: Path, stage: Stage, device: str = "cpu", 
         as_seen_by(session.recipe, stage),
         folder,
         torch.device(device),
-        lambda name: load(model_folder(session, name)),
+        lambda name: load_untuned(model_folder(session, name)),
         session.quiet if quiet is None else quiet,
         {**session.splits, "train": train_split(session, stage)} if own else session.splits,
         name=stage.name,

@@ -69,6 +69,7 @@ def throughput(
 
 def measure(model: Model, stage: Train, lab: Lab) -> dict[str, float]:
     """`pipeline`, `step` and `together`, in images a second, and `share`. Trains `model` on by what that takes."""
+    model.network.to(lab.device)
     objective, hooks = stage.lesson(model)
     learn = learner(model, objective, stage, lab, **hooks)
     samples = lab.training_set(stage.size(lab.task))

@@ -9,7 +9,7 @@ import copy
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,8 +50,10 @@ def export_onnx(network: nn.Module, path: Path | str, example: Tensor, descripti
     return path
 
 
-def onnx_model(network: nn.Module, example: Tensor, description: Mapping[str, Any]) -> onnx.ModelProto:
-    """What :func:`export_onnx` writes, checked by ONNX's own checker."""
+def onnx_model(
+    network: nn.Module, example: Tensor, description: Mapping[str, Any], rearrange: Callable[[onnx.ModelProto], None] | None = None
+) -> onnx.ModelProto:
+    """What :func:`export_onnx` writes, checked by ONNX's own checker. rearrange: changes the graph while float weights are float."""
     import onnx
 
     inference = copy.deepcopy(network).eval()
@@ -80,6 +82,9 @@ def onnx_model(network: nn.Module, example: Tensor, description: Mapping[str, An
     tidy(model)
     if quantized:
         round_before_highest(model)
+    if rearrange:
+        rearrange(model)
+    if quantized:
         store_in_8_bits(model, exact={name for name, _ in inference.named_buffers()})
     described = {**description, "precision": "int8" if quantized else "fp32"}
     model.metadata_props.add(key=METADATA_KEY, value=json.dumps(described))

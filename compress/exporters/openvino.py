@@ -29,9 +29,8 @@ def export_openvino(network: nn.Module, path: Path | str, example: Tensor, descr
     forbid_telemetry()
     import openvino
 
-    graph = onnx_model(network, example, description)
+    graph = onnx_model(network, example, description, rearrange=convolve_then_lay_out)
     text = graph.metadata_props.pop().value
-    convolve_then_lay_out(graph)
     model = openvino.Core().read_model(graph.SerializeToString())
     model.set_rt_info(text, METADATA_KEY)
     fold_shapes(model)

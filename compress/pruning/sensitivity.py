@@ -205,7 +205,8 @@ def sweep(bench: Bench, checkpoint: Path | None, folder: Path, workers: int, don
     head = {
         "weights": weights_digest(bench.model.network),
         "settings": asdict(bench.settings),
-        "recipe": bench.lab.recipe.model_dump(mode="json", include={"seed", "data", "evaluate"}),
+        "recipe": bench.lab.recipe.model_dump(mode="json", include={"seed", "augment", "evaluate"}),
+        "data": [bench.lab.split(name).fingerprint() for name in ("train", "val")],
     }
     head = json.loads(json.dumps(head))
     known = read_points(path, head)

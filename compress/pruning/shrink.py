@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from compress.checkpoint import Model, save
+from compress.checkpoint import DESCRIPTION, Model, load, save
 from compress.files import remembered, write_json
 from compress.lab import Lab
+from compress.processes import agreed, main_process, wait_for_everyone
 from compress.progress import Bar
 from compress.pruning.allocation import Widths, by_sensitivity, curves_from, least_important, ranked, uniform
 from compress.pruning.batch_norm import first_batches, move_statistics, observed
@@ -30,32 +34,53 @@ SENSITIVITY_RATIOS = (0.2, 0.4, 0.6, 0.8)
 
 
 def shrink(model: Model, stage: Pruning, lab: Lab) -> Model:
-    """Prune `model` as the stage says, in place unless recovery gives another; leaves checkpoints in `lab.folder` and `lab.folder/raw`."""
+    """Prune `model` as the stage says, in place unless recovery gives another; leaves checkpoints in `lab.folder` and `lab.folder/raw`.
+
+    Of a distributed run, the main process alone decides what is removed; the others take what it has left, and recover with it.
+    """
     model.network.to(lab.device)
     draw = partial(first_batches, lab.training_set(stage.crop or lab.task.crop), stage.batch, stage.batches, lab)
     if stage.target is not None and stage.target.kind == "max_drop":
         return shrink_within_drop(model, stage, lab, draw)
-    start = cost_of(stage.target, model, lab.recipe.latency).value if stage.target else 0.0
-    for step in range(1, stage.steps + 1):
-        groups = find_groups(model, stage.scope, stage.protect)
-        scores = importance(model, groups, stage, lab, draw)
-        widths_at = allocate(model, groups, scores, stage, lab, step)
-        if stage.ratio is not None:
-            kept = widths_at(1 - (1 - stage.ratio) ** (1 / stage.steps))
-        else:
-            share = stage.wanted(start) / start
-            kept = widths_within(model, stage, groups, scores, widths_at, start * share ** (step / stage.steps), lab)
-        with statistics_bar(stage, lab) as bar:
-            before = cut_like(model.with_network(observed(model.network, images_of(draw, bar))), stage, groups, scores, kept)
-        remove_channels(model, groups, least_important(groups, scores, kept))
-        if step == stage.steps:
-            save(model, lab.folder / "raw")
-        with statistics_bar(stage, lab) as bar:
-            move_statistics(model.network, before.network, images_of(draw, bar))
-        if step < stage.steps:
-            model = recover(model, stage, lab, f"step{step}")
-            model.network.to(lab.device)
-    save(model, lab.folder)
+    start = cost_of(stage.target, model, lab.recipe.latency).value if stage.target and main_process() else 0.0
+    for step in range(1, stage.steps):
+        cut = left_by_main(lab, f"step{step}/cut", partial(shrink_once, model, stage, lab, draw, step, start))
+        model = recover(cut, stage, lab, f"step{step}")
+        model.network.to(lab.device)
+    return left_by_main(lab, "", partial(shrink_once, model, stage, lab, draw, stage.steps, start))
+
+
+def left_by_main(lab: Lab, name: str, make: Callable[[], Model]) -> Model:
+    """The model that `make` gives, saved as `name` in the stage's folder; where an interrupted run has left it there, that one.
+
+    What was chosen by a clock, or on another device, need not be chosen again alike. In a distributed run the main process makes it.
+    """
+    folder = lab.folder / name
+    if main_process() and not (folder / DESCRIPTION).is_file():
+        save(make(), folder)
+    wait_for_everyone()
+    found = load(folder)
+    found.network.to(lab.device)
+    return found
+
+
+def shrink_once(model: Model, stage: Pruning, lab: Lab, draw: Callable[[], Any], step: int, start: float) -> Model:
+    """One step of pruning, in place; start: what the whole model costs. The last leaves the model as it is cut in `raw`."""
+    groups = find_groups(model, stage.scope, stage.protect)
+    scores = importance(model, groups, stage, lab, draw)
+    widths_at = allocate(model, groups, scores, stage, lab, step)
+    if stage.ratio is not None:
+        kept = widths_at(1 - (1 - stage.ratio) ** (1 / stage.steps))
+    else:
+        share = stage.wanted(start) / start
+        kept = widths_within(model, stage, groups, scores, widths_at, start * share ** (step / stage.steps), lab)
+    with statistics_bar(stage, lab) as bar:
+        before = cut_like(model.with_network(observed(model.network, images_of(draw, bar))), stage, groups, scores, kept)
+    remove_channels(model, groups, least_important(groups, scores, kept))
+    if step == stage.steps:
+        save(model, lab.folder / "raw")
+    with statistics_bar(stage, lab) as bar:
+        move_statistics(model.network, before.network, images_of(draw, bar))
     return model
 
 
@@ -184,40 +209,66 @@ def cut_like(twin: Model, stage: Pruning, groups: Sequence[Group], scores: Mappi
 
 def shrink_within_drop(model: Model, stage: Pruning, lab: Lab, draw: Callable[[], Any]) -> Model:
     """The strongest pruning that loses, after recovery, at most the target of the main metric on validation."""
-    target, parent = stage.budget(), lab.evaluate(model, "val")
+    target, parent = stage.budget(), agreed(lambda: lab.evaluate(model, "val"))
     most = target.max_drop or 0.0
-    groups = find_groups(model, stage.scope, stage.protect)
-    scores = importance(model, groups, stage, lab, draw)
-    widths_at = allocate(model, groups, scores, stage, lab)
-    with statistics_bar(stage, lab) as bar:
-        seen = model.with_network(observed(model.network, images_of(draw, bar)))
+    cutter = functools.cache(lambda: Cutter.of(model, stage, lab, draw))
     tried: list[dict[str, Any]] = []
 
     def good(strength: float) -> bool:
-        smaller, before = (cut_copy(whole, stage, groups, scores, widths_at(strength)) for whole in (model, seen))
         name = f"search/{strength:.4f}"
-        save(smaller, lab.folder / name / "raw")
-        with statistics_bar(stage, lab) as bar:
-            move_statistics(smaller.network, before.network, images_of(draw, bar))
-        found = lab.evaluate(recover(smaller, stage, lab, name), "val")
+        cut = left_by_main(lab, f"{name}/cut", lambda: cutter().cut(strength, lab.folder / name / "raw"))
+        recovered = recover(cut, stage, lab, name)
+        found = agreed(lambda: lab.evaluate(recovered, "val"))
         drop = -lab.task.gain(parent, found)
         tried.append({"strength": strength, "val_score": found[lab.task.main], "drop": drop})
         return drop <= most
 
     strength = strongest_good(good, tries=DROP_TRIES)
-    write_json(lab.folder / "search.json", {"parent_val_score": parent[lab.task.main], "tried": tried, "strength": strength})
+    if main_process():
+        write_json(lab.folder / "search.json", {"parent_val_score": parent[lab.task.main], "tried": tried, "strength": strength})
     if strength is None:
         refuse_unreachable(target, f"{min(entry['drop'] for entry in tried):.4g}")
     return keep_found(lab, f"search/{strength:.4f}")
 
 
+@dataclass(frozen=True)
+class Cutter:
+    """Everything that is the same at each strength. seen: the model as it saw images before any channel was removed."""
+
+    model: Model
+    stage: Pruning
+    lab: Lab
+    draw: Callable[[], Any]
+    groups: Sequence[Group]
+    scores: Mapping[str, Tensor]
+    widths_at: Callable[[float], Widths]
+    seen: Model
+
+    @classmethod
+    def of(cls, model: Model, stage: Pruning, lab: Lab, draw: Callable[[], Any]) -> Cutter:
+        """The groups of the model, their importance and their widths, each found once."""
+        groups = find_groups(model, stage.scope, stage.protect)
+        scores = importance(model, groups, stage, lab, draw)
+        widths_at = allocate(model, groups, scores, stage, lab)
+        with statistics_bar(stage, lab) as bar:
+            seen = model.with_network(observed(model.network, images_of(draw, bar)))
+        return cls(model, stage, lab, draw, groups, scores, widths_at, seen)
+
+    def cut(self, strength: float, raw: Path) -> Model:
+        """A copy of the model with what is left at `strength`; without its statistics moved, it is left at `raw`."""
+        kept = self.widths_at(strength)
+        smaller, before = (cut_copy(whole, self.stage, self.groups, self.scores, kept) for whole in (self.model, self.seen))
+        save(smaller, raw)
+        with statistics_bar(self.stage, self.lab) as bar:
+            move_statistics(smaller.network, before.network, images_of(self.draw, bar))
+        return smaller
+
+
 def keep_found(lab: Lab, name: str) -> Model:
     """The recovered model of the chosen strength as the stage's own."""
-    from compress.checkpoint import load
-
     found = load(lab.folder / name)
-    save(load(lab.folder / name / "raw"), lab.folder / "raw")
-    save(found, lab.folder)
+    lab.save(load(lab.folder / name / "raw"), lab.folder / "raw")
+    lab.save(found, lab.folder)
     return found
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def from_network(network: nn.Module, threads: int | None = None, *, compiled: bool = False) -> Runtime:
     """A copy of `network` in evaluation mode, on the CPU. Torch's number of threads is as before after each call.
 
-    A quantized network computes in float32 what integers would give, and is slow at it: its precision is "int8 simulated".
+    A quantized network computes in float32 what integers would give, and is slow at it: its precision is "fake-quantized int8".
     compiled: through torch.compile, as the runtime "torch.compile"; the first call at each image size compiles, for some seconds
     up to a minute, and raises CompressError where that fails, as without a C++ compiler. A quantized network is refused.
     """
@@ -30,7 +30,7 @@ def from_network(network: nn.Module, threads: int | None = None, *, compiled: bo
         raise CompressError("torch.compile is for float networks; time a quantized one in torch, or export it to int8 files.")
     inference = copy.deepcopy(network).eval().cpu()
     threads = available_threads(threads)
-    precision = "int8 simulated" if quantized else "fp32"
+    precision = "fake-quantized int8" if quantized else "fp32"
     if compiled:
         return Runtime("torch.compile", precision, threads, {}, runner(compiled_call(inference), threads))
     return Runtime("torch", precision, threads, {}, runner(inference, threads))

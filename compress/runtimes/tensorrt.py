@@ -69,19 +69,20 @@ def use_signed(model: onnx.ModelProto) -> None:
     """
     from onnx import numpy_helper
 
-    stored = {constant.name: constant for constant in model.graph.initializer}
-    done = set()
+    stored = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.input) < 3 or node.input[2] in done:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.input) < 3 or stored[node.input[2]].dtype != np.uint8:
             continue
-        step, zero = (numpy_helper.to_array(stored[name]) for name in node.input[1:3])
-        if zero.dtype != np.uint8:
-            continue
+        step, zero = (stored[name] for name in node.input[1:3])
         largest = max(255 - int(zero), int(zero))
         wider = step if zero == SIGNED_ZERO else (step * np.float32(largest / SIGNED_MAX)).astype(np.float32)
-        stored[node.input[1]].CopyFrom(numpy_helper.from_array(wider, node.input[1]))
-        stored[node.input[2]].CopyFrom(numpy_helper.from_array(np.zeros_like(zero, np.int8), node.input[2]))
-        done.add(node.input[2])
+        # Constants of their own: exporters let activations share a zero point, or a step, that others keep.
+        names = [f"{node.input[1]}.{node.input[2]}.{part}" for part in ("step", "zero")]
+        for name, values in zip(names, (wider, np.zeros_like(zero, np.int8)), strict=True):
+            if name not in stored:
+                model.graph.initializer.append(numpy_helper.from_array(values, name))
+                stored[name] = values
+        node.input[1:3] = names
 
 
 def use_half(model: onnx.ModelProto) -> None:

@@ -29,6 +29,7 @@ class KeepCharacters(Stage):
 
     kind: ClassVar[str] = "alphabet"
     version: ClassVar[int] = 2
+    needs_float: ClassVar[bool] = True
 
     characters: Written
 
@@ -75,8 +76,7 @@ class KeepCharacters(Stage):
         from compress.pruning.classes import keep_classes
 
         alphabet = model.algorithm.alphabet
-        if model.quantization or alphabet is None:
-            raise CompressError("a quantized model keeps its characters; put the stage before `quantize`.")
+        assert alphabet is not None  # `check` has asked
         config = self.architecture(model.config)
         keep_classes(model, alphabet, places(alphabet, alphabet_of(self.characters).characters))
         result = Model(config, model.network, build(config), model.evaluate)

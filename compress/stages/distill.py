@@ -29,7 +29,6 @@ class Distill(Distillation, Schedule, Stage):
 
     kind: ClassVar[str] = "distill"
     version: ClassVar[int] = 1
-    every_process: ClassVar[bool] = True
 
     def reads(self) -> tuple[str, ...]:
         """What every training reads."""
@@ -68,6 +67,7 @@ class Distill(Distillation, Schedule, Stage):
             check_names("response.maps", self.response_weights(model.algorithm), model.algorithm)
             check_names("response.teacher_maps", self.response.teacher_maps, model.algorithm)
             check_divergences(self.response, model.algorithm)
+            check_dilation(self.response, self.response_weights(model.algorithm), model.algorithm)
         if self.mutual:
             check_names("mutual.maps", self.mutual_weights(model.algorithm), model.algorithm)
             self.mutual_layers(model.algorithm)
@@ -162,6 +162,13 @@ def check_divergences(response: Response, algorithm: Algorithm) -> None:
     for name in response.divergence:
         if algorithm.copies[name] == "dice":
             raise CompressError(f"response.divergence: '{name}' is a map, which is compared by dice alone; leave it out.")
+
+
+def check_dilation(response: Response, names: Iterable[str], algorithm: Algorithm) -> None:
+    """Refuse to dilate what is no map of an image."""
+    other = next((name for name in names if algorithm.copies[name] != "dice"), None)
+    if response.dilate > 1 and other:
+        raise CompressError(f"response.dilate: '{other}' is no map with pixels to dilate; leave it out.")
 
 
 def kept(lab: Lab) -> Model:

@@ -20,6 +20,7 @@ class Prune(Pruning, Stage):
 
     kind: ClassVar[str] = "prune"
     version: ClassVar[int] = 3
+    needs_float: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
 
     def pruning(self) -> Pruning:
@@ -29,6 +30,10 @@ class Prune(Pruning, Stage):
     def is_validated(self) -> bool:
         """Whether the validation split decides what is removed."""
         return self.allocation == "sensitivity" or self.recover is not None
+
+    def every_process(self) -> bool:
+        """Where it recovers by training."""
+        return self.recover is not None
 
     def splits(self) -> tuple[str, ...]:
         """Training images for the statistics; validation where it decides."""
@@ -49,13 +54,15 @@ class Prune(Pruning, Stage):
     def apply(self, model: Model, lab: Lab) -> Model:
         """Leaves the model before the statistics are moved in `raw` and after it, or after recovery, in the folder itself."""
         from compress.files import write_json
+        from compress.processes import main_process
         from compress.pruning.groups import widths
         from compress.pruning.shrink import shrink
 
         before = widths(model.network)
         pruned = shrink(model, self, lab)
         after = widths(pruned.network)
-        write_json(lab.folder / "channels.json", {name: [before[name], after[name]] for name in before})
+        if main_process():
+            write_json(lab.folder / "channels.json", {name: [before[name], after[name]] for name in before})
         lab.add("raw", "raw")
         lab.add("", ".")
         return pruned

@@ -52,9 +52,9 @@ class Quantize(Quantizers, Stage):
 
     kind: ClassVar[str] = "quantize"
     version: ClassVar[int] = 3
+    needs_float: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf")
     is_quantized: ClassVar[bool] = True
-    every_process: ClassVar[bool] = True
 
     mode: Literal["ptq", "qat"] = "qat"
     train: QatSchedule | None = None
@@ -88,6 +88,10 @@ class Quantize(Quantizers, Stage):
     def schedule(self) -> Schedule | None:
         """The `train` section."""
         return self.train
+
+    def every_process(self) -> bool:
+        """Always: those that train later calibrate alike, and a `max_drop` is agreed on."""
+        return True
 
     def is_qat(self) -> bool:
         """For `qat`."""

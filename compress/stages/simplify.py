@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from compress.errors import CompressError
 from compress.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ class Simplify(Stage):
 
     kind: ClassVar[str] = "simplify"
     version: ClassVar[int] = 2
+    needs_float: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
 
     images: int = Field(32, ge=1, le=100_000)
@@ -46,9 +46,6 @@ class Simplify(Stage):
 
         from compress.files import write_json
         from compress.pruning.simplify import simplify
-
-        if model.quantization:
-            raise CompressError("a quantized model cannot be simplified; put the stage before `quantize`.")
 
         def shown(split: str) -> Iterator[Tensor]:
             samples = lab.split(split)

@@ -37,7 +37,6 @@ class Train(Schedule, Stage):
 
     kind: ClassVar[str] = "train"
     version: ClassVar[int] = 1
-    every_process: ClassVar[bool] = True
     needs_parent: ClassVar[bool] = False
 
     weights: str | None = Field(None, min_length=1)
@@ -88,6 +87,7 @@ class Train(Schedule, Stage):
                 model = start_from(model, self.weights)
         soften(model, self.temperature)
         split(model.network, self.branches, lab.recipe.seed)
+        model.network.to(lab.device)  # where the hooks find its parameters
         objective, hooks = self.lesson(model)
         model = fit(model, objective, self, lab, label=self.name, folder=lab.folder, **hooks)
         lab.add_trained()

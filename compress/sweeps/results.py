@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from compress.gates import ROUNDING
 from compress.ledger import Row, harmless
 from compress.records import SweepTrial
 from compress.report.findings import fastest
+from compress.session import others_of
 from compress.sweeps.settings import Sweep
 from compress.sweeps.trials import Job, Trials, overrides_of
 
@@ -200,5 +202,10 @@ def write(job: Job, trials: Trials) -> Path | None:
         if row
         else ""
     )
-    write_text(path, told + recipes.load_named(Path(job.sweep.recipe), changed).dump())
+    chosen = recipes.load_named(Path(job.sweep.recipe), changed)
+    shared = [word for word in changed if word.startswith(("data.", "data="))] if others_of(chosen) else []
+    if shared:
+        words = " ".join(f"-o {shlex.quote(word)}" for word in shared)
+        told += f"# The recipes of its teachers have their own data. As in the trial: compress run {path.name} {words}\n"
+    write_text(path, told + chosen.dump())
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ from typer.testing import CliRunner
 
 from compress import benchmark as module
 from compress.benchmark import benchmark, image_size, pairs, pinned, remarks, thread_counts
-from compress.checkpoint import fresh, save
+from compress.checkpoint import example_input, fresh, load, save
 from compress.cli import app
 from compress.errors import CompressError
 from compress.exporters.write import write_files
+from compress.image_timing import image_timings
+from compress.quantization.folding import fold_batch_norms
+from compress.quantization.nncf_torch import config_json, quantize
 from compress.runtimes import Runtime
+from compress.runtimes.openvino import CALLS_BEFORE_FIXING
 from compress.runtimes.runtime import timed
 from compress.tasks.detection import EvaluateDetection
 
@@ -75,6 +80,7 @@ def test_the_command_prints_the_table_and_json(artefacts):
         ({"threads": ["1,two"]}, "no number of threads"),
         ({"threads": ["100000"]}, "more than the"),
         ({"rounds": 2}, "at least 3"),
+        ({"size": None, "rounds": 9, "images": ["photo.png"]}, "leave out --input, --rounds and --runtime"),
         ({"runtimes": ["onnxruntim"]}, "did you mean 'onnxruntime'"),
         ({"runtimes": ["torch"]}, "runs none of the artefacts"),
         ({"runtimes": ["onnxruntime:bf16"]}, "bf16"),
@@ -118,10 +124,56 @@ def test_every_call_is_counted():
     assert sum(done) == len(calls)
 
 
+def test_no_image_is_timed_before_a_model_has_met_its_size_often_enough():
+    """OpenVINO compiles a model for a size that keeps coming, in a second or so; a pipeline it does not."""
+    calls = []
+
+    def predictor(name, **more):
+        def answer(images):
+            calls.append((name, images[0].shape[0]))
+            return [{"seconds": {"detector": 1.0}, **more}] if name == "pipeline" else [{}]
+
+        shown = types.SimpleNamespace(outputs=answer, reader=lambda: lambda _outputs, _size: None)
+        return types.SimpleNamespace(shown_as=lambda _evaluate: shown, preferred=lambda: None)
+
+    images = [np.zeros((height, 8, 3), np.uint8) for height in (4, 4, 6, 4)]
+    file, pipeline = image_timings([predictor("file"), predictor("pipeline")], images)
+    assert (len(file.seconds), len(pipeline.seconds)) == (4, 4)
+    assert [calls.count(("file", height)) for height in (4, 6)] == [5 + 3, 5 + 1]
+    assert [calls.count(("pipeline", height)) for height in (4, 6)] == [5 + 3, 1]
+    assert CALLS_BEFORE_FIXING <= 5
+
+
+def test_a_checkpoint_computes_with_the_threads_that_are_said(artefacts, tmp_path, monkeypatch):
+    import cv2
+
+    seen = []
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr("compress.benchmark.available_threads", lambda _wanted: 2)
+    before, forward = torch.get_num_threads(), torch.nn.Conv2d.forward
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", lambda self, x: seen.append(torch.get_num_threads()) or forward(self, x))
+    for threads in (1, 2):
+        seen.clear()
+        benchmark([artefacts["checkpoint"]], images=[tmp_path / "photo.png"], threads=[str(threads)], quiet=True)
+        assert seen[-1] == threads
+    assert torch.get_num_threads() == before
+
+
+def test_a_network_that_imitates_int8_is_not_called_slow(artefacts, tmp_path):
+    model = load(artefacts["checkpoint"])
+    images = example_input(model)
+    fold_batch_norms(model.network, images)
+    network = quantize(model.network, [images], images)
+    save(model.with_network(network, config_json(network)), tmp_path / "int8")
+    found = benchmark([artefacts["checkpoint"], tmp_path / "int8"], size="32x32", rounds=3, quiet=True)
+    assert [row["precision"] for row in found["results"]] == ["fp32", "fake-quantized int8"]
+    assert not any("slower than" in remark for remark in found["remarks"])
+
+
 def result(name: str, seconds: np.ndarray, first: np.ndarray, precision: str = "fp32") -> dict:
     low, middle, high = np.quantile(seconds / first, (0.25, 0.5, 0.75))
     return {
-        "artefact": name, "runtime": "onnxruntime", "precision": precision, "threads": 1,
+        "artefact": name, "runtime": "onnxruntime", "precision": precision, "threads": 1, "input": [1, 3, 64, 64],
         "median": float(np.median(seconds) * 1e3), "ratio": middle, "ratio_quartiles": [low, high],
     }  # fmt: skip
 

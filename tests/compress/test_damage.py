@@ -91,6 +91,18 @@ def worked(monkeypatch) -> list[str]:
     return names
 
 
+def test_rows_name_their_parent_as_the_recipe_does_now(copied):
+    recipe, out = copied / "small.yml", copied / "out"
+    assert {row["stage"]: row["parent"] for row in read_lines(out / "ledger.jsonl")}["files/onnx"] == "baseline"
+    renamed = RECIPE.replace("name: baseline", "name: first").replace("from: baseline", "from: first")
+    recipe.write_text(renamed)
+    compress.run(recipe, out=out, quiet=True)
+    assert {row["stage"]: row["parent"] for row in read_lines(out / "ledger.jsonl")}["files/onnx"] == "first"
+    shutil.rmtree(out / "baseline")
+    compress.run(recipe, ["latency.input=[1, 3, 32, 32]"], out=out, quiet=True)
+    assert {row["stage"]: row["parent"] for row in read_lines(out / "ledger.jsonl")}["files/onnx"] == "first"
+
+
 @pytest.mark.parametrize(
     ("file", "harm"),
     [

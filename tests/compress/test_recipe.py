@@ -351,3 +351,36 @@ def test_torch_compile_is_a_runtime_that_one_asks_for(tmp_path):
     path = write(tmp_path, "a.yml", BASE)
     assert "torch.compile" not in load(path).latency.runtimes
     assert load(path, ["latency.runtimes=[torch.compile]"]).latency.runtimes == ("torch.compile",)
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("quantize: {name: again, mode: ptq}", "'again' (quantize) needs a float model, and 'int8' has quantized what it starts from"),
+        ("prune: {name: again, ratio: 0.5}", "'again' (prune) needs a float model"),
+        ("simplify: {name: again}", "'again' (simplify) needs a float model"),
+    ],
+)
+def test_what_needs_a_float_model_does_not_start_from_a_quantized_one(tmp_path, stage, told):
+    assert told in refused(write(tmp_path, "a.yml", BASE + f"  - {stage}\n"))
+    trained_on = BASE + "  - train: {name: more, from: int8, epochs: 1}\n"
+    assert told in refused(write(tmp_path, "b.yml", trained_on + f"  - {stage}\n"))
+    assert load(write(tmp_path, "c.yml", BASE + f"  - {stage.replace('again', 'again, from: pruned')}\n"))
+
+
+def test_a_format_that_cannot_hold_int8_is_refused_after_training_in_int8_too(tmp_path):
+    text = BASE + "  - train: {name: more, from: int8, epochs: 1}\n  - export: {name: script, formats: [torchscript]}\n"
+    assert "'int8' is quantized and torchscript cannot hold int8" in refused(write(tmp_path, "a.yml", text))
+
+
+def test_weights_are_for_a_stage_that_starts_from_no_other(tmp_path):
+    told = refused(write(tmp_path, "a.yml", BASE.replace("finetuned, epochs: 4", "finetuned, epochs: 4, weights: other")))
+    assert "a.yml, line 9" in told
+    assert "'finetuned' starts from 'pruned'; `weights` are for a stage that starts from no other" in told
+
+
+def test_a_limit_on_a_latency_that_nothing_takes_is_refused(tmp_path):
+    text = BASE.replace("baseline, epochs: 12", "baseline, epochs: 12, expect: {max_latency_ms: 5}")
+    assert load(write(tmp_path, "a.yml", text))
+    told = refused(write(tmp_path, "b.yml", text + "latency: {runtimes: []}\n"))
+    assert "'baseline' is timed in no runtime; name one in latency.runtimes, or leave max_latency_ms out" in told

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 import compress
-from compress import experiment
+from compress import checkpoint, experiment
+from compress.description import save_tuned
 from compress.errors import CompressError
 from compress.files import read_lines
 from compress.plan import plan
 from compress.recipe import load
-from compress.session import prepare, tree
+from compress.session import make_lab, prepare, tree
 
 pytestmark = pytest.mark.slow
 
@@ -277,3 +278,13 @@ def test_photographs_are_exchanged_in_every_recipe_with_words_added_or_without(o
     formats = {getattr(data, "of", data).format for data in found.values()}
     assert len(formats) == 1
     assert found["words"].copies == (3 if "copies" in given else 1)
+
+
+def test_a_teacher_is_without_what_was_tuned_beside_it(recipes, done, tmp_path):
+    folder = tmp_path / "teacher"
+    shutil.copytree(done / "baseline", folder)
+    shown = checkpoint.load(folder).evaluate.how_shown()
+    save_tuned(folder, {"settings": {"bin_threshold": 0.4}, "shown": shown, "val_score": 0.5})
+    assert checkpoint.load(folder).tuned
+    found = prepare(recipes / "student.yml", out=done)
+    assert make_lab(found, tmp_path, found.recipe.stage("own")).open_teacher(str(folder)).tuned == {}

@@ -25,7 +25,7 @@ evaluate: {{short_side: 64}}
 latency: {{input: [1, 3, 64, 64], threads: 1, runtimes: [torch], rounds: 3}}
 stages:
   - train: {{name: baseline, epochs: 2, batch: 4, crop: 64}}
-  - prune: {{name: pruned, ratio: 0.5, criterion: l1, batches: 1, batch: 2, crop: 64}}
+  - prune: {{name: pruned, ratio: 0.5, steps: 2, criterion: l1, batches: 1, batch: 2, crop: 64, recover: {{epochs: 1, batch: 8, crop: 64}}}}
 """
 # Without batch norms' statistics, which each process takes from its own images, and without a step by the sign of a gradient, what
 # several processes do is what one does with all their images.
@@ -56,7 +56,9 @@ def noted(training_set, epoch, batch, workers, rank, world):
     training_set.__class__.__getitem__ = getitem
     yield from batches(training_set, epoch, batch, workers, rank=rank, world=world)
     training_set.__class__.__getitem__ = real
-    (Path(os.environ["NOTES"]) / f"{os.environ['RANK']}-{epoch}.json").write_text(json.dumps([world, seen]))
+    note = Path(os.environ["NOTES"]) / f"{os.environ['RANK']}-{epoch}.json"
+    if not note.exists():  # the first stage's, which trains alone
+        note.write_text(json.dumps([world, seen]))
 
 batches, loop.batches = loop.batches, noted
 from compress.cli import main

@@ -94,3 +94,24 @@ def test_openvino_files_hold_it(float_and_int8, tmp_path):
         expected = network(images)
     for name, tensor in expected.items():
         torch.testing.assert_close(torch.from_numpy(given[name]), tensor, rtol=0, atol=1e-5)
+
+
+def test_one_that_stays_float_in_an_int8_file_is_rewritten_whatever_its_size(tmp_path):
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(3, 160, 3, padding=1), nn.ReLU())
+            self.last = nn.ConvTranspose2d(160, 1, 2, 2)
+
+        def forward(self, images):
+            return {"map": self.last(self.first(images)).sigmoid()}
+
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 12, 20)
+    network = quantize(Wide().eval(), [images], images, ["last"])
+    export_openvino(network, tmp_path / "m.xml", images, {})
+    text = (tmp_path / "m.xml").read_text()
+    assert (text.count('type="DepthToSpace"'), text.count('type="ConvolutionBackpropData"')) == (1, 0)
+    given = open_file(tmp_path / "m.xml", threads=1).run(images.numpy())["map"]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(given), network(images)["map"], rtol=0, atol=0.02)

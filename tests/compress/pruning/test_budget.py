@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from pydantic import ValidationError
 
@@ -113,6 +115,33 @@ def test_several_steps_end_at_the_same_budget_and_train_between(tiny_model, lab)
     assert 0.9 * wanted < parameters(load(lab.folder).network) <= wanted
     between = load(lab.folder / "step1")
     assert wanted < parameters(between.network) <= wanted / 0.4 * 0.4**0.5
+
+
+def test_a_step_that_a_clock_chose_is_not_chosen_again(tiny_model, lab, monkeypatch):
+    """The stop-watch is faster when the stage goes on: what was cut, and is being trained, must stay as it is."""
+    from compress.pruning import shrink as shrinking
+
+    speed, trained = [1.0], []
+
+    def stopwatch(model, _latency, _runtimes):
+        return {"openvino fp32": {"median": speed[0] * parameters(model.network) / 1000, "p90": 1000.0}}
+
+    def recover(model, _stage, _lab, _name):
+        trained.append(parameters(model.network))
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        return model
+
+    monkeypatch.setattr("compress.measure.checkpoint_latency", stopwatch)
+    monkeypatch.setattr(shrinking, "recover", recover)
+    schedule = Schedule(epochs=1, batch=8, crop=96)
+    stage = Prune(name="p", target={"latency": "-50%", "runtime": "openvino"}, criterion="l1", steps=2, recover=schedule, **FEW)
+    whole = copy.deepcopy(tiny_model.network)
+    with pytest.raises(KeyboardInterrupt):
+        shrinking.shrink(tiny_model, stage, lab)
+    speed[0] = 0.5
+    shrinking.shrink(tiny_model.with_network(whole), stage, lab)
+    assert trained[0] == trained[1]
 
 
 def test_latency_is_measured_on_every_candidate(tiny_model, lab, monkeypatch):

@@ -221,3 +221,19 @@ def test_words_that_are_no_settings_are_refused(words, sentence):
 
     with pytest.raises(CompressError, match=sentence):
         settings_from(*words, None, False)
+
+
+def test_points_of_another_augmentation_or_of_other_images_are_measured_anew(bench, tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(sensitivity, "measure_points", lambda bench, places: measured.append(len(places)) or stand_in(bench, places))
+    whole = replace(bench, settings=replace(SETTINGS, full=False))
+    sweep(whole, None, tmp_path, 1, nothing)
+    count = sum(measured)
+    sweep(whole, None, tmp_path, 1, nothing)
+    assert sum(measured) == count
+    turned = whole.lab.recipe.model_copy(update={"augment": whole.lab.recipe.augment.model_copy(update={"rotate": 45.0})})
+    sweep(replace(whole, lab=replace(whole.lab, recipe=turned)), None, tmp_path, 1, nothing)
+    assert sum(measured) == 2 * count
+    other = {**whole.lab.splits, "train": replace(whole.lab.split("train"), digest="other")}
+    sweep(replace(whole, lab=replace(whole.lab, splits=other)), None, tmp_path, 1, nothing)
+    assert sum(measured) == 3 * count

@@ -17,6 +17,8 @@ from compress.errors import CompressError
 from compress.exporters.ncnn import export_ncnn
 from compress.exporters.onnx import export_onnx, onnx_model
 from compress.exporters.torchscript import export_torchscript
+from compress.models.layers import conv_bn
+from compress.quantization.nncf_torch import quantize
 from compress.runtimes import from_network, open_file
 from compress.runtimes.tensorrt import use_half, use_signed
 
@@ -262,6 +264,39 @@ def test_activations_for_tensorrt_are_signed_and_symmetric(quantized_detector, b
     # Seven bits instead of eight: as far away as quantization itself costs, not further.
     after = as_written(model, images)
     assert 0 < np.abs(after - before).mean() < 0.05
+
+
+def test_activations_that_share_a_zero_point_keep_steps_of_their_own(noise, lively):
+    """A chain whose ReLUs all have the zero point 0, which the exporter stores once."""
+
+    class Chain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([conv_bn(3 if place == 0 else 16, 16, 3) for place in range(5)])
+            self.last = nn.Conv2d(16, 1, 1)
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return {"probability": self.last(x).sigmoid()}
+
+    torch.manual_seed(0)
+    network = Chain()
+    network = lively(network, network.last)
+    batches = [noise(seed, 2, 3, 64, 96) for seed in range(1, 5)]
+    model = onnx_model(quantize(network, batches, batches[0], ["last"]), batches[0], {})
+    before = as_written(model, batches[0].numpy())
+    use_signed(model)
+    with torch.no_grad():
+        expected = network(batches[0])["probability"].numpy()
+    stored = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
+    rounding = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(rounding) >= 5
+    assert all(stored[node.input[2]].dtype == np.int8 for node in rounding)
+    # Half of the steps: twice what integers cost, where a step that stayed as it was cuts off half of the range.
+    after, cost = np.abs(as_written(model, batches[0].numpy()) - expected), np.abs(before - expected)
+    assert after.mean() < 2.5 * cost.mean()
+    assert after.max() < 2.5 * cost.max()
 
 
 def test_a_grid_that_is_symmetric_already_stays_as_it_is():

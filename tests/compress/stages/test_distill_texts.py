@@ -185,3 +185,9 @@ def test_steps_may_differ_over_time_alone():
     assert compared_sizes((1, 80, 97), True) != compared_sizes((1, 80, 96), True)
     assert compared_sizes((1, 80, 97), False) != compared_sizes((1, 40, 97), False)
     assert compared_sizes((1, 4, 8, 8), False) == compared_sizes((1, 4, 16, 16), False)
+
+
+def test_logits_have_no_pixels_to_dilate():
+    with pytest.raises(CompressError, match=r"response\.dilate: 'logits' is no map with pixels to dilate"):
+        stage(dilate=3).check(model("digits"))
+    stage(dilate=1).check(model("digits"))

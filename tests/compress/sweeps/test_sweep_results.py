@@ -150,3 +150,21 @@ def test_a_report_is_about_one_sweep_that_has_something_to_show(tmp_path):
     known.add(one("b", 3, 0.7))
     assert write_sweep([tmp_path], tmp_path / "out.html") == [tmp_path / "out.html"]
     assert "1 failed, 1 finished" in (tmp_path / "out.html").read_text()
+
+
+def test_data_that_hold_for_teachers_too_are_in_the_command_of_the_recommended_recipe(tmp_path):
+    section = "model: {name: db, backbone: mobilenet_v3_small, neck: {name: fpn, channels: 16}}\ndata: {format: synthetic, size: 64}\n"
+    alone = f"{section}stages:\n  - train: {{name: baseline, epochs: 1}}\n"
+    (tmp_path / "teacher.yml").write_text(alone)
+    (tmp_path / "r.yml").write_text(f"{alone}  - distill: {{name: student, teacher: teacher.yml, epochs: 1}}\n")
+    sweep = Sweep(recipe=str(tmp_path / "r.yml"), objectives=("score",))
+    known = trials.Trials(tmp_path / "sweep.jsonl", {"a": {**one("a", None, 0.7), "values": {"data.train": 16, "seed": 4}}})
+
+    def header(recipe: str) -> list[str]:
+        job = trials.Job(sweep.model_copy(update={"recipe": recipe}), ("data.val=3",), tmp_path, str(tmp_path), tmp_path)
+        written = results.write(job, known)
+        return [line for line in written.read_text().splitlines() if line.startswith("#")]
+
+    assert header(sweep.recipe)[1].endswith("As in the trial: compress run recommended.yml -o data.val=3 -o data.train=16")
+    (tmp_path / "alone.yml").write_text(alone)
+    assert len(header(str(tmp_path / "alone.yml"))) == 1
