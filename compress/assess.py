@@ -30,7 +30,7 @@ def assess(
     recipe: Path | None = None,
     data: str | None = None,
     root: Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     tune: bool = False,
     overrides: Sequence[str] = (),
     device: str = "auto",
@@ -38,14 +38,15 @@ def assess(
     """`task`, `scores` (metric -> value), `settings`, `images`, `split`, `artefact` and `runtime`; under `tuned` the `scores` and
     `settings` by tuned settings, and `val_score`, the main metric that they reach on validation; None where nothing was tuned.
 
-    The data come from `data` and `root`, from a recipe, or from the experiment that the artefact lies in. `tune` chooses settings on
-    the validation split and stores them beside a checkpoint, in the file called `stored` in what is returned; without it, those stored
-    before are used, unless images are shown otherwise.
+    The data come from `data` and `root`, from a recipe, or from the experiment that the artefact lies in. split: unless said, `test`, or
+    `val` where the data have no such part, as for a table's rows. `tune` chooses settings on the validation split and stores them beside a
+    checkpoint, in the file called `stored` in what is returned; without it, those stored before are used, unless images are shown
+    otherwise.
     Raises CompressError for what cannot be evaluated or read.
     """
     from compress.recipe import changed, load_named
 
-    if split not in SPLITS:
+    if split is not None and split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
     check_there(artefact)
     named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
@@ -58,6 +59,7 @@ def assess(
         config, evaluate, seed = loaded.data, loaded.evaluate, loaded.seed
     if not config.serves(stored.task.name):
         raise CompressError(f"{artefact} is a model for {stored.task.name}, but data of the format {config.format} are for {config.task}.")
+    split = split or ("test" if "test" in config.splits() else "val")
     predictor = stored.shown_as(evaluate)
     predictor.evaluate.settings(predictor.algorithm)
     if tune:

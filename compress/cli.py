@@ -14,6 +14,8 @@ import typer
 from compress import cli_artefacts, cli_data, cli_init, cli_recipes, cli_sweep, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named, refuse
 
+GO_ON = ("run", "sweep", "sensitivity")  # commands that take up what an interrupted call has left
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_recipes.recipes)
@@ -102,7 +104,7 @@ def run(
     from compress.session import folder_of
 
     if dry_run:
-        for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage):
+        for line in experiment.dry_run(recipe, override or (), out=out, redo_from=from_stage, store=store, device=device):
             typer.echo(line)
         return
     timing: Timing = "again" if time_again else "once"
@@ -351,7 +353,8 @@ def main() -> None:
     except CompressError as error:
         sys.exit(refuse(str(error)))
     except Interrupted:
-        refuse("Interrupted. Nothing finished is lost: the same command carries on from here.")
+        goes_on = next((word for word in sys.argv[1:] if not word.startswith("-")), None) in GO_ON
+        refuse(f"Interrupted.{' Nothing finished is lost: the same command carries on from here.' if goes_on else ''}")
         sys.exit(130)
     except Exception as error:
         sys.exit(refuse(sentence_for(error)))

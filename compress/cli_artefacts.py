@@ -20,7 +20,7 @@ def evaluate(
     ] = None,
     data: Annotated[str | None, typer.Option(help="A data format instead, such as icdar2015; for a classifier, labels.")] = None,
     root_folder: Annotated[Path | None, typer.Option("--root", help="Where the data of --data are.")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[str | None, typer.Option(help="train, val or test.", show_default="test; val where the data have none")] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on validation and store them with the checkpoint.")] = False,
     as_json: AsJson = False,
     override: Overrides = None,

@@ -23,7 +23,7 @@ def data_check(
     out: Annotated[
         Path | None, typer.Option(help="Where to draw some images with their words, as PNG.", show_default="data_check.png")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the held-out split, where no list says which it is.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the held-out split, where no list says which it is.")] = 0,
     alphabet: Annotated[str | None, typer.Option(help="Of the model that is to read lines: a name such as en, or a dictionary.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of its input, 80 at a width of 320: longer texts are named.")] = None,
 ) -> None:
@@ -82,7 +82,7 @@ def data_draw(
     fonts: Annotated[Path | None, typer.Option(help="Lines: a folder of fonts, used beside matplotlib's.")] = None,
     vocabulary: Annotated[Path | None, typer.Option(help="Lines: a file with a word a line, instead of made-up words.")] = None,
     words: Annotated[int | None, typer.Option(min=1, max=4, help="Lines: the most words in one.", show_default="4")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives other images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed gives other images.")] = 0,
 ) -> None:
     """Draw synthetic photographs of words, or lines of text, with their ground truth: to try the workbench on, or to train on.
 

@@ -96,6 +96,7 @@ def run(
     session = prepare(recipe, overrides, out, quiet=quiet or not main_process())
     if redo_from:
         check_stage(session.recipe, redo_from)
+    device_name(device)
     folder, remote = checked_store(store)
     with subnormals_as_zeros(), together(device):
         check_before_work(session)
@@ -105,11 +106,21 @@ def run(
 
 
 @allowing()
-def dry_run(recipe: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None, redo_from: str | None = None) -> list[str]:
+def dry_run(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    redo_from: str | None = None,
+    store: str | Path | Remote | None = None,
+    device: str = "auto",
+) -> list[str]:
     """One line for each stage: where it starts, and the state of its folder. Checks all that a run checks."""
     session = prepare(recipe, overrides, out)
     if redo_from:
         check_stage(session.recipe, redo_from)
+    device_name(device)
+    checked_store(store)
     check_before_work(session)
     parents = {stage.name: session.recipe.parent(stage) for stage in session.recipe.stages}
     kinds = {stage.name: stage.kind for stage in session.recipe.stages}

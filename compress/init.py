@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from compress.checkpoint import DESCRIPTION, fresh, load, read_description
+from compress.checkpoint import DESCRIPTION, QUANTIZATION, fresh, load, read_description
+from compress.data.files import MENDED
 from compress.data.formats import FORMATS, DataConfig, from_options, open_split
 from compress.description import Described, understood
 from compress.errors import CompressError
@@ -22,7 +26,7 @@ from compress.packaged import float_parent
 from compress.pruning.budget import cost_range
 from compress.pruning.settings import Pruning
 from compress.recipe import load as load_recipe
-from compress.runtimes.runtime import available_threads
+from compress.runtimes.runtime import FROM_OUTSIDE, available_threads
 from compress.runtimes.settings import Latency
 from compress.stages.load import PACKAGED as SHIPPED
 from compress.tasks import TASKS
@@ -75,8 +79,9 @@ def init(
     Raises CompressError for data of no known format, for a start of another task, for a latency that pruning does not reach, and where
     `out` is somebody's file.
     """
-    if out.exists():
-        check_file(out)
+    if os.path.lexists(out):
+        raise CompressError(f"--out: {out} is there already; move it away, or name another one.")
+    check_file(out)
     budget = budget_of(latency, runtime, threads)
     found = recognised(data, task)
     begun = started(found.task, start)
@@ -86,12 +91,13 @@ def init(
     write_text(out, text)
     load_recipe(out)
     told = ", ".join(f"{count} {split}" for split, count in images.items())
+    words = shlex.quote(str(out))
     return [
         f"{data}: {told} images, format {found.format}, for {found.task}.",
         *([timed.told] if timed else []),
         f"{out} is written. Look through it, then:",
-        f"  compress plan {out}     # how long it takes here",
-        f"  compress run {out}      # trains, writes the files and the table",
+        f"  compress plan {words}     # how long it takes here",
+        f"  compress run {words}      # trains, writes the files and the table",
     ]
 
 
@@ -143,7 +149,10 @@ def recognised(root: Path, task: str | None) -> DataConfig:
         try:
             open_split(config, "train", 0, quiet=True)
         except CompressError as error:
-            faults.append((usable(config), f"As {config.format}: {error}"))
+            told = str(error).replace(
+                MENDED, f" Repair them; `compress data check {shlex.quote(str(root))} --format {config.format}` names all."
+            )
+            faults.append((usable(config), f"As {config.format}: {told}"))
         else:
             fitting.append(config)
     # A format that says more of an image could be read as one that says less, its words as one text: those go first.
@@ -154,7 +163,7 @@ def recognised(root: Path, task: str | None) -> DataConfig:
     if fitting:
         return fitting[0]
     if faults:
-        raise CompressError(f"--data: {root} cannot be read. {max(faults)[1]}")
+        raise CompressError(f"--data: {root} cannot be read. {max(faults, key=itemgetter(0))[1]}")
     names = ", ".join(name for name, kind in FORMATS.items() if "root" in kind.model_fields and task in (None, kind.task))
     raise CompressError(f"--data: {root} is of no known format ({names}); docs/data.md shows what their folders look like.")
 
@@ -204,7 +213,10 @@ def started(task: str, start: str) -> Described | None:
         return None
     folder = start_folder(task, start)
     if not (folder / DESCRIPTION).is_file():
-        raise CompressError(f"--from: {folder} is no checkpoint folder; give one, or `{PACKAGED}`, or `{SCRATCH}`.")
+        told = f"--from: {folder} is no checkpoint folder; give one, or `{PACKAGED}`, or `{SCRATCH}`."
+        raise CompressError(f"{told}{FROM_OUTSIDE}" if folder.is_file() else told)
+    if (folder / QUANTIZATION).is_file():
+        raise CompressError(f"--from: {folder} holds a quantized model; give the float one that it was made from.")
     found = understood(read_description(folder), folder / DESCRIPTION)
     if found.algorithm.task != task:
         raise CompressError(

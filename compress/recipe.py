@@ -215,7 +215,7 @@ def check_model(config: dict[str, Any], document: Document) -> Algorithm:
         algorithm = build(config)
         check_parts(config)
     except ValueError as error:
-        raise CompressError(f"{document.where(('model',))}: {error}") from None
+        raise CompressError(f"{document.where_all(('model',))}: {error}") from None
     if algorithm.task not in TASKS:
         raise CompressError(f"{document.where(('model',))}: its task '{algorithm.task}' is not known{suggestion(algorithm.task, TASKS)}")
     return algorithm
@@ -328,8 +328,8 @@ def section(kind: type[Value], values: Any, place: Place, document: Document) ->
         path = (*place, *keys_to(values, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         given = "" if isinstance(first["input"], dict) else f", not {shortened(first['input'])}"
-        told = f"{'.'.join(path)}: {message[0].lower() + message[1:]}{given}."
-        raise CompressError(f"{document.where(path)}: {told}") from None
+        told = f"{'.'.join(path)}: " if path else ""
+        raise CompressError(f"{document.where(path)}: {told}{message[0].lower() + message[1:]}{given}.") from None
 
 
 def shortened(value: Any) -> str:

@@ -35,6 +35,11 @@ class Document:
             path = path[:-1]
         return self.places.get(path, "recipe")
 
+    def where_all(self, path: Place) -> str:
+        """The same, with the overrides of what lies below."""
+        changed = [told for place, told in self.places.items() if place[: len(path)] == path and place != path and told.startswith("-o ")]
+        return f"{self.where(path)} with {', '.join(changed)}" if changed else self.where(path)
+
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:
     """The recipe at `path` merged over those it extends, with `key=value` overrides on top.
@@ -220,4 +225,6 @@ def apply_override(document: Document, override: str) -> None:
     if path[-1] in DISCRIMINATORS and target.get(path[-1], value) != value:
         target.clear()
     target[path[-1]] = value
+    for below in [place for place in document.places if place[: len(path)] == path]:
+        del document.places[below]
     document.places[path] = f"-o {override}"

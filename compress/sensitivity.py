@@ -56,6 +56,8 @@ def of_groups(
     plots = [f"{name}.{kind}" for name in ("heatmap", "curves") for kind in ("png", "svg")]
     out = folder_for(out, folder, (f"{NAME}.json", POINTS, *plots))
     bench = open_bench(checkpoint, recipe, settings)
+    if bench.model.quantization:
+        raise CompressError(f"{checkpoint} holds a quantized model, which cannot be pruned; give the float one that it was made from.")
     with progress.bar("sensitivity (points)", 1) as bar:
         found = sweep(bench, checkpoint, out, workers or available_threads(None), bar.reach)
     found = {**found, "artefact": str(checkpoint), "plan": recommended(bench, found)}

@@ -2,7 +2,7 @@
 
 A stage is worked on in `<name>.partial`, which is renamed when it is complete, so a folder without that ending is whole. Its manifest
 holds the digest of every file. A complete stage whose key no longer fits is set aside in `.cache` and taken from there should its key
-come back: nothing is trained twice. A folder of which files have gone, such as one whose tables were committed without the weights, is
+come back, and so is an unfinished one that was trained: nothing is trained twice. A folder of which files have gone, such as one whose tables were committed without the weights, is
 not complete; one with a file that is not what its digest says is damaged, and set aside too. Nothing is moved or deleted but folders that
 a stage has left, which are known by their manifest, or by the key that lies in an unfinished one.
 """
@@ -33,7 +33,8 @@ def state_of(folder: Path, name: str, key: str) -> str:
     places = (folder / name, set_aside_folder(folder, name, key))
     if any(is_complete(place, key) for place in places):
         return DONE
-    if key_of_partial(partial_folder(folder, name)) == key:
+    partial = partial_folder(folder, name)
+    if key in (key_of_partial(partial), key_of_partial(begun_aside(partial, key))):
         return BEGUN
     return DAMAGED if any(damage(place, key) for place in places) else TO_DO
 
@@ -171,26 +172,44 @@ def set_damaged_aside(folder: Path, name: str, key: str) -> list[str]:
     return told
 
 
-def replace(place: Path, aside: Path) -> None:
-    """Move a stage's folder to where stages are set aside, in the place of the one that lies there."""
+def replace(place: Path, aside: Path, mark: str = MANIFEST) -> None:
+    """Move a stage's folder to where stages are set aside, in the place of the one that lies there. mark: the file it is known by."""
     if aside.exists():
-        if not is_ours(aside, MANIFEST):
-            raise CompressError(f"{aside} is in the way, and without a whole {MANIFEST} it is not a stage's; move it.")
+        if not is_ours(aside, mark):
+            raise CompressError(f"{aside} is in the way, and without a whole {mark} it is not a stage's; move it.")
         shutil.rmtree(aside)
     aside.parent.mkdir(exist_ok=True)
     place.rename(aside)
 
 
 def prepare_partial(partial: Path, key: str) -> list[str]:
-    """Keep an unfinished folder of the same key to resume in, empty any other; returns what was found damaged, in a sentence each."""
-    told = []
-    if partial.exists():
-        told = damaged_partial(partial) if key_of_partial(partial) == key else []
-        if told or key_of_partial(partial) != key:
+    """Keep an unfinished folder of the same key to resume in, and put aside what was trained under any other.
+
+    Returns what was found damaged and what was moved, in a sentence each.
+    """
+    told, before = [], key_of_partial(partial)
+    if partial.exists() and before != key:
+        if before and any(partial.rglob(STATE)):
+            aside = begun_aside(partial, before)
+            replace(partial, aside, KEY)
+            told.append(f"its settings are others than when it was begun; what was trained is kept in {aside}, for when they come back")
+        else:
             shutil.rmtree(partial)
+    aside = begun_aside(partial, key)
+    if not partial.exists() and key_of_partial(aside) == key:
+        aside.rename(partial)
+        told.append("goes on with what was begun with these settings before")
+    if partial.exists() and (damaged := damaged_partial(partial)):
+        told += damaged
+        shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / KEY, key)
     return told
+
+
+def begun_aside(partial: Path, key: str) -> Path:
+    """Where an unfinished stage goes whose key no longer fits."""
+    return partial.parent / ".cache" / f"{partial.name}-{key[:16]}"
 
 
 def damaged_partial(partial: Path) -> list[str]:

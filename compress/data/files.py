@@ -20,6 +20,7 @@ from compress.files import read_bytes
 
 Damaged = Literal["refuse", "skip"]
 SHOWN = 5
+MENDED = " Repair them, or set data.damaged to 'skip' to leave them out."
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,6 @@ def summary(problems: Sequence[str]) -> str:
 def settle(problems: Sequence[str], damaged: Damaged) -> None:
     """A warning that counts and names `problems`, which are left out. Raises CompressError instead where they are to be refused."""
     if problems and damaged == "refuse":
-        raise CompressError(f"{summary(problems)} Repair them, or set data.damaged to 'skip' to leave them out.")
+        raise CompressError(summary(problems) + MENDED)
     if problems:
         log.warning("%s They are left out.", summary(problems))

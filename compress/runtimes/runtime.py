@@ -111,6 +111,9 @@ def available_threads(wanted: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+FROM_OUTSIDE = " PP-OCR's own files come in by `compress convert FILE -o CHECKPOINT`."
+
+
 def read_description(text: str | None, path: Path) -> dict[str, Any]:
     """The description out of a file's metadata. CompressError where there is none."""
     try:
@@ -118,5 +121,6 @@ def read_description(text: str | None, path: Path) -> dict[str, Any]:
     except CompressError:
         described = {}
     if not isinstance(described.get("precision"), str):
-        raise CompressError(f"{path} does not say which model it holds: it was not written by an export stage; export the model again.")
+        told = f"{path} does not say which model it holds: it was not written by an export stage; export the model again."
+        raise CompressError(told + FROM_OUTSIDE)
     return described

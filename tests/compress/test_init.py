@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from compress.cli import app
 from compress.cost import parameters
 from compress.errors import CompressError
 from compress.init import budget_of, init, recognised, schedule
+from compress.packaged import float_parent
 from compress.pruning.allocation import least_important, ranked
 from compress.pruning.budget import Cost, cost_range
 from compress.pruning.groups import find_groups, remove_channels
@@ -142,6 +145,20 @@ def test_the_damage_of_the_nearest_format_is_told(scenes):
         recognised(scenes, "detection")
 
 
+def test_a_line_that_lost_a_corner_is_damage_and_no_other_format(scenes, tmp_path):
+    root = tmp_path / "photographs"
+    (root / "train_gts").mkdir(parents=True)
+    (scenes / "train").rename(root / "train_images")
+    for number in range(8):
+        (root / "train_gts" / f"gt_{number}.txt").write_text("1,1,40,1,40,20,1,20,word\n")
+    assert recognised(root, None).format == "icdar2015"
+    (root / "train_gts" / "gt_3.txt").write_text("1,1,40,1,40,20,EXIT\n")
+    with pytest.raises(
+        CompressError, match=r"As icdar2015: 1 problems .*gt_3\.txt:1: .* Repair them; `compress data check .*photographs --format icd"
+    ):
+        recognised(root, None)
+
+
 def test_looking_for_the_format_warns_of_nothing(scenes, caplog):
     (scenes / "train_images").mkdir()
     (scenes / "train_gts").mkdir()
@@ -176,10 +193,25 @@ def test_a_start_of_another_task_is_refused(words, scenes, tmp_path):
         write(words, tmp_path / "recipe.yml", task="recognition", start="packaged")
     with pytest.raises(CompressError, match="is no checkpoint folder"):
         write(scenes, tmp_path / "recipe.yml", start=str(tmp_path))
+    (tmp_path / "det.onnx").write_bytes(b"")
+    with pytest.raises(CompressError, match="PP-OCR's own files come in by `compress convert"):
+        write(scenes, tmp_path / "recipe.yml", start=str(tmp_path / "det.onnx"))
+
+
+def test_a_quantized_start_is_refused(scenes, tmp_path):
+    shutil.copytree(float_parent("detection"), tmp_path / "int8")
+    (tmp_path / "int8" / "quantization.json").write_text("{}")
+    with pytest.raises(CompressError, match="int8 holds a quantized model; give the float one"):
+        write(scenes, tmp_path / "recipe.yml", start=str(tmp_path / "int8"))
+
+
+def test_the_next_commands_are_words_of_a_shell(scenes, tmp_path):
+    told = write(scenes, tmp_path / "my recipe.yml")
+    assert [shlex.split(line, comments=True)[2] for line in told[-2:]] == [str(tmp_path / "my recipe.yml")] * 2
 
 
 def test_nothing_is_overwritten(scenes, tmp_path):
     (tmp_path / "recipe.yml").write_text("mine")
     result = CliRunner().invoke(app, ["init", "--data", str(scenes), "--out", str(tmp_path / "recipe.yml")])
-    assert isinstance(result.exception, CompressError)
+    assert str(result.exception) == f"--out: {tmp_path / 'recipe.yml'} is there already; move it away, or name another one."
     assert (tmp_path / "recipe.yml").read_text() == "mine"

@@ -73,6 +73,29 @@ def test_settings_that_nothing_could_come_of(recipe, tmp_path, override, told):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"device": "gpu"}, "--device gpu is not known"),
+        ({"store": "foo://bar"}, "foo"),
+        ({"store": "file"}, "file"),
+    ],
+)
+def test_a_dry_run_checks_the_device_and_the_store(recipe, tmp_path, options, told):
+    (tmp_path / "file").write_text("")
+    given = {key: str(tmp_path / value) if value == "file" else value for key, value in options.items()}
+    with pytest.raises(CompressError, match=told):
+        dry_run(recipe, out=tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_and_a_model_that_an_override_gives_are_not_blamed_on_the_file(recipe, tmp_path):
+    with pytest.raises(CompressError, match=r"^-o latency\.input=\[1, 3, 64\]: latency\.input\.3"):
+        dry_run(recipe, ["latency.input=[1, 3, 64]"], out=tmp_path / "out")
+    with pytest.raises(CompressError, match=r"^small\.yml, line 3 with -o model\.neck\.channels=-3: "):
+        dry_run(recipe, ["model.neck.channels=-3"], out=tmp_path / "out")
+
+
 def test_a_batch_of_one_image_without_anything_to_normalise_over(recipe, tmp_path):
     with pytest.raises(CompressError, match="stage 'baseline': a batch of one image cannot be normalised"):
         dry_run(recipe, ["stages.baseline.batch=1", "stages.baseline.crop=32"], out=tmp_path / "out")

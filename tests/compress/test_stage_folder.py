@@ -5,10 +5,22 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 from compress.errors import CompressError
 from compress.files import digest, read_json, write_json
-from compress.stage_folder import MANIFEST, check_free, check_whole, digests, find_cached, set_aside, set_damaged_aside, state_of
+from compress.stage_folder import (
+    MANIFEST,
+    check_free,
+    check_whole,
+    digests,
+    find_cached,
+    partial_folder,
+    prepare_partial,
+    set_aside,
+    set_damaged_aside,
+    state_of,
+)
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -110,3 +122,31 @@ def test_a_file_is_read_once_for_each_content(tmp_path, monkeypatch):
     os.utime(tmp_path / "new", ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
     (tmp_path / "new").rename(path)
     assert digest(path) == first, "another file of the same size and time"
+
+
+def begun(folder, key, *, trained=True):
+    """A stage of this key whose training was cut off."""
+    partial = partial_folder(folder, "stage")
+    told = prepare_partial(partial, key)
+    if trained:
+        torch.save({"progress": {"epoch": 3}, "metrics": {}, "key": key}, partial / "training.pt")
+    return told
+
+
+def test_what_was_trained_under_other_settings_is_kept_until_they_come_back(tmp_path):
+    assert begun(tmp_path, KEY) == []
+    (told,) = begun(tmp_path, OTHER)
+    assert "its settings are others than when it was begun; what was trained is kept in" in told
+    assert [state_of(tmp_path, "stage", key) for key in (KEY, OTHER, "c" * 64)] == ["begun", "begun", "to do"]
+    moved, back = prepare_partial(partial_folder(tmp_path, "stage"), KEY)
+    assert "kept in" in moved
+    assert back == "goes on with what was begun with these settings before"
+    assert torch.load(partial_folder(tmp_path, "stage") / "training.pt")["key"] == KEY
+    assert state_of(tmp_path, "stage", OTHER) == "begun"
+
+
+def test_what_was_begun_and_not_trained_is_not_kept(tmp_path):
+    begun(tmp_path, KEY, trained=False)
+    assert begun(tmp_path, OTHER) == []
+    assert state_of(tmp_path, "stage", KEY) == "to do"
+    assert not (tmp_path / ".cache").exists()

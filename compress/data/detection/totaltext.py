@@ -30,6 +30,7 @@ class TotalText(FilePerImage):
     written: ClassVar = "poly_gt_{}.txt"
     expected: ClassVar = "Images/Train and Groundtruth/Polygon/Train"
     stored: ClassVar = True
+    reader: ClassVar = 3
 
     format: Literal["totaltext"]
 
@@ -64,6 +65,8 @@ def word(line: str) -> Word:
     """One record of either form. Raises ValueError, saying what is wrong."""
     if not line.startswith("x:"):
         numbers, text = numbers_and_text(line)
+        if len(numbers) < 8:  # a line of ICDAR2015's that has lost a corner would else be a triangle
+            raise ValueError(f"at least 8 coordinates and a transcription are needed, there are {len(numbers)}")
         return outlined(numbers, text), text, text in DO_NOT_CARE
     found = RECORD.fullmatch(line)
     if not found:

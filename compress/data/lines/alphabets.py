@@ -9,7 +9,7 @@ from typing import Any
 from compress.data.files import text_of
 from compress.data.split import SPLITS, Split
 from compress.errors import CompressError, suggestion
-from compress.models.alphabet import Alphabet, alphabet_of, from_dictionary, of_texts, written_as
+from compress.models.alphabet import NAMED, Alphabet, alphabet_of, from_dictionary, of_texts, written_as
 from compress.models.contract import Line
 from compress.runtimes.runtime import telling
 from compress.yaml_text import read_yaml
@@ -111,8 +111,9 @@ def named_alphabet(written: str) -> Alphabet:
     """The alphabet of a name, or of a dictionary that lies there. Raises CompressError for anything else."""
     try:
         return alphabet_of(from_file(written) if Path(written).is_file() else written)
-    except ValueError as error:
-        raise CompressError(str(error).replace("model.alphabet", "--alphabet")) from None
+    except ValueError:
+        told = f"--alphabet: '{written}' is neither a file nor a name that is known{suggestion(written, NAMED)}"
+        raise CompressError(f"{told} A file is a dictionary, one character a line.") from None
 
 
 def from_texts(splits: Iterable[Split]) -> dict[str, Any]:

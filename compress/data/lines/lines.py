@@ -23,7 +23,7 @@ from compress.models.contract import Line
 
 ICDAR = re.compile(r"(?P<path>[^,\t]+),\s*\"(?P<text>.*)\"")
 ESCAPED = re.compile(r"\\([\"\\])")  # a quotation mark or a backslash, behind another backslash
-CUTTER = 1  # raised whenever the same scenes come to be cut differently
+CUTTER = 2  # raised whenever the same scenes come to be cut differently
 
 
 class Lines(ImageLists):

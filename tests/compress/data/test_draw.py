@@ -69,6 +69,14 @@ def test_a_format_of_rectangles_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["draw", "photos"], ["check", "photos"]])
+def test_seeds_begin_at_0(tmp_path, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["data", *words, "--seed", "-1"])
+    assert result.exit_code == 2
+    assert "--seed" in result.output
+
+
 @pytest.mark.parametrize("name", ["lines", "lmdb"])
 def test_lines_are_those_of_the_generator_in_words_of_ones_own(tmp_path, name):
     if name == "lmdb":

@@ -71,11 +71,13 @@ def test_totaltext_as_the_authors_write_it(tmp_path, image, truth):
 
 
 def test_totaltext_as_polygons_and_text(tmp_path):
-    lines = f"{CURVED},PETRO\n1,2,11,2,11,8,1,8,a, b,1\r\n1,2,11,2,11,8,1,8,###\n1,2,11,2,11,8,1,8,1984\n1,2,11,2,11,8,nan\n"
+    lines = f"{CURVED},PETRO\n1,2,11,2,11,8,1,8,a, b,1\r\n1,2,11,2,11,8,1,8,###\n1,2,11,2,11,8,1,8,1984\n1,2,11,2,11,8,1,8,nan\n"
     sample = one("totaltext", tmp_path, "test_images/img1.jpg", "test_gts/gt_img1.txt", lines)
     assert sample.truth.texts == ["PETRO", "a, b,1", "###", "1984", "nan"]
-    assert [len(polygon) for polygon in sample.truth.polygons] == [10, 4, 4, 4, 3]
+    assert [len(polygon) for polygon in sample.truth.polygons] == [10, 4, 4, 4, 4]
     assert sample.truth.ignore.tolist() == [False, False, True, False, False]
+    with pytest.raises(CompressError, match=r"gt_img2\.txt:1: at least 8 coordinates and a transcription are needed, there are 6"):
+        one("totaltext", tmp_path, "test_images/img2.jpg", "test_gts/gt_img2.txt", "1,2,11,2,11,8,word\n")
 
 
 def test_numbers_and_text_are_told_apart():

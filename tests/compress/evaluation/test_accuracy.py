@@ -106,6 +106,13 @@ def test_a_classifier_is_evaluated_from_the_command_line(model, lines):
     assert all(figure in shown for figure in ("80.00", "100.00", "66.67"))
 
 
+def test_without_a_test_part_images_of_validation_are_evaluated(model, lines):
+    with allowing("brightness"):
+        assert assess(model, data="labels", root=lines, device="cpu")["split"] == "test"
+        (lines / "cls_gt_test.txt").rename(lines / "val.txt")
+        assert assess(model, data="labels", root=lines, device="cpu")["split"] == "val"
+
+
 def test_labels_that_the_classifier_does_not_know_are_refused(model, lines):
     (lines / "cls_gt_test.txt").write_text("words/a.png\tdark\nwords/b.png\tgrey\n")
     told = r"words/b of the test split has the label 'grey', but the model knows dark, light"

@@ -102,7 +102,7 @@ def test_values_of_all_kinds_reach_the_recipe(sweep, tmp_path):
         ("space:\n  stages.pruned.ratio: {from: 0.5, to: 0.2}", r"nothing lies between 0\.5 and 0\.2"),
         ("space:\n  stages.pruned.ratio: {from: 0.2, to: 0.5}", r"a grid needs a list, or a `step`"),
         ("search: random\ntrials: 2\nspace:\n  stages.baseline.lr: {from: 0.0, to: 0.5, log: true}", "above 0"),
-        ("search: tpe\nspace:\n  stages.pruned.ratio: [0.5]", "search: tpe needs `trials`"),
+        ("search: tpe\nspace:\n  stages.pruned.ratio: [0.5]", r"line \d+: search: tpe needs `trials`"),
         ("trials: 4\nspace:\n  stages.pruned.ratio: [0.5]", "leave `trials` out"),
         ("search: nsga2\ntrials: 4\nseeds: [0, 1]\nspace:\n  stages.pruned.ratio: [0.5]", "takes one seed"),
         ("space:\n  seed: [0, 1]", "write seeds as `seeds"),

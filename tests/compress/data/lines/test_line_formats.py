@@ -211,7 +211,7 @@ def test_a_check_names_what_a_model_cannot_read(tmp_path):
     assert check(data, 0).problems == ()
     (tmp_path / "dictionary.txt").write_text("a\né\nb\no\nk\ne\np\nr\n", encoding="utf-8")
     assert check(data, 0, alphabet=str(tmp_path / "dictionary.txt")).problems == ()
-    with pytest.raises(CompressError, match="--alphabet: 'enn' is not known; did you mean 'en'"):
+    with pytest.raises(CompressError, match="--alphabet: 'enn' is neither a file nor a name that is known; did you mean 'en'"):
         check(data, 0, alphabet="enn")
     with pytest.raises(CompressError, match="look at texts of lines"):
         check(from_options("synthetic", None).model_copy(update={"train": 1, "val": 1, "test": 1, "size": 64}), 0, alphabet="en")
