@@ -2,9 +2,10 @@
 
 A stage is worked on in `<name>.partial`, which is renamed when it is complete, so a folder without that ending is whole. Its manifest
 holds the digest of every file. A complete stage whose key no longer fits is set aside in `.cache` and taken from there should its key
-come back, and so is an unfinished one that was trained: nothing is trained twice. A folder of which files have gone, such as one whose tables were committed without the weights, is
-not complete; one with a file that is not what its digest says is damaged, and set aside too. Nothing is moved or deleted but folders that
-a stage has left, which are known by their manifest, or by the key that lies in an unfinished one.
+come back, and so is an unfinished one that was trained: nothing is trained twice. A folder of which files have gone, such as one whose
+tables were committed without the weights, is not complete; one with a file that is not what its digest says is damaged, and set aside
+too. Nothing is moved or deleted but folders that a stage has left, which are known by their manifest, or by the key that lies in an
+unfinished one.
 """
 
 from __future__ import annotations
