@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress import progress
 from compress.data.fitting import open_fitting
-from compress.data.formats import from_options
+from compress.data.formats import ROOT_ALONE, from_options
 from compress.data.split import SPLITS, Split
 from compress.description import TUNED, save_tuned
 from compress.errors import CompressError, suggestion
@@ -48,6 +48,8 @@ def assess(
 
     if split is not None and split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
+    if root and not data:
+        raise CompressError(ROOT_ALONE)
     check_there(artefact)
     named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
     stored = open_predictor(artefact, device=device)

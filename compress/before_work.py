@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ from compress.data.training import normalise
 from compress.errors import CompressError, suggestion
 from compress.ledger import LEDGER, TABLES
 from compress.processes import LOCK
-from compress.recipe import Recipe
-from compress.session import RECIPE, Session, before, is_recipe, make_lab, split_of, stage_named, train_split, tree, untrained
+from compress.recipe import Recipe, quantized_before
+from compress.session import RECIPE, Session, before, is_recipe, make_lab, split_of, stage_named, train_split, tree, untrained, wanted_stage
 from compress.stage_folder import check_free
 from compress.stages import Stage
 from compress.tasks import TASKS
@@ -65,6 +65,7 @@ def check_stages(session: Session) -> None:
     model = fresh(recipe.model, recipe.evaluate)
     others: dict[str, Model] = {}
     told: set[str] = set()
+    quantized: dict[str, bool] = {}
     for stage in recipe.stages:
         try:
             config = before(recipe, stage)
@@ -77,11 +78,30 @@ def check_stages(session: Session) -> None:
                 check_named(recipe, stage, name)
                 others[name] = others.get(name) or untrained(session, name)
             stage.check_others(model, others)
+            quantized[stage.name] = is_quantized(session, stage, quantized, others)
             for batch, size in sample_sizes(stage, TASKS[model.algorithm.task]):
                 tell(long_told(train_split(session, stage), model.algorithm, size[1]), told)
                 check_samples(session, stage, model, batch, size)
         except CompressError as error:
             raise CompressError(f"stage '{stage.name}': {error}") from None
+
+
+def is_quantized(session: Session, stage: Stage, before: Mapping[str, bool], others: Mapping[str, Model]) -> bool:
+    """Whether what the stage gives is quantized. before: the same of earlier stages.
+
+    Refuses a quantized start where a float one is needed.
+    """
+    source = stage.copied_model()
+    if source:
+        its = session.others.get(source)
+        if its is None:
+            return bool(others[source].quantization)
+        wanted = its.recipe.stage(wanted_stage(its, source))
+        return wanted.is_quantized or quantized_before(its.recipe, wanted) is not None
+    start = before.get(session.recipe.parent(stage) or "", False)
+    if start and stage.needs_float():
+        raise CompressError(f"it needs a float model, and '{session.recipe.parent(stage)}' is quantized; start from another.")
+    return stage.is_quantized or start
 
 
 def tell(warning: str, told: set[str]) -> None:

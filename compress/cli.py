@@ -14,7 +14,10 @@ import typer
 from compress import cli_artefacts, cli_data, cli_init, cli_recipes, cli_sweep, extras
 from compress.cli_options import AsJson, Device, Experiments, Folder, Overrides, Recipe, named, refuse
 
+RATIOS = "0.15,0.3,0.45,0.6,0.75,0.9"
 GO_ON = ("run", "sweep", "sensitivity")  # commands that take up what an interrupted call has left
+
+called: str | None = None  # the command, for what is said where it is interrupted
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_data.app, name="data")
@@ -55,6 +58,8 @@ def root(
 
       compress predict photo.jpg --model experiments/db_mv3_prune0.6_distill/files_int8/openvino/model.xml
     """
+    global called
+    called = context.invoked_subcommand
     if quiet:
         from compress.progress import be_quiet
 
@@ -161,9 +166,11 @@ def sensitivity(
     source: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT|RECIPE", callback=named, help="A trained checkpoint, or a recipe with a prune stage.")
     ],
-    ratios: Annotated[str, typer.Option(help="Shares of a group's channels to remove.")] = "0.15,0.3,0.45,0.6,0.75,0.9",
-    criterion: Annotated[str, typer.Option(help="What makes a channel important; as in a prune stage.")] = "taylor",
-    scope: Annotated[str, typer.Option(help="model or backbone.")] = "model",
+    ratios: Annotated[str | None, typer.Option(help="Shares of a group's channels to remove.", show_default=RATIOS)] = None,
+    criterion: Annotated[
+        str | None, typer.Option(help="What makes a channel important; as in a prune stage.", show_default="taylor")
+    ] = None,
+    scope: Annotated[str | None, typer.Option(help="model or backbone.", show_default="model")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Validation images for the scores.", show_default="all")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="The loss of the outputs alone, no scores.")] = False,
     quantize: Annotated[bool, typer.Option("--quantize", help="Every layer alone in 8 bits instead.")] = False,
@@ -190,15 +197,20 @@ def sensitivity(
       compress sensitivity checkpoints/en_PP-OCRv3_det --data icdar2015 --root data/icdar2015 --out sensitivity
     """
     from compress import sensitivity as work
-    from compress.data.formats import from_options
+    from compress.data.formats import ROOT_ALONE, from_options
+    from compress.errors import CompressError
     from compress.report.sensitivity import print_quantization, print_sensitivity
 
+    if root_folder and not data:
+        raise CompressError(ROOT_ALONE)
     config = from_options(data, root_folder) if data else None
+    if quantize and (ratios or criterion or scope or workers):
+        raise CompressError("--quantize looks at layers alone; leave out --ratios, --criterion, --scope and --workers beside it.")
     if quantize:
         found, folder = work.of_layers(source, overrides=override or (), data=config, images=images, fast=fast, out=out)
         print_quantization(found)
     else:
-        settings = work.settings_from(ratios, criterion, scope, images, fast)
+        settings = work.settings_from(ratios or RATIOS, criterion or "taylor", scope or "model", images, fast)
         found, folder = work.of_groups(source, overrides=override or (), data=config, settings=settings, out=out, workers=workers)
         print_sensitivity(found)
     typer.echo(f"Points and plots are in {folder}")
@@ -289,7 +301,7 @@ def table(
 
         typer.echo(seeds_table(ledgers))
     else:
-        show([row for rows in ledgers for row in rows])
+        show(ledger.together(ledgers, experiments))
 
 
 @app.command()
@@ -353,8 +365,7 @@ def main() -> None:
     except CompressError as error:
         sys.exit(refuse(str(error)))
     except Interrupted:
-        goes_on = next((word for word in sys.argv[1:] if not word.startswith("-")), None) in GO_ON
-        refuse(f"Interrupted.{' Nothing finished is lost: the same command carries on from here.' if goes_on else ''}")
+        refuse(f"Interrupted.{' Nothing finished is lost: the same command carries on from here.' if called in GO_ON else ''}")
         sys.exit(130)
     except Exception as error:
         sys.exit(refuse(sentence_for(error)))

@@ -259,7 +259,7 @@ def work(run: Run, stage: Stage, key: str) -> None:
         say(f"{stage.name}: {stage.kind}{f' from {parent}' if parent else ''}")
     if not agreed(lambda: is_complete(partial, key)):
         model = load_untuned(session.folder / parent) if parent else None
-        if model and model.quantization and stage.needs_float:
+        if model and model.quantization and stage.needs_float():
             raise CompressError(f"{stage.name}: '{parent}' is a quantized model, and `{stage.kind}` needs a float one; start from another.")
         lab = lab_of(run, partial, stage)
         if stage.every_process() or main_process():

@@ -40,6 +40,7 @@ class Row(BaseModel):
     the first row, negative for a loss. val_score: its value on validation, what the epoch was chosen by. latency_ms: runtime and precision
     -> median, p90, threads, input, rounds.
     seconds: what the stage took. artefact: path of what was measured, from the experiment's folder.
+    data: fingerprint of the images that were measured on.
     left_out: what :func:`compress.evaluation.jackknife.without_each_block` found; delta_error: the standard error of `delta` by it, where
     there are enough images. A file's row also has `integers`, what :func:`compress.exporters.inspect.inspect` found in it.
     """
@@ -94,11 +95,16 @@ class Row(BaseModel):
 
 def against(first: Row, row: Row) -> Row:
     """The row with its gain over the first of its table, and how far that may be chance, where both were measured on the same images."""
-    same = (first.task, first.split, first.images) == (row.task, row.split, row.images)
+    same = (first.task, first.split, first.images, data_of(first)) == (row.task, row.split, row.images, data_of(row))
     error = standard_error(first.facts.get("left_out", ()), row.facts.get("left_out", ())) if same else None
     told = {"delta": TASKS[row.task].gain(first.scores, row.scores), "delta_error": error}
     kept = {name: value for name, value in row.model_dump().items() if name != "delta_error"}
     return Row.model_validate(kept | {name: value for name, value in told.items() if value is not None})
+
+
+def data_of(row: Row) -> str:
+    """The fingerprint of the images that a row was measured on; empty where it is not known."""
+    return str(row.facts.get("data", ""))
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
@@ -128,6 +134,26 @@ def read(folder: Path) -> list[Row]:
         if row.main != TASKS[row.task].main or row.main not in row.scores:
             raise CompressError(f"{path}: '{row.stage}' has no {TASKS[row.task].main}, the main metric of {row.task}; run its stage again.")
     return rows
+
+
+def together(ledgers: Sequence[Sequence[Row]], folders: Sequence[Path]) -> list[Row]:
+    """The rows of several experiments for one table, in which each has the name of its folder: runs of one recipe share its name."""
+    if len(folders) < 2:
+        return [row for rows in ledgers for row in rows]
+    return [
+        row.model_copy(update={"experiment": name}) for rows, name in zip(ledgers, distinct_names(folders), strict=True) for row in rows
+    ]
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The last part of each path, with as many parts before it as tell it from the others. Raises CompressError for one named twice."""
+    paths = [folder.resolve().parts for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise CompressError("The same experiment is named twice; name each once.")
+    depth = 1
+    while len({path[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return ["/".join(path[-depth:]) for path in paths]
 
 
 def chosen(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:

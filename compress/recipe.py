@@ -269,7 +269,7 @@ def check_quantized(recipe: Recipe, stage: Stage, document: Document) -> None:
     quantized = quantized_before(recipe, stage)
     if quantized is None:
         return
-    if stage.needs_float:
+    if stage.needs_float():
         place = document.where(("stages", stage.name, "from"))
         told = f"'{stage.name}' ({stage.kind}) needs a float model, and '{quantized}' has quantized what it starts from"
         raise CompressError(f"{place}: {told}; put it before that stage, or name an earlier one by `from`.")
@@ -288,13 +288,14 @@ def quantized_before(recipe: Recipe, stage: Stage) -> str | None:
 
 
 def check_latencies(recipe: Recipe, document: Document) -> None:
-    """A limit on a model's latency needs a runtime that it is timed in."""
+    """A limit on a model's latency needs a runtime that it is timed in; a quantized one, which is no file yet, runs in torch alone."""
     for stage in recipe.stages:
-        if stage.gives_model and stage.expect and stage.expect.max_latency_ms and not recipe.latency.runtimes:
+        quantized = stage.is_quantized or quantized_before(recipe, stage)
+        timed = "torch" in recipe.latency.runtimes if quantized else recipe.latency.runtimes
+        if stage.gives_model and stage.expect and stage.expect.max_latency_ms and not timed:
             place = document.where(("stages", stage.name, "expect", "max_latency_ms"))
-            raise CompressError(
-                f"{place}: '{stage.name}' is timed in no runtime; name one in latency.runtimes, or leave max_latency_ms out."
-            )
+            told = f"{place}: '{stage.name}' is timed in none of latency.runtimes"
+            raise CompressError(f"{told}; name {'torch' if quantized else 'one'} there, or put max_latency_ms on a stage that exports it.")
 
 
 def check_scores(recipe: Recipe, task: Task, document: Document) -> None:

@@ -118,6 +118,7 @@ class Facts(TypedDict):
 
     epoch: NotRequired[Count]
     val_score: NotRequired[Finite]
+    data: NotRequired[str]
     left_out: NotRequired[list[Finite]]
     delta_error: NotRequired[Finite]
     cpu: NotRequired[str]

@@ -31,12 +31,15 @@ def stage_rows(session: Session, stage: Stage, lab: Lab, before: Sequence[Row], 
     of those that have some again, or of none, which leaves that to a later run.
     """
     path, manifest = lab.folder / ROWS, read_json(lab.folder / MANIFEST, Manifest)
-    key = rows_key(manifest, lab)
+    data = lab.split(lab.report_split).fingerprint()
+    key = rows_key(manifest, lab, data)
     known, timed = known_rows(stage, lab, key)
     if not known or timing == "again" or (timing == "once" and not timed):
         known = measure_all(session, stage, manifest, lab, known, timed=timing != "never")
         write_json(path, {"key": key, "digest": fingerprint(known), "timed": timing != "never", "rows": known})
-    first, *rows = [Row.model_validate({**row, **of_recipe(session, stage), "delta": 0.0}) for row in (main_row(stage, known), *known)]
+    first, *rows = [
+        Row.model_validate({**row, **of_recipe(session, stage), "data": data, "delta": 0.0}) for row in (main_row(stage, known), *known)
+    ]
     return [against(before[0] if before else first, row) for row in rows]
 
 
@@ -45,10 +48,10 @@ def of_recipe(session: Session, stage: Stage) -> dict[str, Any]:
     return {"experiment": session.recipe.name, "parent": session.recipe.parent(stage)}
 
 
-def rows_key(manifest: Mapping[str, Any], lab: Lab) -> str:
-    """sha256 over all that the figures of a stage's rows depend on."""
+def rows_key(manifest: Mapping[str, Any], lab: Lab, data: str) -> str:
+    """sha256 over all that the figures of a stage's rows depend on. data: the fingerprint of the images that they are measured on."""
     settings = {name: getattr(lab.recipe, name).model_dump(mode="json") for name in ("evaluate", "latency")}
-    return fingerprint({"stage": manifest["key"], "data": lab.split(lab.report_split).fingerprint(), **settings})
+    return fingerprint({"stage": manifest["key"], "data": data, **settings})
 
 
 def known_rows(stage: Stage, lab: Lab, key: str) -> tuple[list[dict[str, Any]], bool]:

@@ -188,14 +188,9 @@ def prepare_partial(partial: Path, key: str) -> list[str]:
 
     Returns what was found damaged and what was moved, in a sentence each.
     """
-    told, before = [], key_of_partial(partial)
-    if partial.exists() and before != key:
-        if before and any(partial.rglob(STATE)):
-            aside = begun_aside(partial, before)
-            replace(partial, aside, KEY)
-            told.append(f"its settings are others than when it was begun; what was trained is kept in {aside}, for when they come back")
-        else:
-            shutil.rmtree(partial)
+    told = []
+    if partial.exists() and key_of_partial(partial) != key and (aside := clear_partial(partial)):
+        told.append(f"its settings are others than when it was begun; what was trained is kept in {aside}, for when they come back")
     aside = begun_aside(partial, key)
     if not partial.exists() and key_of_partial(aside) == key:
         aside.rename(partial)
@@ -206,6 +201,17 @@ def prepare_partial(partial: Path, key: str) -> list[str]:
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / KEY, key)
     return told
+
+
+def clear_partial(partial: Path) -> Path | None:
+    """Move an unfinished stage that was trained to where such are kept, and return that; delete any other."""
+    key = key_of_partial(partial)
+    if key is None or not any(partial.rglob(STATE)):
+        shutil.rmtree(partial, ignore_errors=True)
+        return None
+    aside = begun_aside(partial, key)
+    replace(partial, aside, KEY)
+    return aside
 
 
 def begun_aside(partial: Path, key: str) -> Path:

@@ -22,7 +22,7 @@ from compress.files import fingerprint, remembered, write_json
 from compress.outputs import check_folder
 from compress.processes import main_process
 from compress.progress import say
-from compress.stage_folder import ELAPSED, KEY, check_free, is_complete, key_of_partial, partial_folder, set_aside
+from compress.stage_folder import ELAPSED, KEY, check_free, clear_partial, is_complete, key_of_partial, partial_folder, set_aside
 
 
 def check_store(store: Path | None) -> None:
@@ -63,7 +63,10 @@ def take(place: Path | None, folder: Path, name: str, key: str) -> bool:
     with copied(place, folder) as copy:
         check_free(folder, name)
         set_aside(folder, name)
-        shutil.rmtree(partial_folder(folder, name), ignore_errors=True)  # begun here, and finished elsewhere meanwhile
+        partial = partial_folder(folder, name)
+        if key_of_partial(partial) == key:  # begun here, and finished elsewhere meanwhile
+            shutil.rmtree(partial)
+        clear_partial(partial)
         copy.rename(folder / name)
     return True
 
@@ -79,7 +82,7 @@ def adopt(place: Path | None, folder: Path, name: str, key: str) -> None:
     other = remembered(note, str)
     if other and key_of_partial(Path(other)) == key and key_of_partial(mine) != key:
         check_free(folder, name)
-        shutil.rmtree(mine, ignore_errors=True)
+        clear_partial(mine)
         shutil.move(other, mine)
     write_json(note, str(mine))
 

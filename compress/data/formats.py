@@ -59,6 +59,9 @@ def typed(values: object) -> object:
 DataConfig = Annotated[SerializeAsAny[DataFormat], BeforeValidator(typed)]
 
 
+ROOT_ALONE = "--root says where the data of --data are; give both, or change the experiment's own data with -o data.root=DIR."
+
+
 def from_options(name: str, root: Path | None) -> DataConfig:
     """The format called `name` with its defaults, its data in `root`.
 

@@ -69,19 +69,8 @@ def collect(folders: Sequence[Path]) -> list[Experiment]:
 
     Raises CompressError for a folder that has no ledger, or one without rows.
     """
-    names = distinct_names(folders)
+    names = ledger.distinct_names(folders)
     return [collect_one(folder, name) for folder, name in zip(folders, names, strict=True)]
-
-
-def distinct_names(folders: Sequence[Path]) -> list[str]:
-    """The last part of each path, with as many parts before it as tell it from the others."""
-    paths = [folder.resolve().parts for folder in folders]
-    if len(set(paths)) < len(paths):
-        raise CompressError("The same experiment is named twice; name each once.")
-    depth = 1
-    while len({path[-depth:] for path in paths}) < len(paths):
-        depth += 1
-    return ["/".join(path[-depth:]) for path in paths]
 
 
 def collect_one(folder: Path, name: str) -> Experiment:

@@ -20,7 +20,7 @@ from compress.pipeline import DESCRIPTION as PIPELINE
 from compress.pipeline import is_pipeline
 from compress.recipe import load
 from compress.records import Compared
-from compress.report.collect import Experiment
+from compress.report.collect import Experiment, stage_name
 from compress.report.findings import distinct
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def compare(experiment: Experiment, images: int) -> dict[str, Any]:
     `width` and `height` in its own pixels, `jpeg` (base64), `truth` (shapes), and `found`: stage -> `shapes`, `told` (the answer in
     words) and `scores` on this image alone. A shape has an `outline` (a list of [x, y], or None), a `caption`, and whether it `counts`.
     """
-    rows = distinct(experiment.rows)
+    rows = distinct([row for row in experiment.rows if stage_name(row) not in experiment.foreign])
     digests = {row.stage: digest(experiment.folder / row.artefact) for row in rows}
     try:
         recipe, split = validation(experiment)

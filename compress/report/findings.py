@@ -97,9 +97,8 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def same_figures(row: Row, other: Row) -> bool:
     """Whether two rows are one artefact under two names, such as a last epoch that was the best."""
-    return (row.key, row.bytes, row.macs, row.scores, row.latency_ms) == (
-        other.key, other.bytes, other.macs, other.scores, other.latency_ms,
-    )  # fmt: skip
+    mine, its = ((one.key, one.bytes, one.macs, one.scores, one.latency_ms, one.facts.get("epoch")) for one in (row, other))
+    return mine == its
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import re
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from compress.ledger import Row, conditions
+from compress.ledger import Row, conditions, data_of
 from compress.report import pareto, plots
 from compress.report.collect import Experiment, StageFacts
 from compress.report.findings import best_epoch, damage, distinct, evaluated_epochs, timings
@@ -39,9 +40,16 @@ class Plot:
     tips: Sequence[str] = ()
 
 
-def file_name(*parts: str) -> str:
-    """Parts of a name as one that any file system takes."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(parts)).strip("-.")
+def file_name(experiment: str, *parts: str) -> str:
+    """Parts of a name as one that any file system takes; experiments of other names have others, whatever cannot stand in it."""
+    plain = anchor(experiment)
+    own = plain if plain == experiment.replace("/", "-") else f"{plain}-{hashlib.sha256(experiment.encode()).hexdigest()[:6]}".lstrip("-")
+    return "_".join([own, *map(anchor, parts)])
+
+
+def anchor(name: str) -> str:
+    """A name as a part of a page, or of a file's name: letters and digits of any script."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")
 
 
 def front_plots(experiments: Sequence[Experiment]) -> list[Plot]:
@@ -55,22 +63,22 @@ def task_fronts(task: Task, rows: Sequence[tuple[Experiment, Row]]) -> list[Plot
     """All plots of one task."""
     sizes, times = Groups({}), Groups({})
     for experiment, row in rows:
-        measured = scored_on(experiment, row)
+        measured, data = scored_on(experiment, row), data_of(row)
         if row.bytes > 0:
-            sizes.setdefault(measured, []).append(
+            sizes.setdefault((measured, data), []).append(
                 (experiment, pareto.Point(row.stage, row.bytes / 1e6, row.score, row.runtime, row.runtime))
             )
         for name, median in timings(row).items():
             if median > 0:
                 found = (experiment, pareto.Point(row.stage, median, row.score, name, name))
-                times.setdefault(f"{measured}; {timed_on(row, name)}", []).append(found)
+                times.setdefault((f"{measured}; {timed_on(row, name)}", data), []).append(found)
     wanted = [("size", sizes, "size of the weights on disk (MB)"), ("latency", times, "latency, median (ms)")]
     everyone = [pair for groups in (sizes, times) for found in groups.values() for pair in found]
     return [plot for name, groups, cost in wanted for plot in fronts_of(f"{task.name}_{task.main}_{name}", task, groups, cost, everyone)]
 
 
 Measured = list[tuple[Experiment, pareto.Point]]
-Groups = dict[str, Measured]
+Groups = dict[tuple[str, str], Measured]  # by what was measured on, in words, and the fingerprint of its images
 
 
 def scored_on(experiment: Experiment, row: Row) -> str:
@@ -93,10 +101,10 @@ def fronts_of(name: str, task: Task, groups: Groups, cost: str, everyone: Measur
     """
     if not any(point.score for found in groups.values() for _, point in found):
         return []
-    drawn = {told: found for told, found in groups.items() if len(found) > 1} or groups
-    alone = [f"{experiment.name}: {point.label}" for told, found in groups.items() if told not in drawn for experiment, point in found]
+    drawn = {alike: found for alike, found in groups.items() if len(found) > 1} or groups
+    alone = [f"{experiment.name}: {point.label}" for alike, found in groups.items() if alike not in drawn for experiment, point in found]
     found = []
-    for place, (told, points) in enumerate(drawn.items(), 1):
+    for place, ((told, _), points) in enumerate(drawn.items(), 1):
         names = list(dict.fromkeys(experiment.name for experiment, _ in points))
         shown, known = (by_experiment(pairs, names) for pairs in (points, everyone))
         caption = f"Measured on {told}." if len(drawn) == 1 else f"{', '.join(names)}. Measured on {told}."

@@ -35,12 +35,13 @@ def write_report(folders: Sequence[Path], out: Path, *, images: int = 4, plot_fo
     experiments = collect(folders)
     fronts = gallery.front_plots(experiments)
     figures = {experiment.name: figures_of(experiment) for experiment in experiments}
+    drawn = [*fronts, *(plot for groups in figures.values() for group in groups.values() for plot in group)]
+    if plot_folder:
+        outputs.claim(plot_folder, [f"{plot.name}.{kind}" for plot in drawn for kind in ("png", "svg")])
     compared = {experiment.name: compare(experiment, images) for experiment in experiments if images}
     outputs.write({out: page(experiments, fronts, figures, compared).encode()})
     if plot_folder is None:
         return [out]
-    drawn = [*fronts, *(plot for groups in figures.values() for group in groups.values() for plot in group)]
-    outputs.claim(plot_folder, [f"{plot.name}.{kind}" for plot in drawn for kind in ("png", "svg")])
     return [out, *(file for plot in drawn for file in plots.save(plot.figure, plot_folder / plot.name, plot.weights))]
 
 
@@ -82,7 +83,7 @@ def page(
 def document(title: str, body: Sequence[tuple[str, str]], *, policy: str = POLICY, scripts: str = "") -> str:
     """A page of named sections with links to them. policy: what it may do. scripts: HTML at its end."""
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    links = "".join(f'<li><a href="#{gallery.file_name(name)}">{escape(name)}</a></li>' for name, _ in body)
+    links = "".join(f'<li><a href="#{gallery.anchor(name)}">{escape(name)}</a></li>' for name, _ in body)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -109,7 +110,7 @@ def document(title: str, body: Sequence[tuple[str, str]], *, policy: str = POLIC
 
 def section(name: str, html: str) -> tuple[str, str] | None:
     """A section under its heading, with its name; None for an empty one."""
-    identity = gallery.file_name(name)
+    identity = gallery.anchor(name)
     return (name, f'<section aria-labelledby="{identity}"><h2 id="{identity}">{escape(name)}</h2>\n{html}</section>\n') if html else None
 
 

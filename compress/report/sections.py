@@ -125,7 +125,9 @@ def to_ship(first: Row, pick: Row) -> str:
     """The recommendation and its reason."""
     if pick is first:
         what = escape(pick.metric.label)
-        return f"Recommended: {artefact(pick)} itself; nothing smaller or faster comes within {tolerance_text(pick.metric)} of its {what}."
+        rule = "faster" if fastest(pick)[1] else "smaller"
+        near = f"within {tolerance_text(pick.metric)} of its {what}"
+        return f"Recommended: {artefact(pick)} itself; of what meets the recipe's limits, nothing {rule} comes {near}."
     before, now = pair_of_latencies(first, pick)
     times = f", {before / now:.1f} times the speed of {escape(first.stage)} in {escape(fastest(pick)[1])}" if before and now else ""
     smaller = f"{first.bytes / pick.bytes:.1f} times smaller" if pick.bytes and pick.bytes < first.bytes else "no smaller"

@@ -36,7 +36,7 @@ def line(head: Sequence[str], rows: Sequence[Row]) -> list[str]:
     names, (texts,) = table([mean_row(rows)])
     spread = {"seeds": str(len(rows)), "lowest": metric.shown(min(scores)), "highest": metric.shown(max(scores))}
     known = dict(zip(names, texts, strict=True)) | spread
-    return [known[name] for name in head]
+    return [known.get(name, "") for name in head]  # a pipeline has no parameters of its own
 
 
 def mean_row(rows: Sequence[Row]) -> Row:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from compress.ledger import Row, caption, shares_text, table
 from compress.report.terminal import output
+
+WIDEST = 10_000  # characters of a table
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -21,8 +24,11 @@ def print_table(rows: Sequence[Row]) -> None:
         printed.add_column(escape(name), justify="left" if name in ("stage", "experiment") else "right", no_wrap=True)
     for line in body:
         printed.add_row(*map(escape, line))
+    # A figure that is cut off is another figure: what is wider than the terminal goes on in its next line.
+    wide = Console(highlight=False, width=WIDEST)
+    natural = wide.measure(printed).maximum
     console = output()
-    console.print(printed)
+    Console(highlight=False, width=max(console.width, natural)).print(printed)
     console.print(caption(rows), markup=False)
 
 

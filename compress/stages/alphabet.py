@@ -29,7 +29,6 @@ class KeepCharacters(Stage):
 
     kind: ClassVar[str] = "alphabet"
     version: ClassVar[int] = 2
-    needs_float: ClassVar[bool] = True
 
     characters: Written
 
@@ -43,6 +42,10 @@ class KeepCharacters(Stage):
             return written_as(alphabet_of(characters)) if isinstance(characters, str | Mapping) else characters
         except (CompressError, ValueError) as error:
             raise ValueError(str(error).replace("model.alphabet", "characters")) from None
+
+    def needs_float(self) -> bool:
+        """Always."""
+        return True
 
     def splits(self) -> tuple[str, ...]:
         """It looks at no image."""

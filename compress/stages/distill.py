@@ -28,7 +28,7 @@ class Distill(Distillation, Schedule, Stage):
     """
 
     kind: ClassVar[str] = "distill"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def reads(self) -> tuple[str, ...]:
         """What every training reads."""
@@ -43,6 +43,10 @@ class Distill(Distillation, Schedule, Stage):
         peer = self.mutual.peer if self.mutual else "fresh"
         peers = () if peer in ("perturbed", "fresh") or peer.endswith((".yml", ".yaml")) else (peer,)
         return (*self.teachers, *peers)
+
+    def needs_float(self) -> bool:
+        """Where two students are trained."""
+        return self.mutual is not None
 
     def check(self, model: Model) -> None:
         """Refuse terms without a teacher, and maps and layers that the student has not."""

@@ -20,7 +20,6 @@ class Prune(Pruning, Stage):
 
     kind: ClassVar[str] = "prune"
     version: ClassVar[int] = 3
-    needs_float: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
 
     def pruning(self) -> Pruning:
@@ -34,6 +33,10 @@ class Prune(Pruning, Stage):
     def every_process(self) -> bool:
         """Where it recovers by training."""
         return self.recover is not None
+
+    def needs_float(self) -> bool:
+        """Always."""
+        return True
 
     def splits(self) -> tuple[str, ...]:
         """Training images for the statistics; validation where it decides."""

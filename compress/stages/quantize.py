@@ -52,7 +52,6 @@ class Quantize(Quantizers, Stage):
 
     kind: ClassVar[str] = "quantize"
     version: ClassVar[int] = 3
-    needs_float: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "nncf")
     is_quantized: ClassVar[bool] = True
 
@@ -74,6 +73,10 @@ class Quantize(Quantizers, Stage):
         if self.mode == "ptq" and unread:
             raise ValueError(f"{unread[0]} has no effect with mode: ptq, which trains nothing; leave it out, or set mode: qat")
         return self
+
+    def needs_float(self) -> bool:
+        """Always."""
+        return True
 
     def splits(self) -> tuple[str, ...]:
         """Training images for the calibration; validation where something is chosen by it."""

@@ -29,12 +29,15 @@ class Simplify(Stage):
 
     kind: ClassVar[str] = "simplify"
     version: ClassVar[int] = 2
-    needs_float: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch", "torch-pruning")
 
     images: int = Field(32, ge=1, le=100_000)
     tolerance: float = Field(1e-6, gt=0, lt=1)
     silent: bool = False
+
+    def needs_float(self) -> bool:
+        """Always."""
+        return True
 
     def splits(self) -> tuple[str, ...]:
         """Training images to find constants, validation to prove them."""

@@ -48,10 +48,9 @@ class Stage(BaseModel):
     kind: the key in the recipe. version: a number in the cache key; raise it when a change of the code changes what the stage gives.
     libraries: the packages whose version may change the outcome.
 
-    Every class also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, whether that model
-    `is_quantized`, and whether the parent's must not be (`needs_float`). `others_have_rows` is whether other models that are recipes stand
-    in the table beside the stage; `others_share_data` is whether they are for the same task, so that another data set for this recipe is
-    theirs too.
+    Every class also says whether it `needs_parent`, whether it `gives_model` that other stages can start from, and whether that model
+    `is_quantized`. `others_have_rows` is whether other models that are recipes stand in the table beside the stage; `others_share_data`
+    is whether they are for the same task, so that another data set for this recipe is theirs too.
 
     name: the row's name and the folder's. from: the stage that it starts from; the one before, unless said.
     expect: limits on its row.
@@ -65,7 +64,6 @@ class Stage(BaseModel):
     needs_parent: ClassVar[bool] = True
     gives_model: ClassVar[bool] = True
     is_quantized: ClassVar[bool] = False
-    needs_float: ClassVar[bool] = False
     others_have_rows: ClassVar[bool] = True
     others_share_data: ClassVar[bool] = True
 
@@ -118,6 +116,10 @@ class Stage(BaseModel):
     def schedule(self) -> Schedule | None:
         """How it trains; None where it trains nothing."""
         return None
+
+    def needs_float(self) -> bool:
+        """Whether it cannot start from a quantized model."""
+        return False
 
     def every_process(self) -> bool:
         """Whether every process of a distributed run takes part, as in what trains; else the main process does it alone."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from compress.data.formats import DataConfig
+from compress.errors import CompressError
 from compress.stages.stage import TRAINING, Stage
 from compress.training.settings import Schedule
 
@@ -61,6 +62,10 @@ class Train(Schedule, Stage):
         """Its own keys."""
         return self
 
+    def needs_float(self) -> bool:
+        """Where it looks for groups of channels."""
+        return self.group_sparsity > 0
+
     def check(self, model: Model) -> None:
         """Refuse branches of a network that has no layers for them, and weights on this machine that are not there or do not fit."""
         from compress.training.branches import check_can_be_split
@@ -69,7 +74,9 @@ class Train(Schedule, Stage):
         if self.branches > 1:
             check_can_be_split(model.network)
         if self.weights and not is_url(self.weights):
-            start_from(model.with_network(copy.deepcopy(model.network)), self.weights)
+            found = start_from(model.with_network(copy.deepcopy(model.network)), self.weights)
+            if found.quantization:
+                raise CompressError(f"weights: {self.weights} holds a quantized model; give the float one that it was made from.")
 
     def apply(self, model: Model | None, lab: Lab) -> Model:
         """Leaves the best epoch on validation in the folder itself and the last one in `last`."""

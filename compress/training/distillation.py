@@ -32,15 +32,20 @@ def soft_dice(prediction: Tensor, target: Tensor) -> Tensor:
 
 def class_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the softmax of the student's logits from that of the teacher's (Hinton et al. 2015), mean over all
-    but the last axis, which is that of the classes.
+    :func:`steps`; the last axis is that of the classes.
     """
     log_student, log_teacher = (logits.flatten(0, -2).log_softmax(1) for logits in (student, teacher))
-    return kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return kl_div(log_student, log_teacher, reduction="sum", log_target=True) / steps(student, teacher)
+
+
+def steps(student: Tensor, teacher: Tensor) -> Tensor:
+    """How many steps say something of a class: all of (..., classes) logits but those that are 0 in both, as behind the end of a text."""
+    return ((student != 0) | (teacher != 0)).any(-1).sum().clamp_min(1)
 
 
 def decoupled_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """Decoupled knowledge distillation of logits (Zhao et al. 2022, equation 7), alpha 1 and beta 2 as in PP-OCRv4, mean over all but the
-    last axis: the divergence between "the target class" and "any other", plus `BETA` times that among the others.
+    """Decoupled knowledge distillation of logits (Zhao et al. 2022, equation 7), alpha 1 and beta 2 as in PP-OCRv4, mean over all
+    :func:`steps`: the divergence between "the target class" and "any other", plus `BETA` times that among the others.
 
     The target of a step is the class that the teacher takes for the likeliest: the ground truth of CTC names none.
     """
@@ -48,8 +53,8 @@ def decoupled_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     target = theirs.argmax(1, keepdim=True)
     binary = [torch.cat([of_target, log_of_rest(of_target)], 1) for of_target in (one.gather(1, target) for one in (ours, theirs))]
     others = [logits.flatten(0, -2).scatter(1, target, -HIDDEN).log_softmax(1) for logits in (student, teacher)]
-    targeted, rest = (kl_div(mine, given, reduction="batchmean", log_target=True) for mine, given in (binary, others))
-    return targeted + BETA * rest
+    targeted, rest = (kl_div(mine, given, reduction="sum", log_target=True) for mine, given in (binary, others))
+    return (targeted + BETA * rest) / steps(student, teacher)
 
 
 def log_of_rest(log_share: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def perturbed(model: Model, seed: int) -> Model:
     network = copy.deepcopy(model.network)
     generator = torch.Generator().manual_seed(seed)
     for parameter in network.parameters():
-        if parameter.dim() > 1:
+        if parameter.dim() > 1 and parameter.numel() > 1:  # one number has no standard deviation
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
             parameter.data.add_(noise * (NOISE * parameter.data.std()))
     return model.with_network(network)

@@ -33,7 +33,7 @@ from compress.training.devices import Precision
 from compress.training.features import tried_out
 from compress.training.modes import show_all_maps
 
-LAYOUT = 2
+LAYOUT = 3
 WHOLE = 255  # what is kept for 1
 DIGEST = hashlib.sha256().digest_size  # bytes
 
@@ -83,19 +83,23 @@ class TeacherMaps:
             partial.unlink(missing_ok=True)
 
 
-def kept_maps(teacher: Model, split: Split, names: Sequence[str], lab: Lab, precision: Precision = "no") -> TeacherMaps:
+def kept_maps(
+    teacher: Model, split: Split, names: Sequence[str], lab: Lab, precision: Precision = "no", *, exported: bool = False
+) -> TeacherMaps:
     """The maps that `names` are of the teacher's, for all images of `split`; computed where they are not kept yet.
 
-    precision: that of the training which they are for. The main process of a distributed run computes, the others wait.
+    precision: that of the training which they are for. exported: as they are outside of training, PSENet's a quarter as large.
+    The main process of a distributed run computes, the others wait.
     """
-    maps = TeacherMaps(cache_folder() / f"teacher-{key(teacher, split, names, precision)}", channels_of(teacher, names))
+    name = key(teacher, split, names, precision, exported=exported)
+    maps = TeacherMaps(cache_folder() / f"teacher-{name}", channels_of(teacher, names, exported=exported))
     if main_process():
-        compute(teacher, split, maps, lab, precision)
+        compute(teacher, split, maps, lab, precision, exported=exported)
     wait_for_everyone()
     return maps
 
 
-def key(teacher: Model, split: Split, names: Sequence[str], precision: Precision = "no") -> str:
+def key(teacher: Model, split: Split, names: Sequence[str], precision: Precision = "no", *, exported: bool = False) -> str:
     """sha256 over all that decides the maps: weights and architecture, input size, images, precision."""
     evaluate = teacher.evaluate
     return fingerprint(
@@ -107,25 +111,26 @@ def key(teacher: Model, split: Split, names: Sequence[str], precision: Precision
             "images": split.fingerprint(),
             "maps": list(names),
             "precision": precision,
+            "exported": exported,
         }
     )
 
 
-def channels_of(teacher: Model, names: Sequence[str]) -> dict[str, int]:
+def channels_of(teacher: Model, names: Sequence[str], *, exported: bool = False) -> dict[str, int]:
     """How many channels each of the teacher's maps has."""
-    outputs, _ = tried_out(teacher, (), example_input(teacher))
+    outputs = inferred(teacher) if exported else tried_out(teacher, (), example_input(teacher))[0]
     return {name: outputs[name].shape[1] for name in names}
 
 
 @torch.inference_mode()
-def compute(teacher: Model, split: Split, maps: TeacherMaps, lab: Lab, precision: Precision) -> None:
+def compute(teacher: Model, split: Split, maps: TeacherMaps, lab: Lab, precision: Precision, *, exported: bool = False) -> None:
     """Write the maps that are missing."""
     missing = [index for index in range(len(split)) if not maps.whole(index)]
     if not missing:
         return
     wanted, task = teacher.algorithm.input, TASKS[teacher.algorithm.task]
     network = teacher.network.to(lab.device)
-    show_all_maps(network)
+    network.eval() if exported else show_all_maps(network)
     with lab.bar(f"{lab.name} (maps of the teacher)", len(split), len(split) - len(missing)) as bar:
         for index in missing:
             image = task.shown(split[index].image, teacher.evaluate, wanted)
@@ -144,22 +149,11 @@ def taught_split(
 
     names: the maps that are carried. carry, correct: which of the two is done. precision: in which the maps are computed.
     """
-    exported = tuple(exported_outputs(teacher)) if correct else ()
-    maps = kept_maps(teacher, split, tuple(dict.fromkeys((*(names if carry else ()), *exported))), lab, precision)
-    annotations = corrected(teacher, split, maps, exported) if correct else split.annotations
-    return dataclasses.replace(split, annotations=annotations, maps=Selected(maps, tuple(names)) if carry else None)
-
-
-@dataclass(frozen=True)
-class Selected:
-    """Those of the kept maps that training needs."""
-
-    maps: TeacherMaps
-    names: tuple[str, ...]
-
-    def __call__(self, index: int) -> dict[str, np.ndarray]:
-        found = self.maps(index)
-        return {name: found[name] for name in self.names}
+    annotations = split.annotations
+    if correct:
+        exported = exported_outputs(teacher)
+        annotations = corrected(teacher, split, kept_maps(teacher, split, exported, lab, precision, exported=True), exported)
+    return dataclasses.replace(split, annotations=annotations, maps=kept_maps(teacher, split, names, lab, precision) if carry else None)
 
 
 def corrected(teacher: Model, split: Split, maps: TeacherMaps, exported: Sequence[str]) -> list[Annotation]:
@@ -178,9 +172,15 @@ def corrected(teacher: Model, split: Split, maps: TeacherMaps, exported: Sequenc
 
 def exported_outputs(teacher: Model) -> list[str]:
     """The names of what the teacher gives outside of training, which its decoding reads."""
+    return list(inferred(teacher))
+
+
+@torch.inference_mode()
+def inferred(teacher: Model) -> dict[str, torch.Tensor]:
+    """What the teacher gives outside of training for a small image."""
     network = teacher.network.eval()
-    with torch.inference_mode():
-        return list(network(example_input(teacher).to(next(network.parameters()).device)))
+    found: dict[str, torch.Tensor] = network(example_input(teacher).to(next(network.parameters()).device))
+    return found
 
 
 def check_can_be_kept(teacher: Model, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.checkpoint import Model, load
 from compress.cost import unshipped
@@ -86,11 +86,14 @@ def shapes(state: Mapping[str, Tensor], part: str = "") -> dict[str, torch.Size]
 
 @torch.no_grad()
 def soften(model: Model, temperature: float) -> None:
-    """Divide the logits of the maps by `temperature`, in place: the weights of the layers that give them. 1 changes nothing."""
-    for name, layer in model.network.named_modules():
-        if any(fnmatch(name, pattern) for pattern in model.algorithm.kept_layers):
-            for parameter in layer.parameters():
-                parameter.div_(temperature)
+    """Divide the logits of the maps by `temperature`, in place: the weights of the layers that give them. 1 changes nothing.
+
+    What a batch norm reads stays as it is: the norm, whose statistics are of that, is divided itself.
+    """
+    last = [layer for name, layer in model.network.named_modules() if any(fnmatch(name, kept) for kept in model.algorithm.kept_layers)]
+    norms = [layer for layer in last if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for parameter in {id(one): one for layer in norms or last for one in layer.parameters()}.values():
+        parameter.div_(temperature)
 
 
 def architecture(model: Model) -> dict[str, Any]:

@@ -109,13 +109,14 @@ def shown_by(targets: Targets | None, first: Tensor, steps: int) -> Tensor:
 
     targets: None, or those of a student with other targets, where the decoder is a teacher's.
     """
-    characters = true_characters(targets)
+    characters = true_characters(targets, steps)
     return first.unsqueeze(1).expand(-1, steps) if characters is None else characters
 
 
-def true_characters(targets: Targets | None) -> Tensor | None:
-    """What :func:`compress.models.attention.attention_targets` gave, where it did."""
-    return None if targets is None else targets.get("characters")
+def true_characters(targets: Targets | None, steps: int) -> Tensor | None:
+    """What :func:`compress.models.attention.attention_targets` gave for a decoder of so many steps, where it did."""
+    characters = None if targets is None else targets.get("characters")
+    return characters if characters is not None and characters.shape[1] == steps else None
 
 
 def answers(logits: Tensor, targets: Targets | None, training: bool) -> dict[str, Tensor]:
@@ -131,5 +132,5 @@ def answers(logits: Tensor, targets: Targets | None, training: bool) -> dict[str
 
 def within_texts(logits: Tensor, targets: Targets | None) -> Tensor:
     """(B, L, classes) logits with zeros behind the end of a shown text."""
-    characters = true_characters(targets)
+    characters = true_characters(targets, logits.shape[1])
     return logits if characters is None else logits * (characters != PADDING).unsqueeze(2)

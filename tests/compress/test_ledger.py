@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from compress import ledger
 from compress.errors import CompressError
 from compress.ledger import Row
+from compress.report import table as printing
 from compress.tasks import TASKS
 from compress.tasks.classification import CLASSIFICATION
 from compress.tasks.task import Metric
@@ -51,16 +53,25 @@ def test_a_gain_is_told_with_its_standard_error_where_both_rows_have_blocks_of_t
     first = row("baseline", left_out=blocks)
     worse = row("pruned", left_out=[value - 0.02 + 0.0005 * (place % 3) for place, value in enumerate(blocks)])
     worse.scores["hmean"] = 0.78
-    found = [ledger.against(first, one) for one in (first, worse, row("short"), row("other", left_out=blocks, images=150))]
+    found = [
+        ledger.against(first, one)
+        for one in (
+            first,
+            worse,
+            row("short"),
+            row("other", left_out=blocks, images=150),
+            row("else", left_out=worse.facts["left_out"], data="b"),
+        )
+    ]
     error = (0.95 * sum((0.0005 * (place % 3 - 0.95)) ** 2 for place in range(20))) ** 0.5
     assert found[1].facts["delta_error"] == pytest.approx(error)
-    assert [ledger.delta_text(one) for one in found] == ["+0.00", f"-1.86 ± {100 * error:.2f}", "+0.00", "+0.00"]
+    assert [ledger.delta_text(one) for one in found] == ["+0.00", f"-1.86 ± {100 * error:.2f}", "+0.00", "+0.00", "+0.00"]
     ledger.write(tmp_path, found)
     assert ledger.read(tmp_path) == found
     assert "| -1.86 ± 0.18 |" in (tmp_path / "table.md").read_text()
     assert "±: standard error of delta" in (tmp_path / "table.md").read_text()
     table = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
-    assert [line["delta error"] for line in table] == ["0.0", str(found[1].facts["delta_error"]), "", ""]
+    assert [line["delta error"] for line in table] == ["0.0", str(found[1].facts["delta_error"]), "", "", ""]
     assert "±" not in ledger.caption([row("baseline")])
 
 
@@ -219,3 +230,27 @@ def test_a_row_of_an_unknown_task_or_another_main_metric_is_refused(values, told
     (tmp_path / "ledger.jsonl").write_text(row("a", **values).model_dump_json() + "\n")
     with pytest.raises(CompressError, match=told):
         ledger.read(tmp_path)
+
+
+def test_runs_of_one_recipe_are_told_apart_by_their_folders_and_not_compared_with_each_other(tmp_path):
+    timed = {"threads": 1, "input": [1, 3, 64, 64], "rounds": 9, "p90": 20.0}
+
+    def of(float_ms: float, int8_ms: float) -> list[Row]:
+        files = {"fp32": ("files", float_ms), "int8": ("files_int8", int8_ms)}
+        return [row(name, kind="export", latency_ms={f"openvino {kind}": {**timed, "median": ms}}) for kind, (name, ms) in files.items()]
+
+    busy, quiet = of(13.3, 12.3), of(8.9, 8.2)
+    rows = ledger.together([quiet, busy], [tmp_path / "a" / "seed0", tmp_path / "seed1"])
+    assert [one.experiment for one in rows] == ["seed0", "seed0", "seed1", "seed1"]
+    assert ledger.slower(rows) == []
+    assert ledger.slower([*quiet, *busy]), "which is what names are for"
+    assert [one.experiment for one in ledger.together([quiet], [tmp_path / "seed0"])] == ["x", "x"]
+
+
+def test_no_figure_is_cut_off_on_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(printing, "output", lambda: Console(width=40))
+    printing.print_table([row("files_int8/onnx"), row("files_int8/openvino", delta=-0.0134)])
+    printed = capsys.readouterr().out
+    for text in ("files_int8/onnx ", "files_int8/openvino ", "0.580 M", "85.70", "74.77", "79.86", "-1.34", "4.2 (int8)"):
+        assert text in printed
+    assert "…" not in printed

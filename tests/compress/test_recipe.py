@@ -359,6 +359,8 @@ def test_torch_compile_is_a_runtime_that_one_asks_for(tmp_path):
         ("quantize: {name: again, mode: ptq}", "'again' (quantize) needs a float model, and 'int8' has quantized what it starts from"),
         ("prune: {name: again, ratio: 0.5}", "'again' (prune) needs a float model"),
         ("simplify: {name: again}", "'again' (simplify) needs a float model"),
+        ("train: {name: again, epochs: 1, group_sparsity: 0.001}", "'again' (train) needs a float model"),
+        ("distill: {name: again, epochs: 1, mutual: {}}", "'again' (distill) needs a float model"),
     ],
 )
 def test_what_needs_a_float_model_does_not_start_from_a_quantized_one(tmp_path, stage, told):
@@ -383,4 +385,8 @@ def test_a_limit_on_a_latency_that_nothing_takes_is_refused(tmp_path):
     text = BASE.replace("baseline, epochs: 12", "baseline, epochs: 12, expect: {max_latency_ms: 5}")
     assert load(write(tmp_path, "a.yml", text))
     told = refused(write(tmp_path, "b.yml", text + "latency: {runtimes: []}\n"))
-    assert "'baseline' is timed in no runtime; name one in latency.runtimes, or leave max_latency_ms out" in told
+    assert "'baseline' is timed in none of latency.runtimes; name one there, or put max_latency_ms on a stage that exports it" in told
+    quantized = BASE.replace("from: pruned, train", "from: pruned, expect: {max_latency_ms: 5}, train")
+    assert load(write(tmp_path, "c.yml", quantized + "latency: {runtimes: [torch]}\n"))
+    told = refused(write(tmp_path, "d.yml", quantized + "latency: {runtimes: [onnxruntime, openvino]}\n"))
+    assert "'int8' is timed in none of latency.runtimes; name torch there" in told

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from compress.checkpoint import example_input, fresh, save
 from compress.errors import CompressError
 from compress.experiment import dry_run
+from compress.quantization.folding import fold_batch_norms
+from compress.quantization.nncf_torch import config_json, quantize
+from compress.tasks.detection import EvaluateDetection
 
 RECIPE = """
 seed: 1
@@ -71,6 +75,24 @@ def test_settings_that_nothing_could_come_of(recipe, tmp_path, override, told):
     assert told in str(refused.value)
     assert len(str(refused.value)) < 400
     assert not (tmp_path / "out").exists()
+
+
+def test_a_quantized_checkpoint_is_refused_where_a_float_one_is_needed(recipe, tmp_path):
+    model = fresh({"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn", "channels": 16}}, EvaluateDetection())
+    images = example_input(model)
+    fold_batch_norms(model.network, images)
+    network = quantize(model.network, [images], images)
+    save(model.with_network(network, config_json(network)), tmp_path / "int8")
+    stages = RECIPE.partition("  - train:")[0]
+    pruned = "  - prune: {name: pruned, ratio: 0.5, batches: 1, batch: 2, crop: 64}\n"
+    trained = "  - train: {name: more, epochs: 1, batch: 2, crop: 64}\n"
+    for between in ("", trained):
+        recipe.write_text(f"{stages}  - load: {{name: loaded, checkpoint: {tmp_path / 'int8'}}}\n{between}{pruned}")
+        with pytest.raises(CompressError, match=r"stage 'pruned': it needs a float model, and '(loaded|more)' is quantized"):
+            dry_run(recipe, out=tmp_path / "out")
+    recipe.write_text(stages + trained)
+    with pytest.raises(CompressError, match=r"weights: .*int8 holds a quantized model; give the float one"):
+        dry_run(recipe, [f"stages.more.weights={tmp_path / 'int8'}"], out=tmp_path / "out")
 
 
 @pytest.mark.parametrize(

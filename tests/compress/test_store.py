@@ -14,7 +14,7 @@ import compress
 from compress import experiment, store
 from compress.errors import CompressError
 from compress.files import read_json, read_lines
-from compress.stage_folder import MANIFEST, digests, is_complete
+from compress.stage_folder import MANIFEST, begun_aside, digests, is_complete
 
 RECIPE = """
 model: {name: db, backbone: {name: mobilenet_v3_small, width: 0.5}, neck: {name: fpn, channels: 16}}
@@ -202,3 +202,12 @@ def test_experiments_share_stages_and_rows_and_times_come_later(tmp_path, monkey
     shutil.rmtree(tmp_path / "store")
     assert go("b") == timed
     assert read_json(tmp_path / "b" / "pruned" / MANIFEST)["key"] == read_lines(tmp_path / "a" / "ledger.jsonl")[-1]["key"]
+
+
+def test_a_training_under_other_settings_is_kept_when_a_stage_is_taken(tmp_path):
+    place = store.place_in(tmp_path / "store", "baseline", None, KEY)
+    store.give(place, finished(tmp_path / "a" / "baseline"), KEY, "rows.json")
+    partial = begun(tmp_path / "b" / "baseline.partial", "b" * 64)
+    (partial / "training.pt").write_text("state")
+    assert store.take(place, tmp_path / "b", "baseline", KEY)
+    assert (begun_aside(partial, "b" * 64) / "training.pt").read_text() == "state"

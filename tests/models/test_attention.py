@@ -182,4 +182,5 @@ def test_steps_behind_the_text_have_nothing_to_copy_and_none_is_told_the_truth_a
     first = starts(torch.zeros(2, 3), nn.Embedding(ABC.attention_classes, 2))
     assert first.tolist() == [ABC.start] * 2
     assert shown_by(None, first, 3).tolist() == [[ABC.start] * 3] * 2
-    assert torch.equal(shown_by(targets, first, 3), targets["characters"])
+    assert torch.equal(shown_by(targets, first, 4), targets["characters"])
+    assert shown_by(targets, first, 3).tolist() == [[ABC.start] * 3] * 2, "those of a student that has more steps"

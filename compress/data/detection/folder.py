@@ -189,13 +189,18 @@ def named_images(lines: Sequence[str], names: Sequence[str]) -> dict[str, list[s
 
     An image's ending may stand behind the name in a line; a name without it that has a point in it keeps what is behind that.
     """
-    alike: dict[str, list[PurePosixPath]] = {}
-    for name in map(PurePosixPath, names):
-        alike.setdefault(name.name, []).append(name)
+    whole = set(names)
+    ending: dict[tuple[str, ...], list[str]] = {}  # the last parts of names, however many -> the names
+    for name in names:
+        parts = PurePosixPath(name).parts
+        for first in range(len(parts)):
+            ending.setdefault(parts[first:], []).append(name)
 
     def meant(line: PurePosixPath) -> list[str]:
-        found = [name for name in alike.get(line.name, []) if all(map(str.__eq__, name.parts[::-1], line.parts[::-1]))]
-        return [str(line)] if line in found else [str(name) for name in found]
+        if str(line) in whole:
+            return [str(line)]
+        shorter = ["/".join(line.parts[first:]) for first in range(1, len(line.parts))]
+        return ending.get(line.parts) or [name for name in shorter if name in whole][:1]
 
     paths = {line: PurePosixPath(line) for line in lines}
     return {line: meant(path) or (meant(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else []) for line, path in paths.items()}

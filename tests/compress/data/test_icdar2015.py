@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from compress.data.detection.folder import named_images
 from compress.data.detection.icdar2015 import Icdar2015, parse_line
 from compress.errors import CompressError
 
@@ -252,3 +254,13 @@ def test_the_real_set():
     assert split.problems == ()
     assert sum(len(words.truth.polygons) for words in split.annotations) == 1876
     assert sum(int(words.truth.ignore.sum()) for words in split.annotations) == 1110
+
+
+def test_a_long_list_is_gone_through_once():
+    images = [f"s{number}/img" for number in range(20_000)]
+    start = time.process_time()
+    found = named_images([f"{name}.jpg" for name in images] + ["data/s7/img.jpg", "img.jpg"], images)
+    assert time.process_time() - start < 5
+    assert found["s3/img.jpg"] == ["s3/img"]
+    assert found["data/s7/img.jpg"] == ["s7/img"]
+    assert len(found["img.jpg"]) == len(images)

@@ -246,3 +246,10 @@ def test_a_photograph_is_embedded_in_its_own_size_and_a_huge_one_reduced(size, e
     image = plain_image(Sample("photograph", np.full((*size, 3), 128, np.uint8), words), TASKS["detection"])
     assert cv2.imdecode(np.frombuffer(base64.b64decode(image["jpeg"]), np.uint8), cv2.IMREAD_COLOR).shape[:2] == embedded
     assert (image["height"], image["width"]) == size
+
+
+def test_what_was_run_since_the_table_was_made_is_not_shown(experiment):
+    facts, oracle = experiment
+    result = compare(replace(facts, foreign=["good"]), 2)
+    assert "it takes two artefacts to compare" in " ".join(result["notes"])
+    assert oracle.seen("good") == 0

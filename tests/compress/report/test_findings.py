@@ -83,3 +83,9 @@ def test_damage_is_told_in_the_unit_of_the_main_metric(sensitivity):
     assert damage(data) == ([1.5, -0.5], "error px added")
     points[0]["scores"] = None
     assert damage(data) == ([0.5, 0.5], "loss gained")
+
+
+def test_a_last_epoch_of_equal_figures_is_another_artefact_than_the_best(row):
+    best, last = row("baseline", epoch=1), row("baseline/last", epoch=2, key=row("baseline").key)
+    assert distinct([best, last]) == [best, last]
+    assert distinct([best, row("baseline/last", epoch=1, key=best.key)]) == [best]

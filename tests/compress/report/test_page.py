@@ -207,6 +207,7 @@ def test_only_what_was_measured_alike_shares_a_plot(written, row):
         "other_threads": {"latency_ms": timed(threads=2)},
         "other_machine": {"latency_ms": timed(), "cpu": "Another CPU"},
         "other_data": {"latency_ms": timed()},
+        "other_pixels": {"latency_ms": timed(), "data": 64 * "f"},
     }
     folders = [written(name, [row("one", 0.8, **its), row("two", 0.9, **its)]) for name, its in facts.items()]
     for folder in folders:
@@ -222,6 +223,23 @@ def test_only_what_was_measured_alike_shares_a_plot(written, row):
         assert first.caption.split(". ")[2] == f"{', '.join(together)}"
         assert "Hmean on 500 test images, short_side 64; format synthetic, size 64" in first.caption
     assert "1x3x64x64 input, 1 thread, Some CPU" in first.caption
+
+
+@pytest.mark.parametrize("names", [("счета", "фото"), ("run 1", "run-1")])
+def test_experiments_whose_names_are_no_file_names_have_ids_and_files_of_their_own(written, tmp_path, names):
+    folders = [written(name) for name in names]
+    write_report(folders, tmp_path / "r.html", images=0, plot_folder=tmp_path / "plots")
+    ids = Outline((tmp_path / "r.html").read_text()).ids
+    assert len(ids) == len(set(ids))
+    assert len(list((tmp_path / "plots").glob("*_training_baseline.png"))) == 2
+
+
+def test_a_file_of_somebody_among_the_plots_is_refused_before_the_page_is_written(written, tmp_path):
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "x_training_baseline.png").write_text("mine")
+    with pytest.raises(CompressError, match="compress has not made it"):
+        write_report([written()], tmp_path / "r.html", images=0, plot_folder=tmp_path / "plots")
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_what_compares_with_nothing_is_named_beside_the_others(written, row):
@@ -275,7 +293,7 @@ def test_a_bare_ledger_is_reported(tmp_path, row):
     (tmp_path / "ledger.jsonl").write_text(row("only").model_dump_json() + "\n")
     write_report([tmp_path], tmp_path / "r.html")
     text = plain((tmp_path / "r.html").read_text())
-    assert "Recommended: only itself" in text
+    assert "Recommended: only itself; of what meets the recipe's limits, nothing smaller comes within 1 point of its Hmean" in text
     assert "There are no answers here" in text
     assert "no recipe.yml" in text
 

@@ -39,3 +39,8 @@ def test_another_task_has_its_own_metric_and_two_tasks_are_refused(counted):
     assert text.splitlines()[2].split(" | ")[4:] == ["2.50", "2.00", "3.00", "-0.50 |"]
     with pytest.raises(CompressError, match="those of counting and detection"):
         seeds_table([[counted("a", 2.0, seed=0)], [row("a", 1, 0.9)]])
+
+
+def test_a_pipeline_has_neither_parameters_nor_multiply_accumulates():
+    first, second = (row("small", seed, 0.5).model_copy(update={"params": None, "macs": None}) for seed in (0, 1))
+    assert seeds_table([[first], [second]]).splitlines()[2] == "| small | 2 |  |  | 50.00 | 50.00 | 50.00 | -40.00 |"

@@ -392,3 +392,9 @@ def test_a_teacher_is_shown_images_as_it_was_trained_to_see_them(images, targets
 
     torch.testing.assert_close(in_0_to_1(seen[0], other.algorithm), in_0_to_1(images, swapped))
     assert seen[1] is images
+
+
+def test_a_weight_of_one_number_is_not_perturbed_into_none():
+    model = fresh({"name": "db", "backbone": "mobilenet_v3_small", "neck": {"name": "fpn_asf", "channels": 32}}, Evaluate())
+    peer = perturbed(model, 1)
+    assert all(bool(tensor.isfinite().all()) for tensor in peer.network.state_dict().values())

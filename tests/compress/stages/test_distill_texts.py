@@ -83,6 +83,22 @@ def test_a_student_copies_its_teachers_guide_and_logits_each_in_its_way():
     assert not ours["guide"][1, 2:].any(), "behind the text there is nothing to copy"
 
 
+def test_a_teacher_with_a_guide_of_more_steps_teaches_its_logits():
+    student, teacher = guided(), guided(0.5, guide={**GUIDE, "longest": 9})
+    images = torch.randn(2, 3, 32, 64)
+    targets = {
+        "text": torch.tensor([[1, 2] + 14 * [0], [3] + 15 * [0]]),
+        "length": torch.tensor([2, 1]),
+        "characters": torch.tensor([[1, 2, 12, 0, 0, 0], [3, 12, 0, 0, 0, 0]]),
+    }
+    objective = lessons(stage(maps={"logits": 1}), [student], [teacher], None)
+    student.network.eval().training = True
+    with torch.no_grad():
+        _, parts = objective([student.network], images, targets)
+        ours, theirs = student.network(images, targets), teacher.network(images)
+    torch.testing.assert_close(parts["response"], class_divergence(ours["logits"], theirs["logits"]))
+
+
 def test_two_students_learn_from_each_others_logits_guides_and_features():
     """U-DML of PP-OCRv3: symmetric, each from the other as it is."""
     pair = [guided(), guided(0.25, seed=7)]
@@ -173,10 +189,10 @@ def test_features_may_be_held_against_a_teachers_by_their_squared_difference():
     torch.testing.assert_close(parts["feature"], apart)
 
 
-def guided(width: float = 0.25, seed: int = 0):
+def guided(width: float = 0.25, seed: int = 0, guide: dict = GUIDE):
     torch.manual_seed(seed)
     backbone = {"name": "mobilenet_v3_small", "width": width}
-    config = {"name": "crnn", "backbone": backbone, "sequence": "none", "alphabet": "digits", "guide": GUIDE}
+    config = {"name": "crnn", "backbone": backbone, "sequence": "none", "alphabet": "digits", "guide": guide}
     return fresh(config, EvaluateRecognition(height=32))
 
 

@@ -13,6 +13,7 @@ from compress.training.distillation import (
     DIVERGENCES,
     channel_wise,
     class_divergence,
+    decoupled_divergence,
     dilated,
     feature_loss,
     mean_outputs,
@@ -179,3 +180,15 @@ def test_means_over_time_do_not_mind_where_blanks_stand():
     assert float(DIVERGENCES["time_kl"](*given)) == pytest.approx(np.mean(expected), rel=1e-5)
     assert float(DIVERGENCES["time_kl"](given[0], given[0].flip(1))) == pytest.approx(0, abs=1e-9)
     assert float(DIVERGENCES["kl"](given[0], given[0].flip(1))) > 0.1
+
+
+@pytest.mark.parametrize("divergence", [class_divergence, decoupled_divergence])
+def test_steps_behind_the_end_of_a_text_weigh_nothing(divergence):
+    """An attention decoder of more steps than the text has gives zeros there, and its teacher does, too."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(4, 6, 41, generator=generator) for _ in range(2))
+    alone = divergence(student, teacher)
+    for more in (1, 20):
+        longer = [torch.cat([logits, torch.zeros(4, more, 41)], 1) for logits in (student, teacher)]
+        torch.testing.assert_close(divergence(*longer), alone)
+    assert divergence(torch.zeros(2, 3, 5), torch.zeros(2, 3, 5)) == 0

@@ -248,3 +248,20 @@ def test_temperature_divides_the_logits_and_moves_no_region():
     before = model.network.eval()(images)["probability"].logit()
     soften(model, 4.0)
     torch.testing.assert_close(model.network(images)["probability"].logit(), before / 4, atol=1e-4, rtol=1e-4)
+
+
+def test_temperature_is_of_the_norm_that_gives_the_logits_and_not_of_what_it_reads():
+    from compress.tasks.recognition import EvaluateRecognition
+    from compress.training.weights import soften
+
+    torch.manual_seed(0)
+    config = {"name": "crnn", "sequence": "none", "head": "conv_ctc", "alphabet": "digits"}
+    model = fresh(config, EvaluateRecognition(height=32))
+    lines = torch.randn(4, 3, 32, 64)
+    model.network.train()(lines)  # statistics that are not those of a fresh norm
+    model.network.eval()
+    with torch.no_grad():
+        before = model.network(lines)["probability"].log()
+        soften(model, 8.0)
+        after = model.network(lines)["probability"].log()
+    torch.testing.assert_close(after, (before / 8).log_softmax(2), atol=1e-4, rtol=1e-4)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d
 
 from compress.checkpoint import Model, fresh
 from compress.data.detection.augment import Augment, augment
@@ -19,6 +20,7 @@ from compress.errors import CompressError
 from compress.files import read_lines
 from compress.lab import Lab
 from compress.models.contract import Detections, Sample, Words
+from compress.predictor import Predictor
 from compress.recipe import load as load_recipe
 from compress.stages.distill import Distill
 from compress.tasks.classification import EvaluateClassification
@@ -234,6 +236,31 @@ def test_a_split_is_corrected_by_what_the_teacher_reads_from_its_kept_maps(lab) 
     assert only_maps.annotations is split.annotations
 
 
+def test_words_are_read_from_maps_as_they_are_outside_of_training(lab) -> None:
+    """PSENet's are a quarter as large there, and its limits on areas are of such."""
+
+    class Shrinking(White):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            found = super().forward(images)
+            return found if self.training else {name: avg_pool2d(maps, 4) for name, maps in found.items()}
+
+    teacher = white_teacher().with_network(Shrinking())
+    split = split_of([drawn([square(8, 8, 30, 16)])])
+    small, large = (kept_maps(teacher, split, ("probability",), lab, exported=exported)(0)["probability"] for exported in (True, False))
+    assert (small.shape[1] * 4, small.shape[2] * 4) == large.shape[1:]
+    assert key(teacher, split, ("probability",)) != key(teacher, split, ("probability",), exported=True)
+    asked = []
+
+    def read(outputs, _size):
+        asked.append(outputs)
+        return Detections([], np.zeros(0, np.float32))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Predictor, "reader", lambda *_: read)
+        taught_split(teacher, split, (), lab, carry=False, correct=True)
+    assert asked[0]["probability"].shape[1:] == small.shape
+
+
 def test_several_maps_of_the_teacher_become_one_of_the_students() -> None:
     stage = Distill(
         **SCHEDULE,
@@ -281,7 +308,9 @@ def test_a_kept_teacher_teaches_what_one_that_looks_on_does(lab, student) -> Non
 @pytest.mark.parametrize("settings", [{"cache": True}, {"weight": 0, "labels": "teacher"}])
 def test_a_student_in_fp32_can_have_maps_that_were_computed_in_bf16(lab, student, settings, monkeypatch) -> None:
     computed = []
-    monkeypatch.setattr("compress.training.teacher_maps.compute", lambda *given: computed.append(given[-1]) or compute(*given))
+    monkeypatch.setattr(
+        "compress.training.teacher_maps.compute", lambda *given, **more: computed.append(given[-1]) or compute(*given, **more)
+    )
     for precision in (None, "fp32", "bf16"):
         trained(lab, student, **settings, maps_precision=precision)
     assert computed == ["no", "no", "bf16"]
