@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from compress import shipped
@@ -62,3 +65,10 @@ def test_the_readme_is_short_and_its_table_is_that_of_the_published_run():
     table = text.partition("<!-- table -->\n")[2].partition("<!-- end of table -->")[0]
     published = (ROOT / "experiments" / "published" / "db_mv3_prune0.6_distill" / "table.md").read_text(encoding="utf-8")
     assert [line for line in table.splitlines() if line not in published.splitlines()] == []
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "experiments" / "published").rglob("*.py")), ids=lambda path: path.name)
+def test_the_scripts_of_published_results_start(script):
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert "--out" in done.stdout or "--model" in done.stdout

@@ -30,7 +30,7 @@ from PIL import Image
 
 from compress.data.formats import from_options
 from compress.models.contract import Reading, Word
-from compress.runtimes.runtime import processor
+from compress.runtimes.processor import processor
 from compress.tasks.ocr import OCR, EvaluateOcr
 
 # What all readers do around their own call.
