@@ -34,7 +34,7 @@ SENSITIVITY_RATIOS = (0.2, 0.4, 0.6, 0.8)
 
 
 def shrink(model: Model, stage: Pruning, lab: Lab) -> Model:
-    """Prune `model` as the stage says, in place unless recovery gives another; leaves checkpoints in `lab.folder` and `lab.folder/raw`.
+    """What is left of `model`, which is used up, as the stage says; leaves checkpoints in `lab.folder` and `lab.folder/raw`.
 
     Of a distributed run, the main process alone decides what is removed; the others take what it has left, and recover with it.
     """
