@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress import progress
 from compress.data.fitting import open_fitting
-from compress.data.formats import ROOT_ALONE, from_options
+from compress.data.formats import given
 from compress.data.split import SPLITS, Split
 from compress.description import TUNED, save_tuned
 from compress.errors import CompressError, suggestion
@@ -48,13 +48,12 @@ def assess(
 
     if split is not None and split not in SPLITS:
         raise CompressError(f"--split {split} is not known{suggestion(split, SPLITS)}")
-    if root and not data:
-        raise CompressError(ROOT_ALONE)
+    other = given(data, root)
     check_there(artefact)
     named = load_named(recipe, overrides) if recipe else None  # before the artefact, whose model it may allow
     stored = open_predictor(artefact, device=device)
-    if data:
-        config, evaluate = changed(from_options(data, root), stored.evaluate, stored.algorithm, overrides)
+    if other:
+        config, evaluate = changed(other, stored.evaluate, stored.algorithm, overrides)
         seed = 0
     else:
         loaded = named or own_recipe(artefact, overrides)

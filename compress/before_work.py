@@ -78,7 +78,10 @@ def check_stages(session: Session) -> None:
                 check_named(recipe, stage, name)
                 others[name] = others.get(name) or untrained(session, name)
             stage.check_others(model, others)
-            quantized[stage.name] = is_quantized(session, stage, quantized, others)
+            parent = recipe.parent(stage) or ""
+            if quantized.get(parent) and stage.needs_float():
+                raise CompressError(f"it needs a float model, and '{parent}' is quantized; start from another.")
+            quantized[stage.name] = gives_quantized(session, stage, quantized, others)
             for batch, size in sample_sizes(stage, TASKS[model.algorithm.task]):
                 tell(long_told(train_split(session, stage), model.algorithm, size[1]), told)
                 check_samples(session, stage, model, batch, size)
@@ -86,22 +89,16 @@ def check_stages(session: Session) -> None:
             raise CompressError(f"stage '{stage.name}': {error}") from None
 
 
-def is_quantized(session: Session, stage: Stage, before: Mapping[str, bool], others: Mapping[str, Model]) -> bool:
-    """Whether what the stage gives is quantized. before: the same of earlier stages.
-
-    Refuses a quantized start where a float one is needed.
-    """
+def gives_quantized(session: Session, stage: Stage, before: Mapping[str, bool], others: Mapping[str, Model]) -> bool:
+    """Whether what the stage gives is quantized. before: the same of earlier stages; others: as `check_others` has them."""
     source = stage.copied_model()
-    if source:
-        its = session.others.get(source)
-        if its is None:
-            return bool(others[source].quantization)
-        wanted = its.recipe.stage(wanted_stage(its, source))
-        return wanted.is_quantized or quantized_before(its.recipe, wanted) is not None
-    start = before.get(session.recipe.parent(stage) or "", False)
-    if start and stage.needs_float():
-        raise CompressError(f"it needs a float model, and '{session.recipe.parent(stage)}' is quantized; start from another.")
-    return stage.is_quantized or start
+    if source is None:
+        return stage.is_quantized or before.get(session.recipe.parent(stage) or "", False)
+    its = session.others.get(source)
+    if its is None:
+        return bool(others[source].quantization)
+    wanted = its.recipe.stage(wanted_stage(its, source))
+    return wanted.is_quantized or quantized_before(its.recipe, wanted) is not None
 
 
 def tell(warning: str, told: set[str]) -> None:

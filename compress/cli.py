@@ -197,13 +197,11 @@ def sensitivity(
       compress sensitivity checkpoints/en_PP-OCRv3_det --data icdar2015 --root data/icdar2015 --out sensitivity
     """
     from compress import sensitivity as work
-    from compress.data.formats import ROOT_ALONE, from_options
+    from compress.data.formats import given
     from compress.errors import CompressError
     from compress.report.sensitivity import print_quantization, print_sensitivity
 
-    if root_folder and not data:
-        raise CompressError(ROOT_ALONE)
-    config = from_options(data, root_folder) if data else None
+    config = given(data, root_folder)
     if quantize and (ratios or criterion or scope or workers):
         raise CompressError("--quantize looks at layers alone; leave out --ratios, --criterion, --scope and --workers beside it.")
     if quantize:

@@ -96,7 +96,7 @@ def run(
     session = prepare(recipe, overrides, out, quiet=quiet or not main_process())
     if redo_from:
         check_stage(session.recipe, redo_from)
-    device_name(device)
+    device_name(device)  # refuses one that is not here
     folder, remote = checked_store(store)
     with subnormals_as_zeros(), together(device):
         check_before_work(session)
@@ -119,7 +119,7 @@ def dry_run(
     session = prepare(recipe, overrides, out)
     if redo_from:
         check_stage(session.recipe, redo_from)
-    device_name(device)
+    device_name(device)  # refuses one that is not here
     checked_store(store)
     check_before_work(session)
     parents = {stage.name: session.recipe.parent(stage) for stage in session.recipe.stages}
@@ -259,8 +259,6 @@ def work(run: Run, stage: Stage, key: str) -> None:
         say(f"{stage.name}: {stage.kind}{f' from {parent}' if parent else ''}")
     if not agreed(lambda: is_complete(partial, key)):
         model = load_untuned(session.folder / parent) if parent else None
-        if model and model.quantization and stage.needs_float():
-            raise CompressError(f"{stage.name}: '{parent}' is a quantized model, and `{stage.kind}` needs a float one; start from another.")
         lab = lab_of(run, partial, stage)
         if stage.every_process() or main_process():
             stage.apply(model, lab)

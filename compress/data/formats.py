@@ -59,7 +59,11 @@ def typed(values: object) -> object:
 DataConfig = Annotated[SerializeAsAny[DataFormat], BeforeValidator(typed)]
 
 
-ROOT_ALONE = "--root says where the data of --data are; give both, or change the experiment's own data with -o data.root=DIR."
+def given(name: str | None, root: Path | None) -> DataConfig | None:
+    """:func:`from_options` of the options --data and --root; None where neither is given. Raises CompressError for a root alone too."""
+    if root and not name:
+        raise CompressError("--root says where the data of --data are; give both, or change the experiment's own with -o data.root=DIR.")
+    return from_options(name, root) if name else None
 
 
 def from_options(name: str, root: Path | None) -> DataConfig:

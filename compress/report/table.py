@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -25,11 +24,8 @@ def print_table(rows: Sequence[Row]) -> None:
     for line in body:
         printed.add_row(*map(escape, line))
     # A figure that is cut off is another figure: what is wider than the terminal goes on in its next line.
-    wide = Console(highlight=False, width=WIDEST)
-    natural = wide.measure(printed).maximum
-    console = output()
-    Console(highlight=False, width=max(console.width, natural)).print(printed)
-    console.print(caption(rows), markup=False)
+    output(output(WIDEST).measure(printed).maximum).print(printed)
+    output().print(caption(rows), markup=False)
 
 
 def print_benchmark(found: dict[str, Any]) -> None:

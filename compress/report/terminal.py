@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 
-def output() -> Console:
-    """Standard output; where it is no terminal, wide enough not to fold a table."""
-    return Console(highlight=False, width=None if Console().is_terminal else 200)
+def output(least: int = 0) -> Console:
+    """Standard output, `least` characters wide or more; where it is no terminal, wide enough not to fold a table."""
+    here = Console()
+    return Console(highlight=False, width=max(here.width if here.is_terminal else 200, least))

@@ -31,8 +31,8 @@ class Prune(Pruning, Stage):
         return self.allocation == "sensitivity" or self.recover is not None
 
     def every_process(self) -> bool:
-        """Where it recovers by training."""
-        return self.recover is not None
+        """Always: the main process decides, and the others take what it has left, to recover with it."""
+        return True
 
     def needs_float(self) -> bool:
         """Always."""

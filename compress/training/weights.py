@@ -90,10 +90,18 @@ def soften(model: Model, temperature: float) -> None:
 
     What a batch norm reads stays as it is: the norm, whose statistics are of that, is divided itself.
     """
-    last = [layer for name, layer in model.network.named_modules() if any(fnmatch(name, kept) for kept in model.algorithm.kept_layers)]
-    norms = [layer for layer in last if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
-    for parameter in {id(one): one for layer in norms or last for one in layer.parameters()}.values():
+    kept = model.algorithm.kept_layers
+    last = {name: layer for name, layer in model.network.named_modules() if any(fnmatch(name, pattern) for pattern in kept)}
+    norms = {name: layer for name, layer in last.items() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)}
+    normed = {beside(name) for name in norms}
+    giving = [layer for name, layer in last.items() if name in norms or beside(name) not in normed]
+    for parameter in {id(one): one for layer in giving for one in layer.parameters()}.values():
         parameter.div_(temperature)
+
+
+def beside(name: str) -> str:
+    """The module that a layer lies in, by its name."""
+    return name.rpartition(".")[0]
 
 
 def architecture(model: Model) -> dict[str, Any]:

@@ -248,7 +248,7 @@ def test_runs_of_one_recipe_are_told_apart_by_their_folders_and_not_compared_wit
 
 
 def test_no_figure_is_cut_off_on_a_narrow_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(printing, "output", lambda: Console(width=40))
+    monkeypatch.setattr(printing, "output", lambda least=0: Console(width=max(40, least)))
     printing.print_table([row("files_int8/onnx"), row("files_int8/openvino", delta=-0.0134)])
     printed = capsys.readouterr().out
     for text in ("files_int8/onnx ", "files_int8/openvino ", "0.580 M", "85.70", "74.77", "79.86", "-1.34", "4.2 (int8)"):

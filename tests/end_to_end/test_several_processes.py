@@ -26,6 +26,7 @@ latency: {{input: [1, 3, 64, 64], threads: 1, runtimes: [torch], rounds: 3}}
 stages:
   - train: {{name: baseline, epochs: 2, batch: 4, crop: 64}}
   - prune: {{name: pruned, ratio: 0.5, steps: 2, criterion: l1, batches: 1, batch: 2, crop: 64, recover: {{epochs: 1, batch: 8, crop: 64}}}}
+  - prune: {{name: cut, from: baseline, ratio: 0.5, criterion: l1, batches: 1, batch: 2, crop: 64}}
 """
 # Without batch norms' statistics, which each process takes from its own images, and without a step by the sign of a gradient, what
 # several processes do is what one does with all their images.
@@ -100,7 +101,7 @@ def test_two_processes_train_on_half_of_the_samples_each_and_one_writes(folder, 
             halves.append({tuple(key) for key in seen})
         assert halves[0] | halves[1] == {(epoch, index) for index in range(IMAGES)}
     rows = read_lines(folder / "whole" / "ledger.jsonl")
-    assert [row["stage"] for row in rows] == ["baseline", "baseline/last", "pruned/raw", "pruned"]
+    assert [row["stage"] for row in rows] == ["baseline", "baseline/last", "pruned/raw", "pruned", "cut/raw", "cut"]
     assert read_json(folder / "whole" / "baseline" / "manifest.json")["processes"] == 2
     assert load(folder / "whole" / "pruned").network
     assert len(read_lines(folder / "whole" / "baseline" / "metrics.jsonl")) == 2
@@ -118,7 +119,7 @@ def test_a_run_of_which_one_process_was_killed_goes_on_and_ends_in_the_same_weig
     assert not (folder / f"{out}.notes" / "0-1.json").exists()
     again = launch(folder, out)
     assert again.returncode == 0, again.stderr[:6000]
-    for stage in ("baseline", "baseline/last", "pruned"):
+    for stage in ("baseline", "baseline/last", "pruned", "cut"):
         weights = [(folder / place / stage / "model.safetensors").read_bytes() for place in ("whole", out)]
         assert weights[0] == weights[1]
 

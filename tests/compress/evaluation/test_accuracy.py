@@ -124,6 +124,8 @@ def test_what_says_nothing_about_a_classifier_is_refused(model, lines):
     with allowing("brightness"):
         with pytest.raises(CompressError, match="lies in no experiment, so say what to evaluate on"):
             assess(model, device="cpu")
+        with pytest.raises(CompressError, match="--root says where the data of --data are; give both"):
+            assess(model, root=lines, device="cpu")
         with pytest.raises(CompressError, match="is a model for classification, but data of the format icdar2015 are for detection"):
             assess(model, data="icdar2015", root=lines, device="cpu")
         (lines / "val.txt").write_text("words/a.png\tdark\n")

@@ -255,13 +255,17 @@ def test_temperature_is_of_the_norm_that_gives_the_logits_and_not_of_what_it_rea
     from compress.training.weights import soften
 
     torch.manual_seed(0)
-    config = {"name": "crnn", "sequence": "none", "head": "conv_ctc", "alphabet": "digits"}
+    guide = {"name": "nrtr", "dims": 16, "heads": 2, "hidden": 16, "layers": 1, "longest": 5}
+    config = {"name": "crnn", "sequence": "none", "head": "conv_ctc", "alphabet": "digits", "guide": guide}
     model = fresh(config, EvaluateRecognition(height=32))
     lines = torch.randn(4, 3, 32, 64)
     model.network.train()(lines)  # statistics that are not those of a fresh norm
     model.network.eval()
+    guided = next(layer for name, layer in model.network.named_modules() if name.endswith("guide.layer.decoder.classifier"))
+    weights = guided.weight.detach().clone()
     with torch.no_grad():
         before = model.network(lines)["probability"].log()
         soften(model, 8.0)
         after = model.network(lines)["probability"].log()
     torch.testing.assert_close(after, (before / 8).log_softmax(2), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(guided.weight.detach(), weights / 8)
